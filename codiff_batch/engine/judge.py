@@ -1,0 +1,53 @@
+"""Skip or restore: the one rule, free of files and networks.
+
+Two witnesses speak. The header's tables say how the file was saved last; CaVE says what the pixels went
+through. A photo that was crushed at QF 10 and saved again at QF 95 has a header of 95, so the lower of the
+two decides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Action(str, Enum):
+    """What to do with a photo."""
+
+    RESTORE = "restore"
+    SKIP = "skip"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A decision with its grounds."""
+
+    action: Action
+    reason: str
+    header_qf: float
+    """Quality factor 1..100 that fits the file's quantization tables best."""
+    estimated_qf: float | None
+    """CaVE's estimate from the pixels, 0..100; None where the header alone decided."""
+
+
+def header_decides(header_qf: float, min_qf: float) -> bool:
+    """Whether the header alone means "restore", so that no network is needed to judge."""
+    return header_qf < min_qf
+
+
+def judge(header_qf: float, estimated_qf: float | None, min_qf: float) -> Verdict:
+    """Decide by the lower of the two quality factors: at least ``min_qf`` is good enough and skipped.
+
+    Raises:
+        ValueError: the header does not decide and there is no estimate.
+    """
+    if header_decides(header_qf, min_qf):
+        reason = f"header says QF {header_qf:.0f}, below {min_qf:g}"
+        return Verdict(Action.RESTORE, reason, header_qf, estimated_qf)
+    if estimated_qf is None:
+        raise ValueError("a header at or above min_qf needs an estimate from the pixels")
+    if estimated_qf < min_qf:
+        reason = f"pixels look like QF {estimated_qf:.0f}, below {min_qf:g}, though the header says {header_qf:.0f}"
+        return Verdict(Action.RESTORE, reason, header_qf, estimated_qf)
+    reason = f"good already: QF {header_qf:.0f} by header and {estimated_qf:.0f} by pixels, at least {min_qf:g}"
+    return Verdict(Action.SKIP, reason, header_qf, estimated_qf)

@@ -1,0 +1,95 @@
+"""Cuts a picture into overlapping tiles and weighs them so that their sum is the picture.
+
+The grid of tiles is separable, so the blending weights are too: along each axis they are ramps over the
+overlap which add up to one at every pixel, and nothing has to be divided out afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Span:
+    """One tile along one axis."""
+
+    start: int
+    stop: int
+    weights: NDArray[np.float32]
+    """(stop - start,), in (0, 1]; over all spans of the axis they add up to one at each pixel."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One tile: rows and columns of the picture with their blending weights."""
+
+    rows: Span
+    columns: Span
+
+    @property
+    def place(self) -> tuple[slice, slice]:
+        """Index of the tile in an (H, W, ...) array."""
+        return slice(self.rows.start, self.rows.stop), slice(self.columns.start, self.columns.stop)
+
+    @property
+    def weights(self) -> NDArray[np.float32]:
+        """(h, w, 1) blending weights."""
+        return (self.rows.weights[:, None] * self.columns.weights[None, :])[..., None]
+
+
+def plan_spans(length: int, tile: int, overlap: int, multiple: int) -> list[Span]:
+    """Cover ``length`` pixels by spans of at most ``tile``, evenly spread, starting at multiples of ``multiple``.
+
+    Starting on the multiple keeps every tile on the same 8x8 grid and the same phase of the network's own
+    down-sampling as the whole picture.
+
+    Raises:
+        ValueError: the overlap leaves no way forward, or the tile is not a multiple.
+    """
+    if tile % multiple or tile - overlap < multiple:
+        raise ValueError(f"tile {tile} must be a multiple of {multiple} and exceed overlap {overlap} by that much")
+    if length <= tile:
+        return [Span(0, length, np.ones(length, np.float32))]
+    # A start is rounded down to the multiple, so the stride must leave room for that.
+    stride = (tile - overlap) // multiple * multiple
+    count = -(-(length - tile) // stride) + 1
+    even = (length - tile) / (count - 1)
+    starts = [int(i * even) // multiple * multiple for i in range(count)]
+    starts[-1] = -(-(length - tile) // multiple) * multiple
+    stops = [min(start + tile, length) for start in starts]
+    raw = [_ramped(starts, stops, i) for i in range(count)]
+    total = np.zeros(length, np.float32)
+    for start, stop, weights in zip(starts, stops, raw, strict=True):
+        total[start:stop] += weights
+    return [Span(a, b, w / total[a:b]) for a, b, w in zip(starts, stops, raw, strict=True)]
+
+
+def plan_tiles(height: int, width: int, tile: int, overlap: int, multiple: int) -> Iterator[Tile]:
+    """All tiles of a picture, row by row."""
+    columns = plan_spans(width, tile, overlap, multiple)
+    for row in plan_spans(height, tile, overlap, multiple):
+        for column in columns:
+            yield Tile(row, column)
+
+
+def _ramped(starts: list[int], stops: list[int], index: int) -> NDArray[np.float32]:
+    """Weights of one span before normalisation: a raised cosine over each shared stretch, one in between.
+
+    Cosine rather than linear, so that a tile's outermost pixels, which see the least context, count least.
+    """
+    start, stop = starts[index], stops[index]
+    weights = np.ones(stop - start, np.float32)
+    if index > 0 and (shared := stops[index - 1] - start) > 0:
+        weights[:shared] *= _ramp(shared)
+    if index + 1 < len(starts) and (shared := stop - starts[index + 1]) > 0:
+        weights[-shared:] *= _ramp(shared)[::-1]
+    return weights
+
+
+def _ramp(length: int) -> NDArray[np.float32]:
+    middle = (np.arange(length, dtype=np.float32) + 0.5) / length
+    return (0.5 - 0.5 * np.cos(np.pi * middle)).astype(np.float32)

@@ -1,0 +1,70 @@
+"""Every error that codiff-batch raises on purpose, as one tree.
+
+``CodiffError`` is the root, so callers can catch the whole tree with one name::
+
+    CodiffError
+    ├── PhotoError            something is wrong with one photo; a batch goes on
+    │   ├── NotJpeg               the file is empty or another format
+    │   ├── DamagedJpeg           the file breaks the JPEG standard or ends early
+    │   ├── UnsupportedJpeg       a valid JPEG of a kind that is not handled
+    │   ├── TooManyPixels         over the pixel limit, refused before decoding
+    │   ├── OutputExists          an earlier output stands in the way
+    │   └── RestoreFailed         the network gave no usable picture
+    ├── ModelError            a model cannot be used
+    │   ├── ModelNotFound         no model of that name
+    │   └── ModelDamaged          a file is missing, changed or malformed
+    ├── DeviceUnavailable     the asked-for device is not on this machine
+    └── OptionsConflict       options that cannot be meant together
+"""
+
+
+class CodiffError(Exception):
+    """Root of all errors raised on purpose; the message is one line a person can read."""
+
+
+class PhotoError(CodiffError):
+    """One photo cannot be handled; other photos are not affected."""
+
+
+class NotJpeg(PhotoError):
+    """The file is not a JPEG at all, whatever its name says."""
+
+
+class DamagedJpeg(PhotoError):
+    """The file starts as a JPEG but is truncated or breaks the standard."""
+
+
+class UnsupportedJpeg(PhotoError):
+    """A valid JPEG of a kind that is refused, such as CMYK, 12-bit or lossless."""
+
+
+class TooManyPixels(PhotoError):
+    """The header announces more pixels than the limit allows."""
+
+
+class OutputExists(PhotoError):
+    """The output file exists and overwriting was not asked for."""
+
+
+class RestoreFailed(PhotoError):
+    """The network returned values that are not a picture (NaN or a wrong size)."""
+
+
+class ModelError(CodiffError):
+    """A model cannot be used."""
+
+
+class ModelNotFound(ModelError):
+    """No bundled or installed model has this name."""
+
+
+class ModelDamaged(ModelError):
+    """A model folder lacks a file, or a file differs from its recorded checksum."""
+
+
+class DeviceUnavailable(CodiffError):
+    """The device that was asked for is not on this machine."""
+
+
+class OptionsConflict(CodiffError):
+    """Two options cannot be meant together."""

@@ -1,0 +1,1 @@
+"""What can be loaded and from where: model cards, the catalogue, and weights."""

@@ -1,0 +1,104 @@
+"""``model.json``: what a model folder says about itself. No torch here, so that listing models is instant."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from codiff_batch.errors import ModelDamaged, ModelNotFound
+
+CARD_NAME = "model.json"
+FORMAT = 1
+"""Version of the card's own layout; a newer one is refused rather than guessed at."""
+
+COLOUR_FIXES = ("none", "adain", "wavelet")
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """A model folder's description.
+
+    Attributes:
+        name: what ``--model`` calls it.
+        summary: one line for ``codiff-batch models list``.
+        architecture: which builder of :mod:`codiff_batch.models.loading` makes the networks.
+        sizes: arguments of the networks' constructors.
+        tile: side of a tile in pixels, a multiple of ``multiple``.
+        overlap: pixels that neighbouring tiles share.
+        multiple: sides given to the networks must be multiples of this.
+        value_range: of the images that the networks take and give, always [0, 1] at the engine's door.
+        uses_tables: whether the generator takes the file's quantization tables as a second condition.
+        colour_fix: correction over the whole photo, one of :data:`COLOUR_FIXES`.
+        licence: of the weights.
+        files: SHA-256 by file name, in the model's folder.
+        scores, training: free-form records of how good the model is and how it was made.
+    """
+
+    name: str
+    summary: str
+    architecture: str
+    sizes: Mapping[str, Any]
+    tile: int
+    overlap: int
+    multiple: int
+    licence: str
+    files: Mapping[str, str]
+    value_range: tuple[float, float] = (0.0, 1.0)
+    uses_tables: bool = False
+    colour_fix: str = "none"
+    scores: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    format: int = FORMAT
+
+    def save(self, folder: Path) -> None:
+        """Write ``model.json`` into the folder."""
+        text = json.dumps(asdict(self), indent=2, ensure_ascii=False)
+        (folder / CARD_NAME).write_text(text + "\n", encoding="utf-8")
+
+
+def read_card(folder: Path) -> ModelCard:
+    """Read and check ``model.json``.
+
+    Raises:
+        ModelNotFound: the folder has no card.
+        ModelDamaged: the card is not valid JSON, lacks a field, or is of a newer format.
+    """
+    path = folder / CARD_NAME
+    if not path.is_file():
+        raise ModelNotFound(f"{folder} is not a model folder: it has no {CARD_NAME}")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        card = ModelCard(**values)
+    except (ValueError, TypeError) as error:
+        raise ModelDamaged(f"{path}: {error}") from error
+    if card.format != FORMAT:
+        raise ModelDamaged(f"{path}: format {card.format} is not known to this version, which reads format {FORMAT}")
+    if card.colour_fix not in COLOUR_FIXES:
+        raise ModelDamaged(f"{path}: colour_fix must be one of {', '.join(COLOUR_FIXES)}")
+    return card
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def verify(card: ModelCard, folder: Path) -> None:
+    """Check every file of the model against its recorded checksum.
+
+    Raises:
+        ModelDamaged: a file is missing, changed, or not a safetensors file.
+    """
+    for name, recorded in card.files.items():
+        path = folder / name
+        if path.parent != folder or path.suffix != ".safetensors":
+            raise ModelDamaged(f"{folder.name}: {name!r} is refused, only safetensors files in the model's folder are read")
+        if not path.is_file():
+            raise ModelDamaged(f"{path} is missing; install the model {card.name!r} again")
+        if sha256_of(path) != recorded:
+            raise ModelDamaged(f"{path} differs from its checksum; install the model {card.name!r} again")

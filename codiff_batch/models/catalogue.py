@@ -1,0 +1,86 @@
+"""Which models there are and where: bundled with the package, installed by the user, or merely known."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from codiff_batch.errors import ModelError, ModelNotFound
+from codiff_batch.models.card import CARD_NAME, read_card
+
+DEFAULT_MODEL = "compact"
+MODELS_DIR_VARIABLE = "CODIFF_BATCH_MODELS"
+BUNDLED = Path(__file__).parent / "bundled"
+
+KNOWN = {
+    "codiff-sd21": "CODiff of the paper on Stable Diffusion 2.1 (1.0 G parameters, GPU); this version cannot install it yet",
+}
+"""Models that exist but are not part of the package."""
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """One line of ``codiff-batch models list``."""
+
+    name: str
+    status: Literal["bundled", "installed", "known", "damaged"]
+    path: Path | None
+    summary: str
+    size_bytes: int = 0
+    licence: str = ""
+
+
+def user_models_dir(models_dir: Path | None = None) -> Path:
+    """The user's model folder: the argument, else ``$CODIFF_BATCH_MODELS``, else the platform's data directory."""
+    if models_dir is not None:
+        return models_dir
+    if variable := os.environ.get(MODELS_DIR_VARIABLE):
+        return Path(variable)
+    import platformdirs
+
+    return platformdirs.user_data_path("codiff-batch", appauthor=False) / "models"
+
+
+def available(models_dir: Path | None = None) -> list[ModelEntry]:
+    """All models by name; an installed one hides a bundled one of the same name."""
+    entries = {name: ModelEntry(name, "known", None, summary) for name, summary in KNOWN.items()}
+    places: tuple[tuple[Path, Literal["bundled", "installed"]], ...] = (
+        (BUNDLED, "bundled"),
+        (user_models_dir(models_dir), "installed"),
+    )
+    for root, status in places:
+        for card_path in sorted(root.glob(f"*/{CARD_NAME}")):
+            entry = _entry(card_path.parent, status)
+            entries[entry.name] = entry
+    return sorted(entries.values(), key=lambda entry: entry.name)
+
+
+def find(model: str | Path, models_dir: Path | None = None) -> Path:
+    """Folder of a model, by name or by path.
+
+    Raises:
+        ModelNotFound: nothing of that name is bundled or installed; the message lists what is.
+    """
+    text = str(model)
+    if os.sep in text or "/" in text or isinstance(model, Path):
+        if (Path(model) / CARD_NAME).is_file():
+            return Path(model)
+        raise ModelNotFound(f"{text} is not a model folder: it has no {CARD_NAME}")
+    for root in (user_models_dir(models_dir), BUNDLED):
+        if text and (root / text / CARD_NAME).is_file():
+            return root / text
+    if text in KNOWN:
+        raise ModelNotFound(f"model {text!r} is known but not installed: {KNOWN[text]}")
+    names = ", ".join(entry.name for entry in available(models_dir) if entry.path) or "none"
+    raise ModelNotFound(f"no model is called {text!r}; available: {names}")
+
+
+def _entry(folder: Path, status: Literal["bundled", "installed"]) -> ModelEntry:
+    try:
+        card = read_card(folder)
+    except ModelError as error:
+        return ModelEntry(folder.name, "damaged", folder, str(error))
+    size = sum((folder / name).stat().st_size for name in card.files if (folder / name).is_file())
+    return ModelEntry(folder.name, status, folder, card.summary, size, card.licence)

@@ -1,0 +1,111 @@
+"""The Restorer on real pictures with a tiny random model: geometry, blending, determinism, refusals."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from codiff_batch.engine import Restorer
+from codiff_batch.errors import DeviceUnavailable, RestoreFailed
+from tests.tiny_model import make_tiny_model
+
+
+@pytest.fixture(scope="module")
+def restorer(tmp_path_factory: pytest.TempPathFactory) -> Restorer:
+    return Restorer.load(make_tiny_model(tmp_path_factory.mktemp("models") / "tiny"), "cpu")
+
+
+def picture(height: int, width: int, channels: int = 3) -> np.ndarray:
+    rng = np.random.default_rng(height * 10_000 + width)
+    small = rng.integers(0, 255, (height // 8 + 2, width // 8 + 2, channels)).astype(np.uint8)
+    whole = np.kron(small, np.ones((8, 8, 1))).astype(np.uint8)[:height, :width]
+    return whole if channels == 3 else whole[..., 0]
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 100), (3, 2), (17, 33), (64, 64), (65, 200), (130, 31)])
+@pytest.mark.parametrize("channels", [3, 1], ids=["colour", "gray"])
+def test_any_size_comes_back_in_its_own_shape(restorer: Restorer, shape: tuple[int, int], channels: int) -> None:
+    pixels = picture(*shape, channels)
+    restored = restorer.restore(pixels)
+    assert restored.shape == pixels.shape
+    assert restored.dtype == np.uint8
+
+
+def test_a_pillow_image_and_its_pixels_give_the_same(restorer: Restorer) -> None:
+    pixels = picture(50, 40)
+    assert np.array_equal(restorer.restore(Image.fromarray(pixels)), restorer.restore(pixels))
+
+
+def test_same_input_gives_same_bytes(restorer: Restorer) -> None:
+    pixels = picture(150, 170)
+    assert restorer.restore(pixels).tobytes() == restorer.restore(pixels).tobytes()
+
+
+def test_gray_stays_gray_and_equals_its_colour_copy(restorer: Restorer) -> None:
+    gray = picture(40, 50, channels=1)
+    colour = restorer.restore_levels(np.repeat(gray[..., None], 3, axis=2))
+    inside = ((colour > 0) & (colour < 255)).all(axis=2)  # a channel that was clipped does not add up
+    assert inside.mean() > 0.5
+    assert np.allclose(restorer.restore_levels(gray)[inside], (colour @ [0.299, 0.587, 0.114])[inside], atol=0.01)
+
+
+def test_strength_blends_with_the_source(restorer: Restorer) -> None:
+    pixels = picture(40, 50)
+    full, half = restorer.restore_levels(pixels), restorer.restore_levels(pixels, strength=0.5)
+    inside = (full > 0) & (full < 255)  # the blend is taken before values are clipped
+    assert np.allclose(half[inside], (full[inside] + pixels[inside]) / 2, atol=0.01)
+    assert np.array_equal(restorer.restore(pixels, strength=0), pixels)
+    with pytest.raises(ValueError, match="strength"):
+        restorer.restore(pixels, strength=1.1)
+
+
+def test_the_files_tables_reach_the_network(restorer: Restorer) -> None:
+    pixels = picture(40, 50)
+    tables = [np.full((8, 8), 30, np.uint16)]
+    assert not np.array_equal(restorer.restore_levels(pixels), restorer.restore_levels(pixels, tables=tables))
+
+
+def test_progress_counts_tiles(restorer: Restorer) -> None:
+    seen: list[tuple[int, int]] = []
+    restorer.restore(picture(100, 100), progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(1, 9), (2, 9), (3, 9), (4, 9), (5, 9), (6, 9), (7, 9), (8, 9), (9, 9)]
+
+
+def test_estimate_is_a_quality_factor(restorer: Restorer) -> None:
+    assert 0 < restorer.estimate_qf(picture(300, 400)) < 100
+
+
+@pytest.mark.parametrize("pixels", [np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4)), np.zeros((0, 4), np.uint8)])
+def test_what_is_not_an_8_bit_picture_is_refused(restorer: Restorer, pixels: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="expected uint8"):
+        restorer.restore(pixels)
+
+
+@pytest.mark.parametrize("fix", ["adain", "wavelet"])
+def test_a_card_may_ask_for_the_sources_colours(tmp_path: Path, fix: str) -> None:
+    pixels = picture(100, 120)
+    drift, kept = (
+        np.abs(
+            Restorer.load(make_tiny_model(tmp_path / name, colour_fix=name), "cpu").restore_levels(pixels).mean((0, 1))
+            - pixels.mean((0, 1))
+        ).max()
+        for name in ("none", fix)
+    )
+    assert kept < drift / 4
+
+
+def test_values_that_are_not_finite_are_never_a_picture(restorer: Restorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    broken = torch.nn.Conv2d(8, 12, 3, padding=1)
+    torch.nn.init.constant_(broken.bias, float("nan"))
+    monkeypatch.setattr(restorer._generator.unet, "head", broken)
+    with pytest.raises(RestoreFailed, match="not finite"):
+        restorer.restore(picture(20, 20))
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "tpu", "cpu:1"])
+def test_a_device_that_is_not_there_is_named(tmp_path: Path, device: str) -> None:
+    with pytest.raises(DeviceUnavailable, match=device):
+        Restorer.load(make_tiny_model(tmp_path / "tiny"), device)

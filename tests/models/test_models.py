@@ -1,0 +1,101 @@
+"""Model folders: found by name, checked before they are read, never unpickled."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from codiff_batch.errors import ModelDamaged, ModelNotFound
+from codiff_batch.models.card import read_card
+from codiff_batch.models.catalogue import MODELS_DIR_VARIABLE, available, find, user_models_dir
+from codiff_batch.models.loading import load_networks
+from tests.tiny_model import make_tiny_model
+
+
+def test_a_saved_model_loads_again(tmp_path: Path) -> None:
+    card, networks = load_networks(make_tiny_model(tmp_path / "tiny"))
+    assert card.name == "tiny"
+    assert not networks.generator.training
+    assert all(not p.requires_grad for p in networks.cave.parameters())
+
+
+def test_installed_models_are_found_by_name_in_the_folder_that_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_tiny_model(tmp_path / "mine")
+    assert find("mine", tmp_path) == folder
+    assert {e.name: e.status for e in available(tmp_path)}["mine"] == "installed"
+    monkeypatch.setenv(MODELS_DIR_VARIABLE, str(tmp_path))
+    assert user_models_dir() == tmp_path
+    assert find("mine") == folder
+
+
+def test_a_model_that_is_nowhere_is_named_beside_those_that_are_there(tmp_path: Path) -> None:
+    make_tiny_model(tmp_path / "mine")
+    with pytest.raises(ModelNotFound, match=r"'other'; available: .*mine"):
+        find("other", tmp_path)
+    with pytest.raises(ModelNotFound, match="known but not installed"):
+        find("codiff-sd21", tmp_path)
+    with pytest.raises(ModelNotFound, match="not a model folder"):
+        find(tmp_path)
+
+
+def test_a_changed_file_is_refused(tmp_path: Path) -> None:
+    folder = make_tiny_model(tmp_path / "tiny")
+    weights = folder / "weights.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(ModelDamaged, match="checksum"):
+        load_networks(folder)
+    weights.unlink()
+    with pytest.raises(ModelDamaged, match="missing"):
+        load_networks(folder)
+
+
+@pytest.mark.parametrize("name", ["weights.pt", "../weights.safetensors"])
+def test_only_safetensors_inside_the_folder_are_ever_read(tmp_path: Path, name: str) -> None:
+    folder = make_tiny_model(tmp_path / "tiny", files={})
+    change_card(folder, files={name: "0" * 64})
+    with pytest.raises(ModelDamaged, match="refused"):
+        load_networks(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"architecture": "unheard-of"}, "not known to this version"),
+        ({"sizes": {}}, "do not fit"),
+        ({"format": 99}, "format 99"),
+        ({"colour_fix": "sepia"}, "colour_fix"),
+        ({"surprise": 1}, "surprise"),
+    ],
+)
+def test_a_card_that_cannot_be_followed_is_refused_in_one_line(
+    tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    folder = make_tiny_model(tmp_path / "tiny")
+    change_card(folder, **change)
+    with pytest.raises(ModelDamaged, match=message) as caught:
+        load_networks(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_model_is_listed_as_such(tmp_path: Path) -> None:
+    folder = make_tiny_model(tmp_path / "tiny")
+    (folder / "model.json").write_text("{")
+    (entry,) = (e for e in available(tmp_path) if e.name == "tiny")
+    assert entry.status == "damaged"
+
+
+def test_weights_do_not_fit_other_sizes(tmp_path: Path) -> None:
+    folder = make_tiny_model(tmp_path / "tiny")
+    card = read_card(folder)
+    change_card(folder, sizes={**card.sizes, "cave_width": 16})
+    with pytest.raises(ModelDamaged, match=r"weights\.safetensors"):
+        load_networks(folder)
+
+
+def change_card(folder: Path, **changes: object) -> None:
+    path = folder / "model.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))

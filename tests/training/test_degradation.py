@@ -1,0 +1,57 @@
+"""Training pairs are what they say they are."""
+
+import numpy as np
+from PIL import Image
+
+from training.degradation import Degrader, Recipe, compress
+
+
+def photos() -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    small = Image.fromarray(rng.integers(0, 255, (40, 60, 3)).astype(np.uint8))
+    return [np.asarray(small.resize((300, 200), Image.Resampling.BICUBIC)), np.asarray(small)]
+
+
+def draw(count: int, **shares: float) -> list:
+    degrader = Degrader(photos(), 64, Recipe(**shares), seed=1)
+    return [degrader.draw() for _ in range(count)]
+
+
+def test_the_same_seed_draws_the_same_pairs() -> None:
+    for one, other in zip(draw(20), draw(20), strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_every_pair_has_the_patchs_size_even_from_a_photo_that_is_smaller() -> None:
+    for pair in draw(50):
+        assert pair.clean.shape == pair.compressed.shape == (64, 64, 3)
+
+
+def test_untouched_pairs_are_equal_and_say_100() -> None:
+    for pair in draw(10, untouched=1):
+        assert np.array_equal(pair.clean, pair.compressed)
+        assert pair.qf == 100
+        assert not pair.tables.any()
+
+
+def test_gray_pairs_stay_gray() -> None:
+    for pair in draw(10, gray=1):
+        assert (np.ptp(pair.clean, axis=2) == 0).all()
+        assert (np.ptp(pair.compressed, axis=2) == 0).all()
+
+
+def test_a_single_compression_is_reproduced_by_its_quality_and_lies_on_the_grid() -> None:
+    for pair in draw(20, untouched=0, gray=0, double=0, chroma_420=1, tables_hidden=0):
+        again, tables = compress(pair.clean, round(pair.qf), 2)
+        assert np.array_equal(pair.compressed, again)
+        assert np.array_equal(pair.tables, tables)
+
+
+def test_a_double_compression_is_labelled_by_its_lower_quality() -> None:
+    pairs = draw(100, untouched=0, double=1, fine=0)
+    assert all(5 <= pair.qf <= 95 for pair in pairs)
+    assert np.mean([pair.qf for pair in pairs]) < 40
+
+
+def test_hidden_tables_are_zero() -> None:
+    assert not any(pair.tables.any() for pair in draw(10, tables_hidden=1))

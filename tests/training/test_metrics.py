@@ -1,0 +1,32 @@
+"""The metrics of the tables, against values that follow from their definitions."""
+
+import numpy as np
+import pytest
+
+from training.evaluate import psnr, psnr_b, ssim
+
+
+def noise(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 255, (64, 80, 3)).astype(np.uint8)
+
+
+def test_psnr_of_one_level_everywhere() -> None:
+    flat = np.full((16, 16, 3), 100, np.uint8)
+    assert psnr(flat + 1, flat) == pytest.approx(48.13, abs=0.01)
+    assert psnr(flat, flat) == float("inf")
+
+
+def test_ssim_is_one_only_for_equal_pictures() -> None:
+    pytest.importorskip("skimage")
+    assert ssim(noise(), noise()) == pytest.approx(1)
+    assert ssim(noise(), noise(1)) < 0.1
+
+
+def test_psnr_b_counts_steps_at_block_boundaries_on_top() -> None:
+    clean = np.full((64, 64), 100, np.uint8)
+    blocky = clean.copy()
+    blocky[:, 8:16] += 4
+    scattered = clean.copy()
+    scattered[:, 10:18] += 4
+    assert psnr_b(blocky, clean) < psnr(blocky, clean)
+    assert psnr_b(scattered, clean) == pytest.approx(psnr(scattered, clean))

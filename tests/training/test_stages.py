@@ -1,0 +1,156 @@
+"""Both stages learn, and a run that was stopped goes on to the same numbers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+from codiff_batch.engine import Restorer
+from training import compact, export, stage1
+from training.degradation import Degrader, Recipe
+from training.loop import Average, Run, Schedule, _collate, read_config, train
+from training.photos import is_held_out
+
+TINY = """
+seed = 3
+steps = {steps}
+minutes = 0.0
+patch = 32
+batch = 2
+threads = 1
+"""
+TINY_COMPACT = (
+    TINY + "cave_width = 8\ncave_depth = 1\ntoken_width = 16\ncontext = 16\nwidths = [8, 8, 8, 8]\ndepths = [1, 1, 1, 1]\n"
+)
+
+
+def four_crops(count: int = 4, patch: int = 64, **shares: float):
+    rng = np.random.default_rng(0)
+    small = Image.fromarray(rng.integers(0, 255, (24, 24, 3)).astype(np.uint8))
+    photo = np.asarray(small.resize((160, 160), Image.Resampling.BICUBIC))
+    degrader = Degrader([photo], patch, Recipe(untouched=0, fine=0, qf_high=30, **shares), seed=0)
+    return _collate([degrader.draw() for _ in range(count)])
+
+
+def losses_of(module: torch.nn.Module, objective, steps: int) -> list[float]:
+    optimizer = torch.optim.AdamW(module.parameters(), lr=2e-3)
+    history = []
+    for _ in range(steps):
+        loss, _ = objective()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(module.parameters(), 0.5)
+        optimizer.step()
+        history.append(loss.item())
+    return history
+
+
+def test_stage_1_overfits_four_crops_by_both_objectives() -> None:
+    torch.manual_seed(0)
+    config = stage1.Stage1Config(width=16, depth=1, token_width=16)
+    learner, batch = stage1.build(config), four_crops()
+    _, before = stage1.objective(learner, batch, config)
+    losses_of(learner, lambda: stage1.objective(learner, batch, config), 80)
+    _, after = stage1.objective(learner, batch, config)
+    assert after["qf_error"] < before["qf_error"] / 3
+    assert after["restoration"] < before["restoration"] * 0.95
+
+
+def test_stage_1_ablations_train_one_objective_only() -> None:
+    batch = four_crops()
+    for weights, silent in (({"implicit_weight": 0.0}, "decoder"), ({"explicit_weight": 0.0}, "cave.qf_head")):
+        config = replace(stage1.Stage1Config(width=8, depth=1, token_width=8), **weights)
+        learner = stage1.build(config)
+        stage1.objective(learner, batch, config)[0].backward()
+        for name, parameter in learner.named_parameters():
+            if name.startswith(silent):
+                assert parameter.grad is None or not parameter.grad.any()
+
+
+def test_compact_generator_overfits_four_crops() -> None:
+    torch.manual_seed(0)
+    config = compact.CompactConfig(
+        cave_width=8, cave_depth=1, token_width=16, context=16, widths=(16, 16, 16, 16), depths=(1, 1, 1, 1)
+    )
+    model, batch = compact.CompactCODiff(config), four_crops()
+    losses_of(model, lambda: compact.objective(model, batch, config), 80)
+    _, parts = compact.objective(model, batch, config)
+    assert parts["gain"] > 0.5
+
+
+def test_learning_rate_warms_up_and_ends_at_zero_by_steps_or_by_the_clock() -> None:
+    by_steps, by_clock = Schedule(1.0, steps=100, warmup=10), Schedule(1.0, minutes=1, warmup=10)
+    assert by_steps.rate_at(0, 0) == pytest.approx(0.1)
+    assert by_steps.rate_at(50, 1e9) == pytest.approx(0.5)
+    assert by_steps.progress(100, 0) == 1
+    assert by_clock.rate_at(1000, 30) == pytest.approx(0.5)
+    assert by_clock.progress(5, 60) == 1
+
+
+def test_a_stopped_run_goes_on_to_the_same_numbers(tmp_path: Path) -> None:
+    schedule, batch = Schedule(1e-2, steps=6, warmup=2), four_crops(patch=32)
+
+    def run_until(folder: Path, stop: int) -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        config = stage1.Stage1Config(width=8, depth=1, token_width=8)
+        learner = stage1.build(config)
+        optimizer = torch.optim.AdamW(learner.parameters())
+        average = Average(learner, 0.9)
+        run = Run(folder, learner, optimizer, average)
+
+        def step(data):
+            if run.step == stop:
+                raise KeyboardInterrupt
+            loss, parts = stage1.objective(learner, data, config)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            return parts
+
+        endless = iter(lambda: batch, None)
+        try:
+            train(run, schedule, endless, step, validate=dict, save_every=0, log=lambda _: None)
+        except KeyboardInterrupt:
+            return {}
+        return average.weights
+
+    through = run_until(tmp_path / "through", stop=99)
+    run_until(tmp_path / "stopped", stop=3)
+    resumed = run_until(tmp_path / "stopped", stop=99)
+    assert all(torch.equal(through[name], resumed[name]) for name in through)
+
+
+def test_an_unknown_setting_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text("stepz = 3")
+    with pytest.raises(ValueError, match="unknown setting stepz"):
+        read_config(path, stage1.Stage1Config)
+
+
+def test_both_stages_run_from_the_command_line_and_export_a_model_that_loads(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    rng = np.random.default_rng(0)
+    held_out = next(i for i in range(1000) if is_held_out(Path(f"{i}_0.png")))
+    for index in (*range(3), held_out):
+        Image.fromarray(rng.integers(0, 255, (48, 48, 3)).astype(np.uint8)).save(photos / f"{index}_0.png")
+    first, second = tmp_path / "stage1.toml", tmp_path / "compact.toml"
+    first.write_text(TINY.format(steps=2) + "width = 8\ndepth = 1\ntoken_width = 16\n")
+    second.write_text(TINY_COMPACT.format(steps=2))
+
+    def run(command, *arguments: object) -> None:
+        result = CliRunner().invoke(command, [str(a) for a in arguments], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+
+    run(stage1.main, first, "--photos", photos, "--out", tmp_path / "s1")
+    run(compact.main, second, "--photos", photos, "--cave", tmp_path / "s1", "--out", tmp_path / "s2")
+    run(export.main, second, "--run", tmp_path / "s2", "--name", "mine", "--out", tmp_path / "mine")
+    restorer = Restorer.load(tmp_path / "mine", "cpu")
+    assert restorer.card.training["steps"] == 2
+    assert restorer.restore(np.zeros((20, 30, 3), np.uint8)).shape == (20, 30, 3)

@@ -1,0 +1,146 @@
+"""Measure models on lossless photos: compress, restore, compare.
+
+    python -m training.evaluate --photos DIR [--model NAME]... [--qf 10]... [--json FILE]
+
+PSNR, SSIM and PSNR-B are over RGB as FBCNN and SwinIR publish them, so the rows can be put beside theirs.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from codiff_batch.engine import Restorer, restore_photo
+from codiff_batch.jpeg import JpegPhoto
+
+Pixels = NDArray[np.uint8]
+SUBSAMPLING = {"4:4:4": 0, "4:2:2": 1, "4:2:0": 2}
+
+
+@dataclass(frozen=True)
+class Score:
+    """One photo at one QF through one model."""
+
+    photo: str
+    model: str
+    qf: int
+    psnr: float
+    ssim: float
+    psnr_b: float
+    estimated_qf: float
+
+
+def psnr(image: Pixels, reference: Pixels) -> float:
+    """Peak signal-to-noise ratio in dB over all channels; infinite for equal pictures."""
+    error = np.mean((image.astype(np.float64) - reference) ** 2)
+    return float(10 * np.log10(255**2 / error)) if error else float("inf")
+
+
+def ssim(image: Pixels, reference: Pixels) -> float:
+    """Structural similarity (Wang et al. 2004): 11x11 Gaussian window, sigma 1.5, mean over channels."""
+    from skimage.metrics import structural_similarity
+
+    axis = 2 if image.ndim == 3 else None
+    return float(
+        structural_similarity(
+            image, reference, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, channel_axis=axis, data_range=255
+        )
+    )
+
+
+def psnr_b(image: Pixels, reference: Pixels) -> float:
+    """PSNR with the blocking effect factor added to the error (Yim and Bovik 2011), mean over channels' errors."""
+    planes = [image] if image.ndim == 2 else list(np.moveaxis(image, 2, 0))
+    error = np.mean((image.astype(np.float64) - reference) ** 2)
+    blocking = np.mean([_blocking(plane.astype(np.float64)) for plane in planes])
+    return float(10 * np.log10(255**2 / (error + blocking)))
+
+
+def _blocking(plane: NDArray[np.float64]) -> float:
+    """Blocking effect factor of one channel (H, W): how much larger steps are at 8-pixel boundaries than elsewhere."""
+    height, width = plane.shape
+    across, down = np.diff(plane, axis=1) ** 2, np.diff(plane, axis=0) ** 2
+    at_columns, at_rows = np.arange(7, width - 1, 8), np.arange(7, height - 1, 8)
+    boundary = across[:, at_columns].sum() + down[at_rows].sum()
+    inside = across.sum() + down.sum() - boundary
+    boundary_count = height * len(at_columns) + width * len(at_rows)
+    inside_count = across.size + down.size - boundary_count
+    boundary_mean, inside_mean = boundary / boundary_count, inside / inside_count
+    if boundary_mean <= inside_mean:
+        return 0.0
+    return float(np.log2(8) / np.log2(min(height, width)) * (boundary_mean - inside_mean))
+
+
+def compress(pixels: Pixels, qf: int, sampling: str) -> JpegPhoto:
+    """Pillow's JPEG of a picture."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=qf, subsampling=SUBSAMPLING[sampling])
+    return JpegPhoto.from_bytes(buffer.getvalue())
+
+
+def measure(photo: Path, qf: int, sampling: str, restorers: Iterable[Restorer], *, constrain: bool) -> Iterable[Score]:
+    """Score the JPEG itself and each model on one photo."""
+    with Image.open(photo) as image:
+        clean = np.asarray(image if image.mode in ("RGB", "L") else image.convert("RGB"))
+    jpeg = compress(clean, qf, sampling)
+    decoded = jpeg.pixels()
+    results = [("jpeg", decoded, jpeg.header.qf)]
+    for restorer in restorers:
+        restored = restore_photo(jpeg, restorer, constrain=constrain, pixels=decoded)
+        results.append((restorer.name, restored, restorer.estimate_qf(decoded)))
+    for name, picture, estimate in results:
+        yield Score(photo.name, name, qf, psnr(picture, clean), ssim(picture, clean), psnr_b(picture, clean), estimate)
+
+
+def table(scores: list[Score]) -> str:
+    """Mean scores as a Markdown table, with the gain over the JPEG and the worst photo's gain."""
+    plain = {(s.photo, s.qf): s.psnr for s in scores if s.model == "jpeg"}
+    lines = ["| model | QF | PSNR | SSIM | PSNR-B | gain dB | worst | QF error |", "|---|---|---|---|---|---|---|---|"]
+    for model in dict.fromkeys(s.model for s in scores):
+        for qf in sorted({s.qf for s in scores}):
+            rows = [s for s in scores if s.model == model and s.qf == qf]
+            gains = [s.psnr - plain[s.photo, qf] for s in rows]
+            means = [np.mean([getattr(s, name) for s in rows]) for name in ("psnr", "ssim", "psnr_b")]
+            error = np.mean([abs(s.estimated_qf - qf) for s in rows])
+            lines.append(
+                f"| {model} | {qf} | {means[0]:.2f} | {means[1]:.4f} | {means[2]:.2f} "
+                f"| {np.mean(gains):+.2f} | {min(gains):+.2f} | {error:.1f} |"
+            )
+    return "\n".join(lines)
+
+
+@click.command()
+@click.option("--photos", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path), help="Lossless photos.")
+@click.option("--model", "models", multiple=True, default=("compact",), show_default=True, help="Name or folder of a model.")
+@click.option("--qf", "qfs", multiple=True, type=click.IntRange(1, 100), default=(5, 10, 20, 40, 60, 80, 90), show_default=True)
+@click.option("--sampling", type=click.Choice(list(SUBSAMPLING)), default="4:2:0", show_default=True)
+@click.option("--constrain/--no-constrain", default=True, show_default=True)
+@click.option("--every", default=1, show_default=True, help="Use every N-th photo only.")
+@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write all single scores here.")
+def main(
+    photos: Path, models: tuple[str, ...], qfs: tuple[int, ...], sampling: str, constrain: bool, every: int, json_file: Path | None
+) -> None:
+    """Measure models on a folder of lossless photos."""
+    restorers = [Restorer.load(model) for model in models]
+    paths = sorted(p for p in photos.iterdir() if p.suffix.lower() in {".png", ".bmp", ".tif", ".tiff", ".avif", ".webp"})
+    scores = [
+        score
+        for path in paths[::every]
+        for qf in qfs
+        for score in measure(path, qf, sampling, restorers, constrain=constrain)
+    ]
+    click.echo(table(scores))
+    if json_file:
+        json_file.write_text(json.dumps([asdict(score) for score in scores], indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

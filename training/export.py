@@ -1,0 +1,71 @@
+"""Turn a finished compact training into a model folder: 16-bit safetensors and a model card.
+
+    python -m training.export training/configs/compact.toml --run DIR --name compact --out codiff_batch/models/bundled/compact
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+from codiff_batch.models.card import ModelCard
+from codiff_batch.models.loading import build, save_weights
+from training.compact import CompactConfig
+from training.loop import read_config
+
+
+def compact_card(config: CompactConfig, name: str, *, training: dict[str, Any], scores: dict[str, Any]) -> ModelCard:
+    """The card of a compact model, without its files."""
+    return ModelCard(
+        name=name,
+        summary="compact CODiff for any computer: faithful, no invention, runs on a CPU",
+        architecture="compact",
+        sizes={
+            "factor": 2,
+            "cave_width": config.cave_width,
+            "cave_depth": config.cave_depth,
+            "token_width": config.token_width,
+            "context": config.context,
+            "widths": list(config.widths),
+            "depths": list(config.depths),
+        },
+        tile=512,
+        overlap=64,
+        multiple=2 * 2 ** (len(config.widths) - 1),
+        licence="Apache-2.0",
+        files={},
+        uses_tables=True,
+        scores=scores,
+        training=training,
+    )
+
+
+@click.command()
+@click.argument("config_file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--run", "folder", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--name", default="compact", show_default=True)
+@click.option("--notes", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="JSON with 'training' and 'scores' for the card.")
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path))
+def main(config_file: Path, folder: Path, name: str, notes: Path | None, out: Path) -> None:
+    """Write the averaged weights of a run as a model folder."""
+    from dataclasses import replace
+
+    config = read_config(config_file, CompactConfig)
+    state = torch.load(folder / "checkpoint.pt", weights_only=True, map_location="cpu")
+    told = json.loads(notes.read_text(encoding="utf-8")) if notes else {}
+    training = {"steps": state["step"], "minutes": round(state["seconds"] / 60, 1), **told.get("training", {})}
+    card = compact_card(config, name, training=training, scores=told.get("scores", {}))
+    networks = build(card)
+    for part, module in networks._asdict().items():
+        prefix = f"{part}."
+        module.load_state_dict({k.removeprefix(prefix): v for k, v in state["average"].items() if k.startswith(prefix)})
+    replace(card, files=save_weights(networks, out)).save(out)
+    click.echo(f"{out}: {name}, step {state['step']}")
+
+
+if __name__ == "__main__":
+    main()

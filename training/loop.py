@@ -1,0 +1,203 @@
+"""What both stages share: configuration, the learning-rate schedule, averaged weights, and checkpoints that resume."""
+
+from __future__ import annotations
+
+import math
+import queue
+import threading
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from training.degradation import Degrader, Recipe
+from training.photos import Pixels
+
+Config = TypeVar("Config")
+
+
+def read_config(path: Path, kind: type[Config]) -> Config:
+    """Read a TOML file into a dataclass; unknown names are an error, missing ones keep their default."""
+    values = tomllib.loads(path.read_text(encoding="utf-8"))
+    known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise ValueError(f"{path}: unknown setting {', '.join(unknown)}; known are {', '.join(known)}")
+    if "recipe" in values:
+        values["recipe"] = Recipe(**values["recipe"])
+    return kind(**values)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Linear warm-up, then a cosine to zero, over a number of steps or of minutes, whichever is set."""
+
+    rate: float
+    steps: int = 0
+    minutes: float = 0.0
+    warmup: int = 100
+
+    def progress(self, step: int, seconds: float) -> float:
+        """Share of the training that is done, 0..1; 1 means stop."""
+        by_steps = step / self.steps if self.steps else 0.0
+        by_time = seconds / 60 / self.minutes if self.minutes else 0.0
+        return min(1.0, max(by_steps, by_time))
+
+    def rate_at(self, step: int, seconds: float) -> float:
+        """Learning rate for this step."""
+        cosine = 0.5 * (1 + math.cos(math.pi * self.progress(step, seconds)))
+        return self.rate * cosine * min(1.0, (step + 1) / self.warmup)
+
+
+class Batch(NamedTuple):
+    """Training pairs as tensors."""
+
+    clean: Tensor
+    """(B, 3, P, P) in [0, 1]"""
+    compressed: Tensor
+    """(B, 3, P, P) in [0, 1]"""
+    qf: Tensor
+    """(B,), 1..100"""
+    tables: Tensor
+    """(B, 2, 8, 8), quantization steps; zero where unknown"""
+
+
+def batches(photos: list[Pixels], patch: int, size: int, recipe: Recipe, seed: int) -> Iterator[Batch]:
+    """Draw batches for ever, two ahead in a thread, so that the encoder never keeps the network waiting."""
+    degrader = Degrader(photos, patch, recipe, seed)
+    ready: queue.Queue[Batch] = queue.Queue(maxsize=2)
+
+    def fill() -> None:
+        while True:
+            ready.put(_collate([degrader.draw() for _ in range(size)]))
+
+    threading.Thread(target=fill, daemon=True).start()
+    while True:
+        yield ready.get()
+
+
+def _collate(pairs: list[Any]) -> Batch:
+    def images(name: str) -> Tensor:
+        stacked = torch.from_numpy(np.stack([getattr(pair, name) for pair in pairs]))
+        return stacked.permute(0, 3, 1, 2).float() / 255
+
+    return Batch(
+        images("clean"),
+        images("compressed"),
+        torch.tensor([pair.qf for pair in pairs]),
+        torch.from_numpy(np.stack([pair.tables for pair in pairs]).astype(np.float32)),
+    )
+
+
+class Average:
+    """Exponential moving average of a module's weights, with the usual ramp at the start."""
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.weights = {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, module: nn.Module, step: int) -> None:
+        """Move the average towards the module's weights of this step."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for name, value in module.state_dict().items():
+            if value.is_floating_point():
+                self.weights[name].lerp_(value, 1 - decay)
+            else:
+                self.weights[name].copy_(value)
+
+
+class Run:
+    """One training run: steps, clock and checkpoints.
+
+    The clock counts training only, so a run that was stopped goes on where it was.
+    """
+
+    def __init__(self, folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, average: Average) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.step, self._spent = folder, 0, 0.0
+        self._module, self._optimizer, self._average = module, optimizer, average
+        self._started = time.monotonic()
+        if self.checkpoint.exists():
+            self._resume()
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the resumable state lies."""
+        return self.folder / "checkpoint.pt"
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far, earlier runs included."""
+        return self._spent + time.monotonic() - self._started
+
+    def save(self) -> None:
+        """Write everything that is needed to go on; an interrupted write leaves the old checkpoint."""
+        state = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "module": self._module.state_dict(),
+            "average": self._average.weights,
+            "optimizer": self._optimizer.state_dict(),
+        }
+        partial = self.checkpoint.with_suffix(".part")
+        torch.save(state, partial)
+        partial.replace(self.checkpoint)
+
+    def _resume(self) -> None:
+        state = torch.load(self.checkpoint, weights_only=True, map_location="cpu")
+        self._module.load_state_dict(state["module"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        for name, value in state["average"].items():
+            self._average.weights[name].copy_(value)
+        self.step, self._spent = state["step"], state["seconds"]
+
+
+def train(
+    run: Run,
+    schedule: Schedule,
+    data: Iterator[Batch],
+    step: Callable[[Batch], dict[str, float]],
+    *,
+    validate: Callable[[], dict[str, float]],
+    save_every: float = 120,
+    validate_every: float = 600,
+    log: Callable[[str], None] = print,
+) -> None:
+    """Run the loop to the end of the schedule.
+
+    Args:
+        step: does one optimizer step and returns its losses; the learning rate is set before it is called.
+        save_every, validate_every: seconds of training between checkpoints and validations.
+    """
+    from torch.utils.tensorboard import SummaryWriter
+
+    curves = SummaryWriter(str(run.folder))
+    saved = validated = run.seconds
+    while schedule.progress(run.step, run.seconds) < 1:
+        for group in run._optimizer.param_groups:
+            group["lr"] = schedule.rate_at(run.step, run.seconds) * group.get("share", 1.0)
+        losses = step(next(data))
+        run._average.update(run._module, run.step)
+        run.step += 1
+        if run.step % 100 == 0:
+            for name, value in losses.items():
+                curves.add_scalar(f"train/{name}", value, run.step)
+            log(f"step {run.step} {run.seconds / 60:.1f} min " + " ".join(f"{k} {v:.4f}" for k, v in losses.items()))
+        if run.seconds - saved > save_every:
+            run.save()
+            saved = run.seconds
+        if run.seconds - validated > validate_every or schedule.progress(run.step, run.seconds) >= 1:
+            scores = validate()
+            validated = run.seconds
+            for name, value in scores.items():
+                curves.add_scalar(f"validation/{name}", value, run.step)
+            log(f"validation at step {run.step}: " + " ".join(f"{k} {v:.3f}" for k, v in scores.items()))
+    run.save()
+    curves.close()
