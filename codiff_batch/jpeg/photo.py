@@ -1,0 +1,94 @@
+"""One source photo: its bytes are read once, and the file is never opened again."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codiff_batch.errors import DamagedJpeg, PhotoError, TooManyPixels
+from codiff_batch.jpeg.header import Header, read_header
+from codiff_batch.jpeg.metadata import MetadataSummary, summarize
+from codiff_batch.jpeg.segments import Structure, parse
+
+DEFAULT_MAX_PIXELS = 200_000_000
+"""Refused above this unless the caller says otherwise; a 200-megapixel photo decodes to 600 MB."""
+
+
+@dataclass(frozen=True)
+class JpegPhoto:
+    """A JPEG file that can be restored: structure and header are read, pixels come on demand.
+
+    Decoding methods may be called from several threads at once.
+    """
+
+    path: Path | None
+    data: bytes
+    structure: Structure
+    header: Header
+
+    @classmethod
+    def open(cls, path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> JpegPhoto:
+        """Read a file.
+
+        Raises:
+            PhotoError: as :meth:`from_bytes`, or the file cannot be read.
+        """
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise PhotoError(f"cannot be read: {error.strerror or error}") from error
+        return cls.from_bytes(data, path=path, max_pixels=max_pixels)
+
+    @classmethod
+    def from_bytes(
+        cls, data: bytes, *, path: Path | None = None, max_pixels: int = DEFAULT_MAX_PIXELS
+    ) -> JpegPhoto:
+        """Read a file's bytes.
+
+        Raises:
+            NotJpeg: empty, or another format.
+            DamagedJpeg: truncated, or headers that break the standard.
+            UnsupportedJpeg: CMYK, more than 8 bits, lossless and other kinds that are not handled.
+            TooManyPixels: the header announces more than ``max_pixels``; nothing was decoded.
+        """
+        structure = parse(data)
+        header = read_header(structure)
+        if header.width * header.height > max_pixels:
+            size = f"{header.width}x{header.height} pixels"
+            raise TooManyPixels(f"{size} is over the limit of {max_pixels / 1e6:g} megapixels (see --max-megapixels)")
+        return cls(path, data, structure, header)
+
+    def pixels(self) -> NDArray[np.uint8]:
+        """Decode: (H, W, 3) RGB or (H, W) gray, as stored, so that an Orientation tag is still to be applied.
+
+        Raises:
+            DamagedJpeg: the decoder gives up.
+        """
+        from PIL.JpegImagePlugin import JpegImageFile
+
+        # Pillow sees the coded image alone: odd metadata cannot stop it, and its own limit on pixels, a global
+        # setting that is not ours to change, is only applied by Image.open.
+        try:
+            with JpegImageFile(BytesIO(self.structure.emit_coded_image())) as image:
+                pixels = np.asarray(image)
+        except (OSError, SyntaxError, ValueError, TypeError, LookupError, struct.error) as error:
+            raise DamagedJpeg(f"cannot be decoded: {error}") from error
+        expected = (self.header.height, self.header.width)
+        if pixels.shape[:2] != expected or pixels.ndim != (2 if self.header.colour == "gray" else 3):
+            raise DamagedJpeg("cannot be decoded: the decoder sees another size or number of colours")
+        return pixels
+
+    def coefficients(self) -> tuple[NDArray[np.int16], ...]:
+        """Quantized DCT coefficients, one array (rows, columns, 8, 8) per component; see :mod:`.coefficients`."""
+        from codiff_batch.jpeg.coefficients import read_coefficients
+
+        return read_coefficients(self)
+
+    def metadata(self) -> MetadataSummary:
+        """What metadata the file carries, for reports."""
+        return summarize(self.structure)

@@ -1,0 +1,92 @@
+"""Quantization tables, and the IJG quality factor that fits them best."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codiff_batch.errors import DamagedJpeg
+
+Table = NDArray[np.uint16]
+
+# ITU-T T.81, Figure A.6: natural index of the k-th coefficient in zig-zag order.
+_ZIGZAG = sorted(
+    range(64), key=lambda i: (i // 8 + i % 8, i // 8 if (i // 8 + i % 8) % 2 else i % 8)
+)
+
+# ITU-T T.81, Tables K.1 and K.2.
+_LUMA = np.array(
+    [
+        [16, 11, 10, 16, 24, 40, 51, 61],
+        [12, 12, 14, 19, 26, 58, 60, 55],
+        [14, 13, 16, 24, 40, 57, 69, 56],
+        [14, 17, 22, 29, 51, 87, 80, 62],
+        [18, 22, 37, 56, 68, 109, 103, 77],
+        [24, 35, 55, 64, 81, 104, 113, 92],
+        [49, 64, 78, 87, 103, 121, 120, 101],
+        [72, 92, 95, 98, 112, 100, 103, 99],
+    ]
+)
+_CHROMA = np.full((8, 8), 99)
+_CHROMA[:4, :4] = [[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66, 99, 99]]
+
+_MAX_BASELINE, _MAX_EXTENDED = 255, 32767
+
+
+def read_tables(payload: bytes) -> dict[int, Table]:
+    """Tables of one DQT segment by destination, (8, 8) in natural order (T.81, B.2.4.1); 8 or 16 bits an entry.
+
+    Raises:
+        DamagedJpeg: the segment is cut short, a step is zero, or a destination is not 0..3.
+    """
+    tables: dict[int, Table] = {}
+    while payload:
+        precision, destination = payload[0] >> 4, payload[0] & 15
+        size = 64 * (1 + precision)
+        if precision > 1 or destination > 3 or len(payload) < 1 + size:
+            raise DamagedJpeg("a quantization table is damaged")
+        steps = np.frombuffer(payload[1 : 1 + size], ">u2" if precision else "u1")
+        if not steps.all():
+            raise DamagedJpeg("a quantization table has a step of zero")
+        table = np.empty(64, np.uint16)
+        table[_ZIGZAG] = steps
+        tables[destination] = table.reshape(8, 8)
+        payload = payload[1 + size :]
+    return tables
+
+
+def ijg_table(qf: int, *, chroma: bool, largest: int = _MAX_BASELINE) -> Table:
+    """The Independent JPEG Group's table for a quality factor 1..100 (libjpeg, ``jpeg_quality_scaling``)."""
+    scale = 5000 // qf if qf < 50 else 200 - 2 * qf
+    scaled = ((_CHROMA if chroma else _LUMA) * scale + 50) // 100
+    return scaled.clip(1, largest).astype(np.uint16)
+
+
+@cache
+def _all_tables(largest: int) -> NDArray[np.float64]:
+    """Every IJG table: (100, 2, 8, 8) for QF 1..100, luma and chroma."""
+    pairs = [[ijg_table(qf, chroma=chroma, largest=largest) for chroma in (False, True)] for qf in range(1, 101)]
+    return np.array(pairs, np.float64)
+
+
+def fit_quality(tables: Sequence[Table]) -> tuple[float, float]:
+    """Find the IJG quality factor nearest to a file's tables.
+
+    Args:
+        tables: one per component, luma first; components that share luma's table count as luma.
+
+    Returns:
+        (QF 1..100, misfit): the misfit is the mean relative deviation of the steps, 0 for the IJG's own tables.
+        Cameras and Photoshop use tables of their own, so theirs is above 0.
+    """
+    kinds = [0 if np.array_equal(table, tables[0]) else 1 for table in tables]
+    ours = np.stack(tables).astype(np.float64)
+    largest = _MAX_EXTENDED if ours.max() > _MAX_BASELINE else _MAX_BASELINE
+    theirs = _all_tables(largest)[:, kinds]
+    misfit = (np.abs(theirs - ours) / np.maximum(theirs, ours)).mean(axis=(1, 2, 3))
+    # Tables of ones at QF 100 tie with nothing, but coarse clipped ones tie at the low end: take the better QF.
+    best = int(100 - np.argmin(misfit[::-1]))
+    return float(best), float(misfit[best - 1])
