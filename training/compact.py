@@ -1,6 +1,6 @@
 """Stage 2 of the compact model: train the one-step generator, with stage 1's CaVE going along.
 
-    python -m training.compact training/configs/compact.toml --photos DIR --cave STAGE1_DIR --out DIR
+Run as ``python -m training.compact training/configs/compact.toml --photos DIR --cave STAGE1_DIR --out DIR``.
 """
 
 from __future__ import annotations
@@ -104,8 +104,15 @@ def held_out_scores(model: CompactCODiff, photos: list[Pixels], config: CompactC
 @click.command()
 @click.argument("config_file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--photos", "folder", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--cave", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of a finished stage 1.")
-@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Checkpoints and curves; an unfinished run there goes on.")
+@click.option(
+    "--cave", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of a finished stage 1."
+)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Checkpoints and curves; an unfinished run there goes on.",
+)
 def main(config_file: Path, folder: Path, cave: Path | None, out: Path) -> None:
     """Train the compact generator on lossless photos."""
     config = read_config(config_file, CompactConfig)

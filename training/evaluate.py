@@ -1,6 +1,6 @@
 """Measure models on lossless photos: compress, restore, compare.
 
-    python -m training.evaluate --photos DIR [--model NAME]... [--qf 10]... [--json FILE]
+Run as ``python -m training.evaluate --photos DIR [--model NAME]... [--qf 10]... [--json FILE]``.
 
 PSNR, SSIM and PSNR-B are over RGB as FBCNN and SwinIR publish them, so the rows can be put beside theirs.
 """
@@ -51,7 +51,13 @@ def ssim(image: Pixels, reference: Pixels) -> float:
     axis = 2 if image.ndim == 3 else None
     return float(
         structural_similarity(
-            image, reference, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, channel_axis=axis, data_range=255
+            image,
+            reference,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+            channel_axis=axis,
+            data_range=255,
         )
     )
 
@@ -118,19 +124,35 @@ def table(scores: list[Score]) -> str:
 
 
 @click.command()
-@click.option("--photos", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path), help="Lossless photos.")
-@click.option("--model", "models", multiple=True, default=("compact",), show_default=True, help="Name or folder of a model.")
-@click.option("--qf", "qfs", multiple=True, type=click.IntRange(1, 100), default=(5, 10, 20, 40, 60, 80, 90), show_default=True)
+@click.option(
+    "--photos", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path), help="Lossless photos."
+)
+@click.option(
+    "--model", "models", multiple=True, default=("compact",), show_default=True, help="Name or folder of a model."
+)
+@click.option(
+    "--qf", "qfs", multiple=True, type=click.IntRange(1, 100), default=(5, 10, 20, 40, 60, 80, 90), show_default=True
+)
 @click.option("--sampling", type=click.Choice(list(SUBSAMPLING)), default="4:2:0", show_default=True)
 @click.option("--constrain/--no-constrain", default=True, show_default=True)
 @click.option("--every", default=1, show_default=True, help="Use every N-th photo only.")
-@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write all single scores here.")
+@click.option(
+    "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write all single scores here."
+)
 def main(
-    photos: Path, models: tuple[str, ...], qfs: tuple[int, ...], sampling: str, constrain: bool, every: int, json_file: Path | None
+    photos: Path,
+    models: tuple[str, ...],
+    qfs: tuple[int, ...],
+    sampling: str,
+    constrain: bool,
+    every: int,
+    json_file: Path | None,
 ) -> None:
     """Measure models on a folder of lossless photos."""
     restorers = [Restorer.load(model) for model in models]
-    paths = sorted(p for p in photos.iterdir() if p.suffix.lower() in {".png", ".bmp", ".tif", ".tiff", ".avif", ".webp"})
+    paths = sorted(
+        p for p in photos.iterdir() if p.suffix.lower() in {".png", ".bmp", ".tif", ".tiff", ".avif", ".webp"}
+    )
     scores = [
         score
         for path in paths[::every]

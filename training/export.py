@@ -1,6 +1,6 @@
 """Turn a finished compact training into a model folder: 16-bit safetensors and a model card.
 
-    python -m training.export training/configs/compact.toml --run DIR --name compact --out codiff_batch/models/bundled/compact
+Run as ``python -m training.export training/configs/compact.toml --run DIR --name NAME --out FOLDER``.
 """
 
 from __future__ import annotations
@@ -48,7 +48,11 @@ def compact_card(config: CompactConfig, name: str, *, training: dict[str, Any], 
 @click.argument("config_file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--run", "folder", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--name", default="compact", show_default=True)
-@click.option("--notes", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="JSON with 'training' and 'scores' for the card.")
+@click.option(
+    "--notes",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="JSON with 'training' and 'scores' for the card.",
+)
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path))
 def main(config_file: Path, folder: Path, name: str, notes: Path | None, out: Path) -> None:
     """Write the averaged weights of a run as a model folder."""

@@ -1,6 +1,6 @@
 """Stage 1: train CaVE by dual learning (paper, Section 3.2): predict the QF and restore the image from the embedding.
 
-    python -m training.stage1 training/configs/compact-stage1.toml --photos DIR --out DIR
+Run as ``python -m training.stage1 training/configs/compact-stage1.toml --photos DIR --out DIR``.
 """
 
 from __future__ import annotations
@@ -75,7 +75,9 @@ def held_out_scores(learner: DualLearner, photos: list[Pixels], config: Stage1Co
     learner.eval()
     with torch.inference_mode():
         data = batches(photos, config.patch, 32, config.recipe, seed=0)
-        errors = [(learner.cave(batch.compressed)[1] - batch.qf).abs() for batch, _ in zip(data, range(12), strict=False)]
+        errors = [
+            (learner.cave(batch.compressed)[1] - batch.qf).abs() for batch, _ in zip(data, range(12), strict=False)
+        ]
     learner.train()
     return {"qf_error": torch.cat(errors).mean().item()}
 
@@ -83,7 +85,12 @@ def held_out_scores(learner: DualLearner, photos: list[Pixels], config: Stage1Co
 @click.command()
 @click.argument("config_file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--photos", "folder", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Checkpoints and curves; an unfinished run there goes on.")
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Checkpoints and curves; an unfinished run there goes on.",
+)
 def main(config_file: Path, folder: Path, out: Path) -> None:
     """Train CaVE on lossless photos."""
     config = read_config(config_file, Stage1Config)

@@ -27,9 +27,7 @@ def textured_crops(pixels: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
     height, width = pixels.shape[:2]
     if min(height, width) < CROP or max(height, width) < 2 * CROP:
         return [pixels[: 2 * CROP, : 2 * CROP]]
-    candidates = [
-        pixels[top : top + CROP, left : left + CROP] for top in _starts(height) for left in _starts(width)
-    ]
+    candidates = [pixels[top : top + CROP, left : left + CROP] for top in _starts(height) for left in _starts(width)]
     ranked = sorted(candidates, key=_texture, reverse=True)
     return ranked[:COUNT]
 
@@ -44,7 +42,7 @@ def _starts(length: int) -> list[int]:
 
 
 def _texture(crop: NDArray[np.uint8]) -> float:
-    """Median activity of the crop's 8x8 blocks: high where texture is everywhere, low for one hard edge on flat ground."""
+    """Median activity of the crop's 8x8 blocks: high for texture everywhere, low for one hard edge on flat ground."""
     gray = crop.astype(np.float32)
     if gray.ndim == 3:
         gray = gray.mean(axis=2)

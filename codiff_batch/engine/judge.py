@@ -8,10 +8,10 @@ two decides.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 
-class Action(str, Enum):
+class Action(StrEnum):
     """What to do with a photo."""
 
     RESTORE = "restore"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,7 +31,7 @@ def read_coefficients(photo: JpegPhoto) -> tuple[NDArray[np.int16], ...]:
         DamagedJpeg: the library gives up or sees another geometry.
         UnsupportedJpeg: arithmetic coding, which the library's builds leave out.
     """
-    import jpeglib  # type: ignore[import-untyped]
+    import jpeglib
 
     if photo.header.process.startswith("arithmetic"):
         raise UnsupportedJpeg("coefficients of arithmetic-coded files cannot be read")
@@ -45,7 +46,7 @@ def read_coefficients(photo: JpegPhoto) -> tuple[NDArray[np.int16], ...]:
     except (OSError, ValueError, RuntimeError) as error:
         raise DamagedJpeg(f"its coefficients cannot be read ({error}); --no-constrain does without them") from error
     finally:
-        os.unlink(name)
+        Path(name).unlink()
     for component, plane in zip(photo.header.components, blocks, strict=True):
         if plane.shape != (*block_counts(photo, component.h, component.v), 8, 8):
             raise DamagedJpeg("its coefficients have an unexpected geometry; --no-constrain does without them")

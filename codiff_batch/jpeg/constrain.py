@@ -128,9 +128,7 @@ def _add(band: Levels, moves: list[Levels | None], colour: str) -> None:
 class _Cells:
     """The quantization cells of one component in one band of whole MCU rows."""
 
-    def __init__(
-        self, photo: JpegPhoto, index: int, coefficients: NDArray[np.int16], top: int, rows: int
-    ) -> None:
+    def __init__(self, photo: JpegPhoto, index: int, coefficients: NDArray[np.int16], top: int, rows: int) -> None:
         component = photo.header.components[index]
         largest_h, largest_v = photo.header.max_sampling
         self._fold_h, self._fold_v = largest_h // component.h, largest_v // component.v

@@ -9,7 +9,7 @@ from codiff_batch.jpeg import markers
 from codiff_batch.jpeg.quantization import Table, fit_quality, read_tables
 from codiff_batch.jpeg.segments import Structure
 
-_SAMPLING_NAMES = {
+_SAMPLING_NAMES: dict[tuple[tuple[int, int], ...], str] = {
     ((1, 1), (1, 1), (1, 1)): "4:4:4",
     ((2, 1), (1, 1), (1, 1)): "4:2:2",
     ((2, 2), (1, 1), (1, 1)): "4:2:0",
@@ -91,9 +91,7 @@ def read_header(structure: Structure) -> Header:
     tables = _component_tables(structure, components)
     qf, misfit = fit_quality(tables)
     interval = next((_u16(s.payload, 0) for s in structure.segments if s.marker == markers.DRI), 0)
-    return Header(
-        width, height, components, process, _colour(structure, components), tables, interval, qf, misfit
-    )
+    return Header(width, height, components, process, _colour(structure, components), tables, interval, qf, misfit)
 
 
 def _find_frame(structure: Structure) -> tuple[str, bytes]:

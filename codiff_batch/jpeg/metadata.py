@@ -126,7 +126,7 @@ def is_c2pa(segment: Segment) -> bool:
 
 def read_exif(tiff: bytes) -> dict[str, Any]:
     """EXIF as piexif's dictionary of IFDs; empty where piexif cannot read it."""
-    import piexif  # type: ignore[import-untyped]
+    import piexif
 
     try:
         tags: dict[str, Any] = piexif.load(EXIF + tiff)

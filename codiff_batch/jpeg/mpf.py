@@ -27,7 +27,7 @@ def rewrite_index(payload: bytes, *, old: tuple[int, int], new: tuple[int, int])
     """Put an index right after the first picture changed its size.
 
     Args:
-        payload: of the APP2 segment, starting with ``MPF\\0``; its length does not change.
+        payload: of the APP2 segment, its signature included; its length does not change.
         old: (position of the payload in the file, position behind the first picture's EOI) in the source.
         new: the same two positions in the output.
 
@@ -55,7 +55,11 @@ def rewrite_index(payload: bytes, *, old: tuple[int, int], new: tuple[int, int])
 def _find_entries(payload: bytes) -> tuple[str, list[int]]:
     """Byte order, and positions of the 16-byte MP entries in the payload."""
     base = len(MPF)
-    order = {b"II*\0": "<", b"MM\0*": ">"}[payload[base : base + 4]] if payload[base : base + 4] in (b"II*\0", b"MM\0*") else ""
+    order = (
+        {b"II*\0": "<", b"MM\0*": ">"}[payload[base : base + 4]]
+        if payload[base : base + 4] in (b"II*\0", b"MM\0*")
+        else ""
+    )
     if not order:
         raise ValueError
     (ifd,) = struct.unpack_from(order + "I", payload, base + 4)

@@ -45,9 +45,7 @@ class JpegPhoto:
         return cls.from_bytes(data, path=path, max_pixels=max_pixels)
 
     @classmethod
-    def from_bytes(
-        cls, data: bytes, *, path: Path | None = None, max_pixels: int = DEFAULT_MAX_PIXELS
-    ) -> JpegPhoto:
+    def from_bytes(cls, data: bytes, *, path: Path | None = None, max_pixels: int = DEFAULT_MAX_PIXELS) -> JpegPhoto:
         """Read a file's bytes.
 
         Raises:

@@ -97,7 +97,9 @@ def verify(card: ModelCard, folder: Path) -> None:
     for name, recorded in card.files.items():
         path = folder / name
         if path.parent != folder or path.suffix != ".safetensors":
-            raise ModelDamaged(f"{folder.name}: {name!r} is refused, only safetensors files in the model's folder are read")
+            raise ModelDamaged(
+                f"{folder.name}: {name!r} is refused, only safetensors files in the model's folder are read"
+            )
         if not path.is_file():
             raise ModelDamaged(f"{path} is missing; install the model {card.name!r} again")
         if sha256_of(path) != recorded:

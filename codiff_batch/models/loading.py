@@ -86,4 +86,5 @@ def save_weights(networks: Networks, folder: Path, dtype: torch.dtype = torch.fl
         for key, value in module.state_dict().items()
     }
     save_file(weights, folder / WEIGHTS)
+    (folder / WEIGHTS).chmod(0o644)
     return {WEIGHTS: sha256_of(folder / WEIGHTS)}

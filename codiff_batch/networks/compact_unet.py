@@ -84,7 +84,9 @@ class CrossAttention(nn.Module):
     def forward(self, features: Tensor, context: Tensor) -> Tensor:
         count, channels, height, width = features.shape
         query = self.to_query(features).reshape(count, self.heads, -1, height * width).transpose(2, 3)
-        key, value = self.to_key_value(context).reshape(count, -1, 2, self.heads, query.shape[-1]).permute(2, 0, 3, 1, 4)
+        key, value = (
+            self.to_key_value(context).reshape(count, -1, 2, self.heads, query.shape[-1]).permute(2, 0, 3, 1, 4)
+        )
         answer = F.scaled_dot_product_attention(query, key, value)  # (B, heads, h w, channels / heads)
         added: Tensor = self.to_out(answer.transpose(2, 3).reshape(count, channels, height, width))
         return features + added

@@ -27,7 +27,9 @@ def test_authors_layout_has_the_released_checkpoints_size_and_names() -> None:
 
 @pytest.mark.parametrize("cave", [CaVE((4, 4, 8, 16), depth=1), CompactCaVE(8, 1, 16)], ids=["authors", "compact"])
 @pytest.mark.parametrize(("height", "width", "count"), [(64, 96, 6), (87, 33, 2), (1, 1, 1), (31, 70, 2)])
-def test_one_token_for_each_32x32_pixels_of_any_size(cave: torch.nn.Module, height: int, width: int, count: int) -> None:
+def test_one_token_for_each_32x32_pixels_of_any_size(
+    cave: torch.nn.Module, height: int, width: int, count: int
+) -> None:
     tokens, qf = cave.eval()(torch.rand(2, 3, height, width))
     assert tokens.shape == (2, count, 16)
     assert qf.shape == (2,)

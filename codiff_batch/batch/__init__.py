@@ -1,0 +1,1 @@
+"""Many files: find them, plan outputs, restore, write, report."""

@@ -1,0 +1,100 @@
+"""Writes files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from codiff_batch.errors import OutputExists, PhotoError
+
+TEMPORARY_PREFIX = ".codiff-batch-"
+"""Hidden, so that a scan passes over what a killed run left; without the photo's name, which may be long already."""
+
+
+def write_atomically(path: Path, data: bytes, *, like: Path | None = None, overwrite: bool = False) -> None:
+    """Write a file by way of a temporary one in the same folder: write, fsync, rename, fsync the folder.
+
+    Args:
+        path: the final name; its folder is made if need be.
+        like: a file whose times, mode and extended attributes the new one gets.
+        overwrite: replace an existing file; else it is left untouched.
+
+    Raises:
+        OutputExists: the file exists and may not be overwritten.
+        PhotoError: the file system refuses (full, read-only, no permission); nothing is left behind.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, suffix=".tmp", dir=path.parent)
+    except OSError as error:
+        raise PhotoError(f"cannot write {path}: {error.strerror}") from error
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            if like is not None:
+                shutil.copystat(like, temporary)
+            else:
+                temporary.chmod(0o666 & ~_umask())
+            os.fsync(file.fileno())
+        _put_in_place(temporary, path, overwrite)
+        _sync_folder(path.parent)
+    except FileExistsError as error:
+        raise OutputExists(f"{path} exists already (see --overwrite)") from error
+    except OSError as error:
+        raise PhotoError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def keep_backup(path: Path, data: bytes, *, like: Path) -> None:
+    """Put an untouched original into the backup folder; an earlier backup is never replaced.
+
+    Raises:
+        OutputExists: another backup of that name exists, so the original may not be replaced.
+        PhotoError: the backup cannot be written.
+    """
+    try:
+        write_atomically(path, data, like=like)
+    except OutputExists:
+        if path.read_bytes() != data:
+            raise OutputExists(f"the backup {path} exists and is another picture; choose another folder") from None
+
+
+def _put_in_place(temporary: Path, path: Path, overwrite: bool) -> None:
+    if overwrite:
+        temporary.replace(path)
+        return
+    try:
+        # A hard link fails if the name is taken, where a rename would replace what is there.
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # File systems without hard links, such as FAT.
+        if path.exists():
+            raise FileExistsError(path) from None
+        temporary.rename(path)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself durable, where the platform can."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError:
+        pass  # Some network file systems refuse; the file itself is synced.
+    finally:
+        os.close(handle)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,57 @@
+"""Finds the photos to work on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif"})
+"""File names that are taken from folders, whatever their case; files named one by one are always taken."""
+
+SKIPPED_FOLDERS = frozenset({"@eaDir"})
+"""Folders of thumbnails that storage boxes leave among photos; hidden folders are skipped as well."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """One file to look at."""
+
+    path: Path
+    root: Path | None
+    """The folder argument under which it was found; None for a file that was named itself."""
+
+
+def scan(paths: Iterable[Path], exclude: Collection[Path] = ()) -> Iterator[Found]:
+    """Yield each photo once, folders recursively in a stable order.
+
+    Linked folders are not entered, so loops cannot happen. Hidden files and folders are left out.
+
+    Args:
+        paths: files and folders.
+        exclude: folders not to enter: outputs and backups that lie inside what is scanned.
+    """
+    seen: set[Path] = set()
+    barred = {folder.resolve() for folder in exclude}
+    for path in paths:
+        found = _scan_folder(path, barred) if path.is_dir() else [Found(path, None)]
+        for photo in found:
+            identity = photo.path.parent.resolve() / photo.path.name
+            if identity not in seen:
+                seen.add(identity)
+                yield photo
+
+
+def _scan_folder(root: Path, barred: set[Path]) -> Iterator[Found]:
+    for folder, subfolders, names in os.walk(root):
+        subfolders[:] = sorted((n for n in subfolders if _enters(Path(folder, n), barred)), key=os.fsencode)
+        for name in sorted(names, key=os.fsencode):
+            path = Path(folder, name)
+            if path.suffix.lower() in SUFFIXES and not name.startswith(".") and path.is_file():
+                yield Found(path, root)
+
+
+def _enters(folder: Path, barred: set[Path]) -> bool:
+    hidden = folder.name.startswith(".") or folder.name in SKIPPED_FOLDERS
+    return not hidden and folder.resolve() not in barred

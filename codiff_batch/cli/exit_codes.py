@@ -1,0 +1,20 @@
+"""Exit codes: part of the stable interface, documented in ``docs/command-line.md``."""
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """How a command ended."""
+
+    OK = 0
+    """Everything asked for was done; skipped photos are fine."""
+    INTERNAL = 1
+    """A mistake in the program; please report it."""
+    USAGE = 2
+    """The command line cannot be understood, or options exclude each other."""
+    SOME_FAILED = 3
+    """Some photos failed; the others were done."""
+    UNAVAILABLE = 4
+    """The model or the device cannot be used; nothing was done."""
+    INTERRUPTED = 130
+    """Stopped by Ctrl-C; photos done so far are whole."""

@@ -1,0 +1,125 @@
+"""Restoring photos: the default command."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from codiff_batch.batch.options import BatchOptions
+from codiff_batch.cli.exit_codes import ExitCode
+from codiff_batch.cli.parameters import device_option, folder, max_megapixels_option, models_dir_option, paths_argument
+from codiff_batch.models.catalogue import DEFAULT_MODEL
+
+
+@click.command("restore", hidden=True)
+@click.option(
+    "--min-qf",
+    type=click.FloatRange(0, 100),
+    default=60,
+    show_default=True,
+    metavar="N",
+    help="Skip photos that are at least this good (JPEG quality factor 0..100).",
+)
+@click.option("-o", "--output", type=folder, help="Output folder.  [default: <name>-restored beside the source]")
+@click.option(
+    "--model",
+    default=DEFAULT_MODEL,
+    show_default=True,
+    metavar="NAME",
+    help="Model to use, by name or as a path to its folder (see 'models list').",
+)
+@device_option
+@click.option(
+    "--format",
+    type=click.Choice(["same", "jpeg", "png", "webp", "tiff"]),
+    default="same",
+    show_default=True,
+    help="Format of the outputs.",
+)
+@click.option(
+    "--quality",
+    type=click.IntRange(1, 100),
+    default=95,
+    show_default=True,
+    metavar="N",
+    help="Quality of JPEG (always 4:4:4) and WebP outputs.",
+)
+@click.option(
+    "--strength",
+    type=click.FloatRange(0, 1),
+    default=1,
+    show_default=True,
+    metavar="0..1",
+    help="Blend with the source: 0 changes nothing, 1 restores fully.",
+)
+@click.option(
+    "--constrain/--no-constrain",
+    default=True,
+    show_default=True,
+    help="Keep the result inside the source's quantization cells.",
+)
+@click.option("--copy-skipped", is_flag=True, help="Copy skipped photos too, so that the output folder is complete.")
+@click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
+@click.option("--in-place", is_flag=True, help="Replace the photos themselves; needs --backup.")
+@click.option("--backup", type=folder, help="Where --in-place keeps the untouched originals.")
+@click.option("--include-signed", is_flag=True, help="Restore C2PA-signed photos too and drop their manifest.")
+@click.option("--dry-run", is_flag=True, help="Judge everything, write nothing (but the report).")
+@click.option(
+    "--report",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write one record a photo to a .json or .csv file.",
+)
+@click.option(
+    "--jobs", type=click.IntRange(1, 64), default=2, show_default=True, metavar="N", help="Photos under way at a time."
+)
+@max_megapixels_option
+@models_dir_option
+@click.option("-v", "--verbose", is_flag=True, help="Say of each photo what was done and why.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress and no summary; failures only.")
+@paths_argument
+@click.pass_context
+def restore_command(
+    ctx: click.Context, /, report: Path | None, max_megapixels: float, verbose: bool, quiet: bool, **values: Any
+) -> None:
+    """Restore photos (what the program does when no command is named)."""
+    from codiff_batch.batch.plan import plan
+    from codiff_batch.batch.report import check_report_path, write_report
+    from codiff_batch.batch.run import run_batch
+    from codiff_batch.batch.summary import summarize
+    from codiff_batch.cli.progress import Progress
+    from codiff_batch.models.catalogue import find
+
+    options = BatchOptions(max_pixels=round(max_megapixels * 1e6), **values)
+    options.check()
+    if report is not None:
+        check_report_path(report)
+    find(options.model, options.models_dir)
+    tasks = plan(options)
+    started = time.monotonic()
+    outcomes = []
+    interrupted = False
+    with Progress(len(tasks), verbose=verbose, quiet=quiet) as progress:
+        batch = run_batch(options, tasks, stage=progress.stage)
+        try:
+            for outcome in batch:
+                outcomes.append(outcome)
+                progress.finished(outcome)
+        except KeyboardInterrupt:
+            interrupted = True
+            batch.close()
+    if report is not None:
+        write_report(report, outcomes)
+    if not quiet:
+        if not tasks:
+            click.echo("no JPEG files found; folders are searched for .jpg, .jpeg, .jpe and .jfif", err=True)
+        for line in summarize(outcomes, options, time.monotonic() - started) if tasks else []:
+            click.echo(line, err=True)
+    if interrupted:
+        click.echo(f"interrupted: {len(tasks) - len(outcomes)} photos were left", err=True)
+        ctx.exit(ExitCode.INTERRUPTED)
+    if any(outcome.outcome == "failed" for outcome in outcomes):
+        ctx.exit(ExitCode.SOME_FAILED)

@@ -1,0 +1,30 @@
+"""Runs the program as a user would, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+
+from codiff_batch.cli.main import main
+
+
+class Ran(NamedTuple):
+    """How a command ended and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
+    """Call the program with arguments."""
+
+    def call(*arguments: object) -> Ran:
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments], prog_name="codiff-batch")
+        return Ran(int(ended.value.code or 0), *capsys.readouterr())
+
+    return call

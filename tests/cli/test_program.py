@@ -1,0 +1,122 @@
+"""The program as a whole: start-up, help, inspect, models, and a folder called like a command."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import codiff_batch
+from tests.photos import jpeg, scene, write
+from tests.tiny_model import make_tiny_model
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
+
+
+def test_import_and_help_bring_in_no_torch() -> None:
+    code = (
+        "import sys, codiff_batch, codiff_batch.engine, codiff_batch.cli.main as m\n"
+        "try: m.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'numpy', 'PIL', 'jpeglib', 'piexif'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    ran = python("-c", code)
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_judging_by_headers_alone_needs_no_torch(tmp_path: Path) -> None:
+    write(tmp_path / "p/a.jpg", jpeg(20))
+    code = (
+        "import sys, codiff_batch.cli.main as m\n"
+        f"try: m.main(['--dry-run', {str(tmp_path / 'p')!r}])\n"
+        "except SystemExit as e: assert not e.code\n"
+        "assert 'torch' not in sys.modules"
+    )
+    ran = python("-c", code)
+    assert ran.returncode == 0, ran.stderr
+    assert "1 would be restored" in ran.stderr
+
+
+def test_python_m_is_the_same_program() -> None:
+    ran = python("-m", "codiff_batch", "--version")
+    assert ran.stdout == f"codiff-batch, version {codiff_batch.__version__}\n"
+
+
+def test_help_shows_the_options_of_restoring_and_the_commands(run) -> None:
+    ran = run("--help")
+    assert ran.code == 0
+    for text in ("PATH...", "--min-qf", "--in-place", "inspect", "models", "./models", "Exit codes"):
+        assert text in ran.out
+
+
+def test_without_arguments_there_is_help(run) -> None:
+    assert "Usage: codiff-batch" in run().err
+
+
+def test_a_folder_called_like_a_command_is_reached_by_a_path(run, tmp_path: Path, monkeypatch) -> None:
+    write(tmp_path / "models/a.jpg", jpeg(20))
+    monkeypatch.chdir(tmp_path)
+    assert run("./models").code == 0
+    assert (tmp_path / "models-restored/a.jpg").is_file()
+
+
+def test_inspect_prints_a_table(run, tmp_path: Path) -> None:
+    write(tmp_path / "a.jpg", jpeg(20, image=scene(200, 160), subsampling=1))
+    write(tmp_path / "b.jpg", jpeg(20, image=scene().convert("L")))
+    write(tmp_path / "c.jpg", b"")
+    ran = run("inspect", tmp_path)
+    assert ran.code == 3
+    titles, a, b, c = ran.out.splitlines()
+    assert titles.split() == ["file", "size", "sampling", "QF", "pixels", "verdict", "metadata"]
+    assert a.split()[1:4] == ["200x160", "4:2:2", "20"]
+    assert "restore" in a
+    assert b.split()[1:4] == ["96x64", "gray", "20"]
+    assert "refuse" in c
+    assert "empty" in c
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.jpg", "b.jpg", "c.jpg"]
+
+
+def test_inspect_prints_json_for_programs(run, tmp_path: Path) -> None:
+    write(tmp_path / "a.jpg", jpeg(20, comment=b"hello", progressive=True))
+    ran = run("inspect", "--json", tmp_path)
+    assert ran.code == 0
+    (row,) = json.loads(ran.out)
+    assert (row["width"], row["height"], row["process"]) == (96, 64, "progressive")
+    assert (row["header_qf"], row["header_misfit"], row["verdict"]) == (20, 0, "restore")
+    assert 0 <= row["estimated_qf"] <= 100
+    assert row["metadata"] == ["comment"]
+
+
+def test_models_are_listed_and_shown(run, tmp_path: Path) -> None:
+    make_tiny_model(tmp_path / "mine")
+    lines = run("models", "list", "--models-dir", tmp_path).out.splitlines()
+    assert [line.split()[:2] for line in lines] == [
+        ["codiff-sd21", "known"],
+        ["compact", "bundled"],
+        ["mine", "installed"],
+    ]
+    card = json.loads(run("models", "show", "mine", "--models-dir", tmp_path).out)
+    assert card["architecture"] == "compact"
+    assert run("models", "show", "nothing").code == 4
+
+
+def test_a_model_is_chosen_by_name_or_by_folder(run, tmp_path: Path) -> None:
+    make_tiny_model(tmp_path / "models/mine")
+    write(tmp_path / "p/a.jpg", jpeg(20))
+    assert run(tmp_path / "p", "--model", "mine", "--models-dir", tmp_path / "models", "-o", tmp_path / "1").code == 0
+    assert run(tmp_path / "p", "--model", tmp_path / "models/mine", "-o", tmp_path / "2").code == 0
+    assert (tmp_path / "1/a.jpg").read_bytes()[:2] == (tmp_path / "2/a.jpg").read_bytes()[:2] == b"\xff\xd8"
+
+
+def test_a_damaged_model_ends_the_run_before_anything_is_done(run, tmp_path: Path) -> None:
+    make_tiny_model(tmp_path / "mine")
+    (tmp_path / "mine/weights.safetensors").write_bytes(b"no weights")
+    write(tmp_path / "p/a.jpg", jpeg(20))
+    ran = run(tmp_path / "p", "--model", tmp_path / "mine")
+    assert ran.code == 4
+    assert "differs from its checksum" in ran.err
+    assert not (tmp_path / "p-restored").exists()

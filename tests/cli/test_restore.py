@@ -1,0 +1,301 @@
+"""Restoring from the command line: real files, the real program, the bundled model."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from codiff_batch.jpeg import JpegPhoto
+from tests.photos import jpeg, scene, write
+
+COLUMNS = [
+    "source", "output", "outcome", "reason", "header_qf", "estimated_qf", "width", "height", "model", "seconds",
+]  # fmt: skip
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder with a crushed photo, a fine one, and one that was crushed and saved again."""
+    folder = tmp_path / "photos"
+    write(folder / "trip/crushed.jpg", jpeg(12, image=scene(200, 160)))
+    write(folder / "fine.jpg", jpeg(97, subsampling=0, image=fine_scene()))
+    again = Image.open(BytesIO(jpeg(10, image=scene(200, 160, seed=1))))
+    write(folder / "again.jpg", jpeg(95, image=again, subsampling=0))
+    return folder
+
+
+def fine_scene() -> Image.Image:
+    """The shipped example that is good already."""
+    return Image.open(Path(__file__).resolve().parents[2] / "examples/photos/strudel-fine-q95.jpg")
+
+
+def tree(folder: Path) -> dict[str, tuple[str, int]]:
+    """Contents and modification time of every file below a folder."""
+    return {
+        str(p.relative_to(folder)): (hashlib.sha256(p.read_bytes()).hexdigest(), p.stat().st_mtime_ns)
+        for p in sorted(folder.rglob("*"))
+        if p.is_file()
+    }
+
+
+def test_crushed_photos_are_restored_and_good_ones_skipped(run, photos: Path) -> None:
+    before = tree(photos)
+    ran = run(photos)
+    assert ran.code == 0
+    assert sorted(tree(photos.parent / "photos-restored")) == ["again.jpg", "trip/crushed.jpg"]
+    assert tree(photos) == before
+    assert "3 photos: 2 restored, 1 skipped, 0 failed" in ran.err
+    assert ran.out == ""
+
+
+def test_a_restored_photo_is_nearer_to_what_was_photographed(run, photos: Path) -> None:
+    run(photos)
+    truth = np.asarray(scene(200, 160), float)
+    error = {
+        name: np.mean((np.asarray(Image.open(path), float) - truth) ** 2)
+        for name, path in (
+            ("source", photos / "trip/crushed.jpg"),
+            ("restored", photos.parent / "photos-restored/trip/crushed.jpg"),
+        )
+    }
+    assert error["restored"] < error["source"]
+
+
+def test_the_same_run_again_gives_the_same_bytes(run, photos: Path, tmp_path: Path) -> None:
+    run(photos, "-o", tmp_path / "one")
+    run(photos, "-o", tmp_path / "two", "--jobs", 4)
+    assert tree(tmp_path / "one") == tree(tmp_path / "two") != {}
+
+
+def test_a_second_run_keeps_existing_outputs_unless_told(run, photos: Path) -> None:
+    run(photos)
+    output = photos.parent / "photos-restored/trip/crushed.jpg"
+    output.write_bytes(b"edited by hand")
+    assert "exists already" in run(photos, "-v").err
+    assert output.read_bytes() == b"edited by hand"
+    assert run(photos, "--overwrite").code == 0
+    assert output.read_bytes()[:2] == b"\xff\xd8"
+
+
+def test_outputs_are_recognised_and_never_restored_twice(run, photos: Path) -> None:
+    run(photos)
+    ran = run(photos.parent / "photos-restored", "-v")
+    assert ran.err.count("skipped:") == 2
+    assert "restored before: codiff-batch" in ran.err
+
+
+def test_dry_run_judges_everything_and_writes_nothing_but_the_report(run, photos: Path, tmp_path: Path) -> None:
+    before = tree(tmp_path)
+    ran = run(photos, "--dry-run", "--report", tmp_path / "r.json")
+    after = tree(tmp_path)
+    del after["r.json"]
+    assert after == before
+    assert "2 would be restored, 1 skipped" in ran.err
+    records = json.loads((tmp_path / "r.json").read_text())
+    assert [r["output"] for r in records] == [None, None, None]
+
+
+def test_the_report_has_one_record_a_photo_with_both_witnesses(run, photos: Path, tmp_path: Path) -> None:
+    write(photos / "torn.jpg", jpeg(20)[:500])
+    ran = run(photos, "--report", tmp_path / "r.json")
+    assert ran.code == 3
+    records = {Path(r["source"]).name: r for r in json.loads((tmp_path / "r.json").read_text())}
+    assert all(list(r) == COLUMNS for r in records.values())
+    again, crushed, torn = records["again.jpg"], records["crushed.jpg"], records["torn.jpg"]
+    assert again["outcome"] == "restored"
+    assert again["header_qf"] == 95
+    assert again["estimated_qf"] < 60
+    assert "though the header says 95" in again["reason"]
+    assert (crushed["width"], crushed["height"], crushed["model"]) == (200, 160, "compact")
+    assert crushed["header_qf"] == 12
+    assert 0 < crushed["estimated_qf"] < 40
+    assert Path(crushed["output"]).is_file()
+    assert (torn["outcome"], torn["output"], torn["width"]) == ("failed", None, None)
+    assert "truncated" in torn["reason"]
+
+
+def test_the_csv_report_holds_the_same(run, photos: Path, tmp_path: Path) -> None:
+    run(photos, "--report", tmp_path / "r.csv")
+    with (tmp_path / "r.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == COLUMNS
+    assert sorted(row["outcome"] for row in rows) == ["restored", "restored", "skipped"]
+
+
+def test_bad_files_get_a_line_each_and_the_others_are_done(run, tmp_path: Path) -> None:
+    folder = tmp_path / "p"
+    png = BytesIO()
+    scene().save(png, "PNG")
+    write(folder / "a-empty.jpg", b"")
+    write(folder / "b-mislabelled.jpg", png.getvalue())
+    write(folder / "c-torn.jpg", jpeg(20)[:-200])
+    write(folder / "d-cmyk.jpg", jpeg(20, image=scene().convert("CMYK")))
+    write(folder / "e-good.jpg", jpeg(20))
+    ran = run(folder)
+    assert ran.code == 3
+    assert "the file is empty" in ran.err
+    assert "not a JPEG file, it is PNG" in ran.err
+    assert "truncated" in ran.err
+    assert "CMYK" in ran.err
+    assert "Traceback" not in ran.err
+    assert list(tree(tmp_path / "p-restored")) == ["e-good.jpg"]
+
+
+def test_pixel_limit_is_checked_before_decoding(run, tmp_path: Path) -> None:
+    write(tmp_path / "p/a.jpg", jpeg(20, image=scene(200, 160)))
+    ran = run(tmp_path / "p", "--max-megapixels", "0.01")
+    assert ran.code == 3
+    assert "200x160 pixels is over the limit of 0.01 megapixels" in ran.err
+
+
+def test_copy_skipped_makes_the_output_folder_complete(run, photos: Path) -> None:
+    run(photos, "--copy-skipped")
+    copied = photos.parent / "photos-restored/fine.jpg"
+    assert copied.read_bytes() == (photos / "fine.jpg").read_bytes()
+    assert copied.stat().st_mtime_ns == (photos / "fine.jpg").stat().st_mtime_ns
+
+
+def test_in_place_keeps_the_untouched_original_first(run, photos: Path, tmp_path: Path) -> None:
+    before = tree(photos)
+    assert run(photos, "--in-place", "--backup", tmp_path / "kept").code == 0
+    after = tree(photos)
+    assert after["fine.jpg"] == before["fine.jpg"]
+    for name in ("trip/crushed.jpg", "again.jpg"):
+        assert tree(tmp_path / "kept")[name] == before[name]
+        assert after[name][0] != before[name][0]
+        assert after[name][1] == before[name][1]  # the modification time stays
+
+
+def test_in_place_a_second_time_changes_nothing(run, photos: Path, tmp_path: Path) -> None:
+    run(photos, "--in-place", "--backup", tmp_path / "kept")
+    before = tree(tmp_path)
+    assert run(photos, "--in-place", "--backup", tmp_path / "kept").code == 0
+    assert tree(tmp_path) == before
+
+
+def test_in_place_leaves_a_photo_alone_whose_backup_cannot_be_kept(run, photos: Path, tmp_path: Path) -> None:
+    write(tmp_path / "kept/again.jpg", b"another picture")
+    before = (photos / "again.jpg").read_bytes()
+    ran = run(photos, "--in-place", "--backup", tmp_path / "kept")
+    assert ran.code == 3
+    assert "another picture" in ran.err
+    assert (photos / "again.jpg").read_bytes() == before
+    assert (tmp_path / "kept/again.jpg").read_bytes() == b"another picture"
+
+
+def test_in_place_refuses_links(run, tmp_path: Path) -> None:
+    photo = write(tmp_path / "p/a.jpg", jpeg(20))
+    (tmp_path / "p/b.jpg").symlink_to(photo)
+    os.link(photo, tmp_path / "other-name.jpg")
+    ran = run(tmp_path / "p", "--in-place", "--backup", tmp_path / "kept")
+    assert ran.code == 3
+    assert "symbolic link" in ran.err
+    assert "hard links" in ran.err
+
+
+def test_a_source_that_changes_meanwhile_is_left_for_the_next_run(
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo = write(tmp_path / "p/a.jpg", jpeg(20))
+    read = Path.read_bytes
+
+    def read_and_change(path: Path) -> bytes:
+        data = read(path)
+        if path == photo:
+            os.utime(photo, ns=(1, 1))  # somebody writes to the file just after it was read
+        return data
+
+    monkeypatch.setattr(Path, "read_bytes", read_and_change)
+    ran = run(tmp_path / "p")
+    assert ran.code == 3
+    assert "changed while it was worked on" in ran.err
+    assert not (tmp_path / "p-restored").exists()
+
+
+@pytest.mark.parametrize(("format", "suffix"), [("jpeg", ".jpg"), ("png", ".png"), ("webp", ".webp"), ("tiff", ".tif")])
+def test_every_format_opens_again_in_its_own_kind(run, tmp_path: Path, format: str, suffix: str) -> None:
+    write(tmp_path / "p/a.jpg", jpeg(20))
+    assert run(tmp_path / "p", "--format", format).code == 0
+    with Image.open(tmp_path / f"p-restored/a{suffix}") as image:
+        assert image.format == format.upper()
+        assert image.size == (96, 64)
+
+
+def test_strength_zero_gives_the_sources_pixels(run, tmp_path: Path) -> None:
+    write(tmp_path / "p/a.jpg", jpeg(20))
+    run(tmp_path / "p", "--format", "png", "--strength", 0, "--no-constrain")
+    source = np.asarray(Image.open(tmp_path / "p/a.jpg"))
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "p-restored/a.png")), source)
+
+
+def test_constrained_output_codes_to_the_sources_coefficients(run, tmp_path: Path) -> None:
+    source = JpegPhoto.open(write(tmp_path / "p/a.jpg", jpeg(20, subsampling=2)))
+    run(tmp_path / "p", "--format", "png")
+    buffer = BytesIO()
+    tables = [table.ravel().tolist() for table in source.header.tables[:2]]
+    Image.open(tmp_path / "p-restored/a.png").save(buffer, "JPEG", qtables=tables, subsampling=2)
+    coded = JpegPhoto.from_bytes(buffer.getvalue()).coefficients()
+    same = [np.mean(a == b) for a, b in zip(source.coefficients(), coded, strict=True)]
+    assert min(same) > 0.999
+
+
+def test_names_that_are_not_utf8_are_restored_and_reported(run, tmp_path: Path) -> None:
+    folder = os.fsencode(tmp_path / "p")
+    os.mkdir(folder)
+    raw = folder + b"/caf\xe9\n.jpg"
+    Path(os.fsdecode(raw)).write_bytes(jpeg(20))
+    ran = run(tmp_path / "p", "-v", "--report", tmp_path / "r.json")
+    assert ran.code == 0
+    assert r"caf\udce9\n.jpg" in ran.err
+    (record,) = json.loads((tmp_path / "r.json").read_text())
+    assert os.fsencode(record["source"]) == raw
+    assert os.listdir(os.fsencode(tmp_path / "p-restored")) == [b"caf\xe9\n.jpg"]
+
+
+def test_an_empty_folder_is_all_well(run, tmp_path: Path) -> None:
+    ran = run(tmp_path)
+    assert ran.code == 0
+    assert "no JPEG files found" in ran.err
+
+
+def test_quiet_prints_failures_only(run, tmp_path: Path) -> None:
+    write(tmp_path / "p/a.jpg", jpeg(20))
+    assert run(tmp_path / "p", "-q").err == ""
+    write(tmp_path / "p/b.jpg", b"")
+    assert run(tmp_path / "p", "-q").err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["missing-folder"], 2, "does not exist"),
+        (["--min-qf", "101", "."], 2, "0<=x<=100"),
+        (["--format", "gif", "."], 2, "gif"),
+        (["--in-place", "."], 2, "needs --backup"),
+        (["--report", "r.txt", "."], 2, ".json or .csv"),
+        (["--report", "missing/r.json", "."], 2, "folder does not exist"),
+        (["--model", "unheard-of", "."], 4, "no model is called 'unheard-of'; available: compact"),
+        (["--model", "./nowhere", "."], 4, "not a model folder"),
+        (["--device", "cuda:77", "."], 4, "cuda:77"),
+        (["--device", "abacus", "."], 4, "abacus"),
+        (["--no-such-option"], 2, "no-such-option"),
+    ],
+)
+def test_a_wrong_command_line_is_one_clear_error(
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: int, message: str
+) -> None:
+    write(tmp_path / "a.jpg", jpeg(20))
+    monkeypatch.chdir(tmp_path)
+    ran = run(*arguments)
+    assert ran.code == code
+    assert message in ran.err.replace("\n", " ")
+    assert "Traceback" not in ran.err
+    assert list(tree(tmp_path)) == ["a.jpg"]
