@@ -58,7 +58,7 @@ def _refuse_sources_as_targets(tasks: Sequence[Task]) -> None:
     for task in tasks:
         if {_identity(task.target), _identity(task.copy)} & sources:
             raise OptionsConflict(
-                f"the output of {task.source} would be a source itself; use another --output, or --in-place with --backup"
+                f"the output of {task.source} would be a source itself; use another --output, or --in-place"
             )
 
 

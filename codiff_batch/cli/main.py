@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -75,6 +76,9 @@ cli.add_command(models_command)
 
 def main(args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> None:
     """Run the program and exit with its code; errors raised on purpose become one line on stderr."""
+    if not sys.warnoptions:
+        # Libraries warn of odd metadata in their own words; what matters to the user is in the outcomes.
+        warnings.simplefilter("ignore")
     try:
         code = cli.main(args, prog_name, standalone_mode=False, **extra)
     except click.ClickException as error:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codiff_batch.errors import DamagedJpeg, UnsupportedJpeg
+from codiff_batch.jpeg import markers
 
 if TYPE_CHECKING:
     from codiff_batch.jpeg.photo import JpegPhoto
@@ -29,12 +30,12 @@ def read_coefficients(photo: JpegPhoto) -> tuple[NDArray[np.int16], ...]:
 
     Raises:
         DamagedJpeg: the library gives up or sees another geometry.
-        UnsupportedJpeg: arithmetic coding, which the library's builds leave out.
+        UnsupportedJpeg: arithmetic coding, which the library's builds leave out, or no Huffman tables.
     """
     import jpeglib
 
-    if photo.header.process.startswith("arithmetic"):
-        raise UnsupportedJpeg("coefficients of arithmetic-coded files cannot be read")
+    if not has_readable_coefficients(photo):
+        raise UnsupportedJpeg("coefficients of arithmetic-coded files, or without Huffman tables, cannot be read")
     handle, name = tempfile.mkstemp(suffix=".jpg")
     try:
         # The library takes a path and opens it itself; it gets a copy of the coded image, never the source.
@@ -44,13 +45,19 @@ def read_coefficients(photo: JpegPhoto) -> tuple[NDArray[np.int16], ...]:
         planes = [decoded.Y, decoded.Cb, decoded.Cr][: len(photo.header.components)]
         blocks = tuple(np.asarray(plane, np.int16) for plane in planes)
     except (OSError, ValueError, RuntimeError) as error:
-        raise DamagedJpeg(f"its coefficients cannot be read ({error}); --no-constrain does without them") from error
+        raise DamagedJpeg("its coefficients cannot be read; --no-constrain does without them") from error
     finally:
         Path(name).unlink()
     for component, plane in zip(photo.header.components, blocks, strict=True):
         if plane.shape != (*block_counts(photo, component.h, component.v), 8, 8):
             raise DamagedJpeg("its coefficients have an unexpected geometry; --no-constrain does without them")
     return blocks
+
+
+def has_readable_coefficients(photo: JpegPhoto) -> bool:
+    """Whether the library can read the file: Huffman-coded, with tables of its own, unlike Motion JPEG frames."""
+    has_tables = any(segment.marker == markers.DHT for segment in photo.structure.segments)
+    return has_tables and not photo.header.process.startswith("arithmetic")
 
 
 def block_counts(photo: JpegPhoto, h: int, v: int) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from codiff_batch.errors import PhotoError, UnsupportedJpeg
 from codiff_batch.jpeg import markers
-from codiff_batch.jpeg.metadata import EXIF, OWN_NOTE, exif_bytes, icc_bytes, is_c2pa, read_exif, xmp_bytes
+from codiff_batch.jpeg.metadata import EXIF, OWN_NOTE, c2pa_segments, exif_bytes, icc_bytes, read_exif, xmp_bytes
 from codiff_batch.jpeg.mpf import is_index, rewrite_index
 from codiff_batch.jpeg.segments import Segment, Structure, parse
 
@@ -25,6 +25,7 @@ OtherFormat = Literal["png", "webp", "tiff"]
 
 _PROCESSING_SOFTWARE = 0x000B
 _MAKER_NOTE = 0x927C
+_XMP = 0x02BC
 
 
 def encode_jpeg(
@@ -47,13 +48,13 @@ def encode_jpeg(
             cannot be put right.
     """
     _check(pixels, source, note)
-    carried = [segment for segment in source.structure.metadata if not is_c2pa(segment)]
-    if len(carried) < len(source.structure.metadata) and not drop_signature:
+    signature = c2pa_segments(source.structure)
+    if signature and not drop_signature:
         raise UnsupportedJpeg("signed: its C2PA manifest would not fit a changed picture (see --include-signed)")
     buffer = BytesIO()
     _to_image(pixels).save(buffer, "JPEG", quality=quality, subsampling=0)
     coded = [s for s in parse(buffer.getvalue()).segments if not s.is_metadata]
-    metadata = [Segment(s.marker, s.payload) for s in carried]
+    metadata = [Segment(s.marker, s.payload) for s in source.structure.metadata if s not in signature]
     remark = Segment(markers.COM, note.encode())
     structure = Structure((coded[0], *metadata, remark, *coded[1:]), source.structure.trailer)
     return _with_index_put_right(structure, source.structure).emit()
@@ -70,7 +71,6 @@ def encode_as(
     Raises:
         PhotoError: the format cannot hold the picture, such as WebP above 16383 pixels a side.
     """
-    from PIL import TiffImagePlugin
     from PIL.PngImagePlugin import PngInfo
 
     _check(pixels, source, note)
@@ -90,11 +90,8 @@ def encode_as(
     elif format == "webp":
         options |= {"quality": quality, "method": 4, **({"xmp": xmp} if xmp else {})}
     else:
-        tags = TiffImagePlugin.ImageFileDirectory_v2()
-        tags[TiffImagePlugin.IMAGEDESCRIPTION] = note
-        if xmp:
-            tags[700] = xmp
-        options |= {"compression": "tiff_adobe_deflate", "tiffinfo": tags}
+        # Not compressed: Pillow's own writer takes nested EXIF directories, libtiff's, which compresses, does not.
+        options["exif"] = _tiff_tags(options.get("exif"), xmp)
     buffer = BytesIO()
     try:
         _to_image(pixels).save(buffer, format.upper(), **options)
@@ -144,6 +141,22 @@ def _payload_position(structure: Structure, wanted: Segment) -> int:
             return position + len(segment.lead) + 4
         position += len(segment.emit())
     raise ValueError("the segment is not part of the structure")
+
+
+def _tiff_tags(exif: bytes | None, xmp: bytes | None) -> Any:
+    """EXIF and XMP as tags of a TIFF file, which Pillow writes anew; a damaged EXIF block is left out."""
+    from PIL import Image
+
+    tags = Image.Exif()
+    try:
+        tags.load(exif or b"")
+        tags.tobytes()
+    except Exception:
+        # Pillow raises anything on damaged blocks, and the picture matters more than they do.
+        tags = Image.Exif()
+    if xmp:
+        tags[_XMP] = xmp
+    return tags
 
 
 def _exif_with_note(tiff: bytes | None, note: str) -> bytes | None:

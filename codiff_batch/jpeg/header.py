@@ -119,18 +119,22 @@ def _read_component(data: bytes) -> Component:
 
 
 def _component_tables(structure: Structure, components: tuple[Component, ...]) -> tuple[Table, ...]:
+    """The table of each component: the one in force when its first scan begins (libjpeg, ``latch_quant_tables``)."""
     tables: dict[int, Table] = {}
-    scanning = False
+    latched: dict[int, Table] = {}
     for segment in structure.segments:
-        scanning |= segment.marker == markers.SOS
         if segment.marker == markers.DQT:
-            read = read_tables(segment.payload)
-            # The last definition before the first scan is in force; later ones may only fill gaps.
-            tables = {**read, **tables} if scanning else {**tables, **read}
-    missing = [c.table for c in components if c.table not in tables]
+            tables |= read_tables(segment.payload)
+        elif segment.marker == markers.SOS:
+            for component in components:
+                # Component selectors are every second byte from the second on (T.81, B.2.3).
+                in_scan = component.identifier in segment.payload[1 : 1 + 2 * segment.payload[0] : 2]
+                if in_scan and component.identifier not in latched and component.table in tables:
+                    latched[component.identifier] = tables[component.table]
+    missing = [c for c in components if c.identifier not in latched]
     if missing:
-        raise DamagedJpeg(f"quantization table {missing[0]} is missing")
-    return tuple(tables[c.table] for c in components)
+        raise DamagedJpeg(f"quantization table {missing[0].table} is missing, or a colour has no image data")
+    return tuple(latched[c.identifier] for c in components)
 
 
 def _colour(structure: Structure, components: tuple[Component, ...]) -> str:
@@ -138,7 +142,7 @@ def _colour(structure: Structure, components: tuple[Component, ...]) -> str:
     if len(components) == 1:
         return "gray"
     for segment in structure.segments:
-        if segment.marker == markers.APP0 and segment.payload.startswith(b"JFIF\0"):
+        if segment.is_jfif:
             return "ycbcr"
     for segment in structure.segments:
         if segment.marker == markers.APP14 and segment.payload.startswith(b"Adobe") and len(segment.payload) >= 12:

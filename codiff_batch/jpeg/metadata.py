@@ -44,7 +44,7 @@ class MetadataSummary:
     comments: int
     trailer_bytes: int
     restored_by: str | None
-    """This program's own note, if it wrote the file."""
+    """This program's own latest note, if it wrote the file."""
 
     def kinds(self) -> list[str]:
         """Short names of what is there, for display."""
@@ -71,7 +71,7 @@ def summarize(structure: Structure) -> MetadataSummary:
     zeroth, details = tags.get("0th", {}), tags.get("Exif", {})
     orientation = zeroth.get(0x0112)
     comments = [s.payload for s in structure.segments if s.marker == markers.COM]
-    own = next((c for c in comments if c.startswith(OWN_NOTE)), None)
+    own = [c for c in comments if c.startswith(OWN_NOTE)]
     photoshop = b"".join(payloads(structure, markers.APP13, PHOTOSHOP))
     return MetadataSummary(
         orientation=orientation if orientation in range(1, 9) else None,
@@ -84,11 +84,11 @@ def summarize(structure: Structure) -> MetadataSummary:
         iptc=IPTC_RESOURCE in photoshop,
         photoshop=bool(photoshop),
         mpf=bool(payloads(structure, markers.APP2, MPF)),
-        c2pa=any(is_c2pa(segment) for segment in structure.segments),
+        c2pa=bool(c2pa_segments(structure)),
         jfif=bool(payloads(structure, markers.APP0, JFIF)),
-        comments=len(comments) - (own is not None),
+        comments=len(comments) - len(own),
         trailer_bytes=len(structure.trailer),
-        restored_by=own.decode("utf-8", "replace") if own else None,
+        restored_by=own[-1].decode("utf-8", "replace") if own else None,
     )
 
 
@@ -119,9 +119,14 @@ def icc_bytes(structure: Structure) -> bytes | None:
     return b"".join(parts[number] for number in sorted(parts))
 
 
-def is_c2pa(segment: Segment) -> bool:
-    """Whether a segment holds part of a C2PA manifest store (JUMBF boxes in APP11; C2PA 2.1, A.3.2)."""
-    return segment.marker == markers.APP11 and segment.payload.startswith(b"JP") and b"c2pa" in segment.payload
+def c2pa_segments(structure: Structure) -> tuple[Segment, ...]:
+    """The segments of C2PA manifest stores: JUMBF boxes in APP11 (C2PA 2.1, A.3.2; ISO 19566-5, D.2).
+
+    A box may be spread over several segments; they share the box instance number in bytes 2 and 3.
+    """
+    boxes = [s for s in structure.segments if s.marker == markers.APP11 and s.payload.startswith(b"JP")]
+    instances = {s.payload[2:4] for s in boxes if b"c2pa" in s.payload}
+    return tuple(s for s in boxes if s.payload[2:4] in instances)
 
 
 def read_exif(tiff: bytes) -> dict[str, Any]:

@@ -6,10 +6,17 @@ import re
 from dataclasses import dataclass
 
 from codiff_batch.errors import DamagedJpeg, NotJpeg
-from codiff_batch.jpeg.markers import APP14, APPS, COM, EOI, SOI, SOS, STANDALONE
+from codiff_batch.jpeg.markers import APP0, APP14, APPS, COM, EOI, SOI, SOS, STANDALONE
 
-_NEXT_MARKER = re.compile(rb"\xff[^\x00\xff]")
+# Restart markers and TEM mean nothing between segments; decoders skip them there.
+_NEXT_MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd7]")
 _END_OF_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+
+MAX_SEGMENTS = 20_000
+"""No camera comes near; a file with more is made to waste memory."""
+
+MAX_SCANS = 500
+"""Progressive photos have about ten; each scan of a large picture costs a pass over all its coefficients."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +41,13 @@ class Segment:
 
     @property
     def is_metadata(self) -> bool:
-        """Whether the pixels are the same without it; APP14 says how colours are coded, so it is not."""
+        """Whether it is about the picture rather than about its coding, as APP14 is."""
         return self.marker == COM or (self.marker in APPS and self.marker != APP14)
+
+    @property
+    def is_jfif(self) -> bool:
+        """Metadata (density), but also a promise that three components are YCbCr."""
+        return self.marker == APP0 and self.payload.startswith(b"JFIF\0")
 
 
 @dataclass(frozen=True)
@@ -52,7 +64,7 @@ class Structure:
 
     def emit_coded_image(self) -> bytes:
         """A file that decodes to the same pixels, without metadata, garbage and trailer."""
-        kept = (Segment(s.marker, s.payload, b"", s.scan) for s in self.segments if not s.is_metadata)
+        kept = (Segment(s.marker, s.payload, b"", s.scan) for s in self.segments if s.is_jfif or not s.is_metadata)
         return b"".join(segment.emit() for segment in kept)
 
     @property
@@ -69,14 +81,14 @@ def parse(data: bytes) -> Structure:
 
     Raises:
         NotJpeg: the bytes do not start with SOI and another marker.
-        DamagedJpeg: a segment or the file ends early, or a length cannot be.
+        DamagedJpeg: a segment or the file ends early, a length cannot be, or there are absurdly many segments.
     """
     if not data:
         raise NotJpeg("the file is empty")
     if data[:2] != b"\xff\xd8":
         raise NotJpeg(f"not a JPEG file{_other_format(data)}")
     segments = [Segment(SOI)]
-    position = 2
+    position, scans = 2, 0
     while True:
         found = _NEXT_MARKER.search(data, position)
         if found is None:
@@ -85,6 +97,9 @@ def parse(data: bytes) -> Structure:
         if segment.marker == SOI:
             raise DamagedJpeg("a second image starts before the first one ends")
         segments.append(segment)
+        scans += segment.marker == SOS
+        if len(segments) > MAX_SEGMENTS or scans > MAX_SCANS:
+            raise DamagedJpeg("the file has absurdly many segments or scans")
         if segment.marker == EOI:
             return Structure(tuple(segments), data[position:])
 

@@ -77,7 +77,7 @@ class CompactCaVE(nn.Module):
         return Embedding(self.fold(features).flatten(2).transpose(1, 2), features)
 
     def quality(self, tokens: Tensor) -> Tensor:
-        """Quality factor (B,) in 0..100 from tokens (B, K, D); the sigmoid gives (100 - QF)/100 as the authors' does."""
+        """Quality factor (B,) in 0..100 from tokens (B, K, D); the sigmoid gives (100 - QF)/100, like the authors'."""
         return 100 * (1 - torch.sigmoid(self.qf_head(tokens.mean(dim=1)).squeeze(-1)))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:

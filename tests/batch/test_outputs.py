@@ -19,7 +19,7 @@ def test_an_existing_file_is_only_replaced_when_asked(tmp_path: Path) -> None:
     assert path.read_bytes() == b"old"
     write_atomically(path, b"new", overwrite=True)
     assert path.read_bytes() == b"new"
-    assert os.listdir(tmp_path) == ["a.jpg"]
+    assert [p.name for p in tmp_path.iterdir()] == ["a.jpg"]
 
 
 def test_a_dangling_link_counts_as_existing(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, previous)
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:

@@ -248,16 +248,14 @@ def test_constrained_output_codes_to_the_sources_coefficients(run, tmp_path: Pat
 
 
 def test_names_that_are_not_utf8_are_restored_and_reported(run, tmp_path: Path) -> None:
-    folder = os.fsencode(tmp_path / "p")
-    os.mkdir(folder)
-    raw = folder + b"/caf\xe9\n.jpg"
-    Path(os.fsdecode(raw)).write_bytes(jpeg(20))
+    raw = os.fsencode(tmp_path / "p") + b"/caf\xe9\n.jpg"
+    write(Path(os.fsdecode(raw)), jpeg(20))
     ran = run(tmp_path / "p", "-v", "--report", tmp_path / "r.json")
     assert ran.code == 0
     assert r"caf\udce9\n.jpg" in ran.err
     (record,) = json.loads((tmp_path / "r.json").read_text())
     assert os.fsencode(record["source"]) == raw
-    assert os.listdir(os.fsencode(tmp_path / "p-restored")) == [b"caf\xe9\n.jpg"]
+    assert [os.fsencode(p.name) for p in (tmp_path / "p-restored").iterdir()] == [b"caf\xe9\n.jpg"]
 
 
 def test_an_empty_folder_is_all_well(run, tmp_path: Path) -> None:

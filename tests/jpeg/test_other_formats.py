@@ -20,9 +20,6 @@ from tests.jpeg.samples import NOTE, decodable, jpeg, picture, with_segments
 Format = Literal["png", "webp", "tiff"]
 EXIF = piexif.dump({"0th": {0x0112: 6, 0x0110: b"A camera"}, "Exif": {0x9003: b"2020:01:02 03:04:05"}})
 FORMATS = pytest.mark.parametrize("kind", ["png", "webp", "tiff"])
-TIFF_LOSES_EXIF = pytest.param(
-    "tiff", marks=pytest.mark.xfail(strict=True, reason="Pillow ignores exif= for TIFF where tiffinfo= is given")
-)
 
 
 def encoded(data: bytes, kind: Format) -> Image.Image:
@@ -43,7 +40,7 @@ def test_the_colour_profile_travels(kind: Format) -> None:
     assert encoded(jpeg(icc_profile=profile), kind).info["icc_profile"] == profile
 
 
-@pytest.mark.parametrize("kind", ["png", "webp", TIFF_LOSES_EXIF])
+@FORMATS
 def test_exif_travels_and_orientation_stays_a_tag(kind: Format, tmp_path: Path) -> None:
     if shutil.which("exiftool") is None:
         pytest.skip("exiftool is not installed")

@@ -129,14 +129,12 @@ def test_adobe_s_segment_decides_the_colours_of_files_without_jfif(transform: in
     assert np.array_equal(opened(data).pixels(), by_pillow(data))
 
 
-@pytest.mark.xfail(strict=True, reason="pixels() leaves JFIF out, and without it Adobe's segment changes the colours")
 def test_jfif_outweighs_adobe_s_segment() -> None:
     data = with_segments(jpeg(), adobe(0))
     assert opened(data).header.colour == "ycbcr"
     assert np.array_equal(opened(data).pixels(), by_pillow(data))
 
 
-@pytest.mark.xfail(strict=True, reason="the header gives the first table of a slot that is redefined between scans")
 def test_each_component_has_the_table_in_force_at_its_first_scan() -> None:
     coarse, fine = (parse(jpeg(picture(16, 16, gray=True), quality=q)).segments for q in (30, 80))
 
