@@ -1,0 +1,147 @@
+"""The model that everybody's first photo goes through."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from codiff_batch.engine import Restorer, restore_photo
+from codiff_batch.engine.restorer import Pixels
+from codiff_batch.jpeg import JpegPhoto
+from codiff_batch.models.catalogue import BUNDLED
+from training.evaluate import measure, psnr
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "photos"
+LIVE1 = Path(__file__).resolve().parents[3] / "shared" / "data" / "test" / "LIVE1_color"
+
+needs_live1 = pytest.mark.skipif(not LIVE1.is_dir(), reason="the LIVE1 photos are not beside the repository")
+
+
+@pytest.fixture(scope="module")
+def restorer() -> Restorer:
+    return Restorer.load(device="cpu")
+
+
+@pytest.fixture(scope="module")
+def fine() -> Pixels:
+    """A photo without visible compression, 512x512: four views of the example that is good already."""
+    small = np.asarray(Image.open(EXAMPLES / "strudel-fine-q95.jpg"))[:256, :256]
+    return np.block([[[small], [small[:, ::-1]]], [[small[::-1]], [small[::-1, ::-1]]]])
+
+
+def crush(pixels: Pixels, quality: int, **options: object) -> JpegPhoto:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=quality, **options)
+    return JpegPhoto.from_bytes(buffer.getvalue())
+
+
+def test_it_is_small_enough_to_ship() -> None:
+    assert sum(path.stat().st_size for path in BUNDLED.rglob("*") if path.is_file()) < 25e6
+
+
+def test_its_card_says_how_it_was_made(restorer: Restorer) -> None:
+    training, scores = restorer.card.training, restorer.card.scores
+    assert {"data", "credits", "steps", "minutes", "seed"} <= set(training)
+    assert "LIVE1" in scores
+
+
+@pytest.mark.parametrize("sampling", [0, 1, 2], ids=["4:4:4", "4:2:2", "4:2:0"])
+@pytest.mark.parametrize("quality", [5, 10, 20, 40])
+def test_it_brings_a_photo_nearer_to_the_truth(
+    restorer: Restorer, fine: Pixels, quality: int, sampling: int
+) -> None:
+    photo = crush(fine, quality, subsampling=sampling)
+    assert psnr(restore_photo(photo, restorer), fine) > psnr(photo.pixels(), fine) + 0.5
+
+
+@pytest.mark.parametrize("quality", [90, 95, 98, 100])
+def test_a_fine_photo_is_hardly_changed_and_not_harmed(restorer: Restorer, fine: Pixels, quality: int) -> None:
+    photo = crush(fine, quality, subsampling=0)
+    restored, source = restore_photo(photo, restorer), photo.pixels()
+    assert np.abs(restored.astype(int) - source).mean() < 1.5
+    assert psnr(restored, fine) > psnr(source, fine) - 0.3
+
+
+def test_gray_photos_stay_gray_and_gain(restorer: Restorer, fine: Pixels) -> None:
+    gray = np.asarray(Image.fromarray(fine).convert("L"))
+    photo = crush(gray, 15)
+    restored = restore_photo(photo, restorer)
+    assert restored.shape == gray.shape
+    assert psnr(restored, gray) > psnr(photo.pixels(), gray) + 0.5
+
+
+def test_mean_colour_is_kept(restorer: Restorer) -> None:
+    for path in EXAMPLES.glob("*.jpg"):
+        photo = JpegPhoto.open(path)
+        change = restore_photo(photo, restorer).mean(axis=(0, 1)) - photo.pixels().mean(axis=(0, 1))
+        assert np.abs(change).max() < 1, path.name  # where a channel is clipped, the mean moves most
+
+
+def test_tiles_leave_no_seam(restorer: Restorer, fine: Pixels) -> None:
+    """A photo restored in tiles is the photo restored whole, to within what 8 bits can show."""
+    from dataclasses import replace
+
+    pixels = crush(np.tile(fine, (1, 2, 1)), 10).pixels()
+    whole = Restorer(replace(restorer.card, tile=1024), _networks(restorer), restorer._device)
+    tiled = Restorer(replace(restorer.card, tile=256), _networks(restorer), restorer._device)
+    difference = np.abs(whole.restore_levels(pixels) - tiled.restore_levels(pixels))
+    assert difference.mean() < 0.1
+    assert difference.max() < 4
+    # The seams themselves are no worse than the rest.
+    assert difference[:, 192:256].mean() < 0.3
+
+
+def _networks(restorer: Restorer):
+    from codiff_batch.models.loading import Networks
+
+    return Networks(restorer._cave, restorer._generator)
+
+
+@pytest.mark.parametrize("quality", [10, 20, 40, 60, 80, 95])
+def test_quality_is_read_from_the_pixels_alone(restorer: Restorer, fine: Pixels, quality: int) -> None:
+    assert restorer.estimate_qf(crush(fine, quality).pixels()) == pytest.approx(quality, abs=12)
+
+
+def test_a_crushed_photo_saved_again_does_not_pass_for_a_good_one(restorer: Restorer) -> None:
+    photo = JpegPhoto.open(EXAMPLES / "ravioli-q10-resaved-q95.jpg")
+    assert photo.header.qf == 95
+    assert restorer.estimate_qf(photo.pixels()) < 45
+
+
+@pytest.mark.slow
+@needs_live1
+def test_gain_on_live1(restorer: Restorer) -> None:
+    """The field's own protocol: Pillow 4:2:0, RGB PSNR, all 29 photos."""
+    gains: dict[int, list[float]] = {}
+    errors: list[float] = []
+    for path in sorted(LIVE1.glob("*.png")):
+        for qf in (5, 10, 20, 40, 80):
+            plain, ours = measure(path, qf, "4:2:0", [restorer], constrain=True)
+            gains.setdefault(qf, []).append(ours.psnr - plain.psnr)
+            errors.append(abs(ours.estimated_qf - qf))
+    assert np.mean(gains[10]) >= 1.2
+    assert np.mean(gains[20]) >= 1.1
+    assert all(min(gains[qf]) > 0 for qf in (5, 10, 20, 40))
+    assert np.mean(errors) < 5
+
+
+@pytest.mark.slow
+def test_24_megapixels_stay_under_two_and_a_half_gigabytes(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    small = Image.fromarray(rng.integers(0, 255, (300, 400, 3)).astype(np.uint8))
+    small.resize((6000, 4000), Image.Resampling.BICUBIC).save(tmp_path / "big.jpg", quality=30)
+    code = (
+        "import resource, sys, codiff_batch.cli.main as m\n"
+        f"try: m.main([{str(tmp_path / 'big.jpg')!r}, '-o', {str(tmp_path / 'out')!r}])\n"
+        "except SystemExit as e: assert not e.code\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (tmp_path / "out" / "big.jpg").is_file()
+    assert int(ran.stdout) * 1024 < 2.5e9
