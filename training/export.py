@@ -39,6 +39,7 @@ def compact_card(config: CompactConfig, name: str, *, training: dict[str, Any], 
         licence="Apache-2.0",
         files={},
         uses_tables=True,
+        fade=(93.0, 98.0),
         scores=scores,
         training=training,
     )

@@ -111,7 +111,7 @@ class PhotoProcessor:
     def _process(self, task: Task, photo: JpegPhoto, before: tuple[int, ...]) -> _Done:
         options = self._options
         if not (options.in_place or options.overwrite or options.dry_run) and os.path.lexists(task.target):
-            return _Done("skipped", f"{task.target.name} exists already (see --overwrite)", task.target)
+            return _Done("skipped", f"output exists already: {task.target} (see --overwrite)", task.target)
         metadata = photo.metadata()
         if metadata.restored_by:
             return self._skip(task, photo, f"restored before: {metadata.restored_by}")

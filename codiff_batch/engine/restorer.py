@@ -131,11 +131,13 @@ class Restorer:
         pixels = _as_pixels(image)
         if not 0 <= strength <= 1:
             raise ValueError(f"strength must be between 0 and 1, not {strength}")
-        if strength == 0:
-            return pixels.astype(np.float32)
         deterministic = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
         with torch.inference_mode(), deterministic:
-            restored = self._restore_tiles(pixels, self._embed(pixels)[0], self._condition(tables), progress)
+            tokens, qf = self._embed(pixels)
+            strength *= self._fade(float(qf))
+            if strength == 0:
+                return pixels.astype(np.float32)
+            restored = self._restore_tiles(pixels, tokens, self._condition(tables), progress)
             self._correct_colour(restored, pixels)
         if not np.isfinite(restored).all():
             raise RestoreFailed(f"model {self.name!r} gave values that are not finite; the picture was not restored")
@@ -149,6 +151,11 @@ class Restorer:
         crops = torch.cat([self._to_tensor(crop) for crop in textured_crops(pixels)])
         tokens, qf = self._cave(crops)
         return tokens.flatten(0, 1).unsqueeze(0), qf.mean()
+
+    def _fade(self, qf: float) -> float:
+        """Share of the restoration to keep for a picture of this estimated quality, 0..1; see the card's ``fade``."""
+        start, end = self.card.fade
+        return float(np.interp(qf, (start, end), (1, 0))) if end > start else 1.0
 
     def _condition(self, tables: Sequence[NDArray[np.uint16]] | None) -> dict[str, Tensor]:
         """What the generator is told beside the tokens."""

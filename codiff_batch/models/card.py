@@ -32,6 +32,8 @@ class ModelCard:
         multiple: sides given to the networks must be multiples of this.
         value_range: of the images that the networks take and give, always [0, 1] at the engine's door.
         uses_tables: whether the generator takes the file's quantization tables as a second condition.
+        fade: quality factors from which on the restoration fades, and at which nothing of it is left; on
+            pictures that good a network's own error is larger than the compression's.
         colour_fix: correction over the whole photo, one of :data:`COLOUR_FIXES`.
         licence: of the weights.
         files: SHA-256 by file name, in the model's folder.
@@ -49,6 +51,7 @@ class ModelCard:
     files: Mapping[str, str]
     value_range: tuple[float, float] = (0.0, 1.0)
     uses_tables: bool = False
+    fade: tuple[float, float] = (100.0, 100.0)
     colour_fix: str = "none"
     scores: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)

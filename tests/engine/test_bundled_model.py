@@ -53,9 +53,7 @@ def test_its_card_says_how_it_was_made(restorer: Restorer) -> None:
 
 @pytest.mark.parametrize("sampling", [0, 1, 2], ids=["4:4:4", "4:2:2", "4:2:0"])
 @pytest.mark.parametrize("quality", [5, 10, 20, 40])
-def test_it_brings_a_photo_nearer_to_the_truth(
-    restorer: Restorer, fine: Pixels, quality: int, sampling: int
-) -> None:
+def test_it_brings_a_photo_nearer_to_the_truth(restorer: Restorer, fine: Pixels, quality: int, sampling: int) -> None:
     photo = crush(fine, quality, subsampling=sampling)
     assert psnr(restore_photo(photo, restorer), fine) > psnr(photo.pixels(), fine) + 0.5
 
@@ -65,7 +63,7 @@ def test_a_fine_photo_is_hardly_changed_and_not_harmed(restorer: Restorer, fine:
     photo = crush(fine, quality, subsampling=0)
     restored, source = restore_photo(photo, restorer), photo.pixels()
     assert np.abs(restored.astype(int) - source).mean() < 1.5
-    assert psnr(restored, fine) > psnr(source, fine) - 0.3
+    assert psnr(restored, fine) > psnr(source, fine) - 0.2
 
 
 def test_gray_photos_stay_gray_and_gain(restorer: Restorer, fine: Pixels) -> None:

@@ -82,6 +82,17 @@ def test_what_is_not_an_8_bit_picture_is_refused(restorer: Restorer, pixels: np.
         restorer.restore(pixels)
 
 
+def test_a_card_may_spare_pictures_that_look_good(tmp_path: Path, restorer: Restorer) -> None:
+    pixels = picture(40, 50)
+    qf = restorer.estimate_qf(pixels)
+    spared, half = (
+        Restorer.load(make_tiny_model(tmp_path / name, fade=fade), "cpu").restore_levels(pixels)
+        for name, fade in (("spared", (qf - 20, qf - 10)), ("half", (qf - 10, qf + 10)))
+    )
+    assert np.array_equal(spared, pixels)
+    assert np.allclose(half, restorer.restore_levels(pixels, strength=0.5), atol=0.01)
+
+
 @pytest.mark.parametrize("fix", ["adain", "wavelet"])
 def test_a_card_may_ask_for_the_sources_colours(tmp_path: Path, fix: str) -> None:
     pixels = picture(100, 120)
