@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from codiff_batch.engine.device import choose_device
 from codiff_batch.networks.compact_cave import CompactCaVE
 from codiff_batch.networks.compact_unet import CompactUNet, PixelAutoencoder
 from codiff_batch.networks.one_step import OneStepGenerator
 from training.degradation import Recipe
-from training.loop import Average, Batch, Run, Schedule, batches, read_config, train
+from training.loop import Average, Batch, Run, Schedule, batches, read_config, to_device, train
 from training.photos import Pixels, find_photos, load_photos
 
 
@@ -113,15 +114,17 @@ def held_out_scores(model: CompactCODiff, photos: list[Pixels], config: CompactC
     type=click.Path(file_okay=False, path_type=Path),
     help="Checkpoints and curves; an unfinished run there goes on.",
 )
-def main(config_file: Path, folder: Path, cave: Path | None, out: Path) -> None:
+@click.option("--device", "device_name", default="auto", show_default=True)
+def main(config_file: Path, folder: Path, cave: Path | None, out: Path, device_name: str) -> None:
     """Train the compact generator on lossless photos."""
     config = read_config(config_file, CompactConfig)
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    model = CompactCODiff(config).to(memory_format=torch.channels_last)
+    device = choose_device(device_name)
+    model = CompactCODiff(config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if cave is not None:
-        weights = torch.load(cave / "checkpoint.pt", weights_only=True)["average"]
+        weights = torch.load(cave / "checkpoint.pt", weights_only=True, map_location="cpu")["average"]
         model.cave.load_state_dict({k.removeprefix("cave."): v for k, v in weights.items() if k.startswith("cave.")})
     groups = [{"params": list(model.generator.parameters()), "share": 1.0}]
     if config.cave_share:
@@ -134,8 +137,7 @@ def main(config_file: Path, folder: Path, cave: Path | None, out: Path) -> None:
     click.echo(f"{config_file.name}: {asdict(config)}, from step {run.step}")
 
     def step(batch: Batch) -> dict[str, float]:
-        batch = batch._replace(compressed=batch.compressed.contiguous(memory_format=torch.channels_last))
-        loss, parts = objective(model, batch, config)
+        loss, parts = objective(model, to_device(batch, device), config)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 0.3)

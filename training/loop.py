@@ -68,6 +68,12 @@ class Batch(NamedTuple):
     """(B, 2, 8, 8), quantization steps; zero where unknown"""
 
 
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """Move a batch to where the networks are, images laid out for convolutions."""
+    images = [t.to(device, memory_format=torch.channels_last) for t in (batch.clean, batch.compressed)]
+    return Batch(*images, batch.qf.to(device), batch.tables.to(device))
+
+
 def batches(photos: list[Pixels], patch: int, size: int, recipe: Recipe, seed: int) -> Iterator[Batch]:
     """Draw batches for ever, two ahead in a thread, so that the encoder never keeps the network waiting."""
     degrader = Degrader(photos, patch, recipe, seed)
@@ -122,7 +128,7 @@ class Run:
     def __init__(self, folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, average: Average) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.step, self._spent = folder, 0, 0.0
-        self._module, self._optimizer, self._average = module, optimizer, average
+        self.module, self.optimizer, self.average = module, optimizer, average
         self._started = time.monotonic()
         if self.checkpoint.exists():
             self._resume()
@@ -142,9 +148,9 @@ class Run:
         state = {
             "step": self.step,
             "seconds": self.seconds,
-            "module": self._module.state_dict(),
-            "average": self._average.weights,
-            "optimizer": self._optimizer.state_dict(),
+            "module": self.module.state_dict(),
+            "average": self.average.weights,
+            "optimizer": self.optimizer.state_dict(),
         }
         partial = self.checkpoint.with_suffix(".part")
         torch.save(state, partial)
@@ -152,10 +158,10 @@ class Run:
 
     def _resume(self) -> None:
         state = torch.load(self.checkpoint, weights_only=True, map_location="cpu")
-        self._module.load_state_dict(state["module"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        self.module.load_state_dict(state["module"])
+        self.optimizer.load_state_dict(state["optimizer"])
         for name, value in state["average"].items():
-            self._average.weights[name].copy_(value)
+            self.average.weights[name].copy_(value)
         self.step, self._spent = state["step"], state["seconds"]
 
 
@@ -181,10 +187,10 @@ def train(
     curves = SummaryWriter(str(run.folder))
     saved = validated = run.seconds
     while schedule.progress(run.step, run.seconds) < 1:
-        for group in run._optimizer.param_groups:
+        for group in run.optimizer.param_groups:
             group["lr"] = schedule.rate_at(run.step, run.seconds) * group.get("share", 1.0)
         losses = step(next(data))
-        run._average.update(run._module, run.step)
+        run.average.update(run.module, run.step)
         run.step += 1
         if run.step % 100 == 0:
             for name, value in losses.items():

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from codiff_batch.engine.device import choose_device
 from codiff_batch.networks.compact_cave import CompactCaVE, ImplicitDecoder
 from training.degradation import Recipe
-from training.loop import Average, Batch, Run, Schedule, batches, read_config, train
+from training.loop import Average, Batch, Run, Schedule, batches, read_config, to_device, train
 from training.photos import Pixels, find_photos, load_photos
 
 
@@ -91,20 +92,22 @@ def held_out_scores(learner: DualLearner, photos: list[Pixels], config: Stage1Co
     type=click.Path(file_okay=False, path_type=Path),
     help="Checkpoints and curves; an unfinished run there goes on.",
 )
-def main(config_file: Path, folder: Path, out: Path) -> None:
+@click.option("--device", "device_name", default="auto", show_default=True)
+def main(config_file: Path, folder: Path, out: Path, device_name: str) -> None:
     """Train CaVE on lossless photos."""
     config = read_config(config_file, Stage1Config)
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    learner = build(config).to(memory_format=torch.channels_last)
+    device = choose_device(device_name)
+    learner = build(config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(learner.parameters(), lr=config.rate, betas=(0.9, 0.98), weight_decay=1e-5)
     average = Average(learner, 0.999)
     run = Run(out, learner, optimizer, average)
     click.echo(f"{config_file.name}: {asdict(config)}, from step {run.step}")
 
     def step(batch: Batch) -> dict[str, float]:
-        loss, parts = objective(learner, batch, config)
+        loss, parts = objective(learner, to_device(batch, device), config)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(learner.parameters(), 0.5)

@@ -44,16 +44,23 @@ class Restorer:
         Image.fromarray(restored).save("restored.png")
     """
 
-    def __init__(self, card: ModelCard, networks: Networks, device: torch.device) -> None:
+    def __init__(self, card: ModelCard, networks: Networks, device: torch.device, batch: int | None = None) -> None:
         self.card = card
         self._device = device
+        # A CPU gains nothing from more than one tile at a time and would need the memory for them.
+        self._batch = batch or (1 if device.type == "cpu" else 8)
         layout = {"memory_format": torch.channels_last}
         self._cave = networks.cave.to(device, **layout)  # type: ignore[call-overload]
         self._generator = networks.generator.to(device, **layout)  # type: ignore[call-overload]
 
     @classmethod
     def load(
-        cls, model: str | Path = DEFAULT_MODEL, device: str = "auto", *, models_dir: Path | None = None
+        cls,
+        model: str | Path = DEFAULT_MODEL,
+        device: str = "auto",
+        *,
+        models_dir: Path | None = None,
+        batch: int | None = None,
     ) -> Restorer:
         """Load a model by name, or from a model folder given as a path.
 
@@ -61,6 +68,7 @@ class Restorer:
             model: a name that ``codiff-batch models list`` shows, or the path of a folder with a ``model.json``.
             device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
             models_dir: where installed models lie, instead of the user's data directory.
+            batch: tiles that go through the networks together; 1 on a CPU and 8 elsewhere if not given.
 
         Raises:
             ModelNotFound, ModelDamaged: there is no such model, or its files are not what its card says.
@@ -68,7 +76,7 @@ class Restorer:
         """
         chosen = choose_device(device)
         card, networks = load_networks(find(model, models_dir))
-        return cls(card, networks, chosen)
+        return cls(card, networks, chosen, batch)
 
     @property
     def name(self) -> str:
@@ -167,27 +175,33 @@ class Restorer:
     def _restore_tiles(
         self, pixels: Pixels, tokens: Tensor, condition: dict[str, Tensor], progress: Progress | None
     ) -> Levels:
-        """Restore tile by tile into one float picture, each tile added with its blending weights."""
+        """Restore tiles in batches and add each to one float picture with its blending weights."""
         card = self.card
         blended = np.zeros(pixels.shape, np.float32)
         height, width = pixels.shape[:2]
         tiles = list(plan_tiles(height, width, card.tile, card.overlap, card.multiple))
-        for done, tile in enumerate(tiles, start=1):
-            part = pixels[tile.place]
-            restored = self._restore_tile(part, tokens, condition)
-            weights = tile.weights if part.ndim == 3 else tile.weights[..., 0]
-            blended[tile.place] += restored * weights
+        for start in range(0, len(tiles), self._batch):
+            batch = tiles[start : start + self._batch]
+            parts = [pixels[tile.place] for tile in batch]
+            for tile, restored in zip(batch, self._restore_batch(parts, tokens, condition), strict=True):
+                weights = tile.weights if pixels.ndim == 3 else tile.weights[..., 0]
+                blended[tile.place] += restored * weights
             if progress is not None:
-                progress(done, len(tiles))
+                progress(start + len(batch), len(tiles))
         return blended
 
-    def _restore_tile(self, pixels: Pixels, tokens: Tensor, condition: dict[str, Tensor]) -> Levels:
-        """Restore one tile in one step, padded to the size the networks need and cropped back."""
-        height, width = pixels.shape[:2]
-        padded = _pad_to_multiple(self._to_tensor(pixels), self.card.multiple)
-        restored = self._generator(padded, tokens, **condition)[0, :, :height, :width]
-        levels: Levels = restored.mul(255).permute(1, 2, 0).float().cpu().numpy()
-        return levels if pixels.ndim == 3 else levels @ LUMA
+    def _restore_batch(self, parts: list[Pixels], tokens: Tensor, condition: dict[str, Tensor]) -> list[Levels]:
+        """Restore tiles of one picture in one step, padded to the size the networks need and cropped back.
+
+        Tiles start on the networks' multiple and differ by less than it in size, so they are equal when padded.
+        """
+        images = torch.cat([_pad_to_multiple(self._to_tensor(part), self.card.multiple) for part in parts])
+        count = len(parts)
+        condition = {name: value.expand(count, *value.shape[1:]) for name, value in condition.items()}
+        restored = self._generator(images, tokens.expand(count, -1, -1), **condition)
+        levels = restored.mul(255).permute(0, 2, 3, 1).float().cpu().numpy()
+        cropped = [tile[: part.shape[0], : part.shape[1]] for tile, part in zip(levels, parts, strict=True)]
+        return [tile if part.ndim == 3 else tile @ LUMA for tile, part in zip(cropped, parts, strict=True)]
 
     def _correct_colour(self, restored: Levels, pixels: Pixels) -> None:
         """Apply the card's colour fix over the whole picture, in place."""

@@ -8,6 +8,7 @@ from PIL import Image
 
 from codiff_batch.engine import Restorer
 from codiff_batch.errors import DeviceUnavailable, RestoreFailed
+from codiff_batch.models.loading import Networks
 from tests.tiny_model import make_tiny_model
 
 
@@ -64,6 +65,15 @@ def test_the_files_tables_reach_the_network(restorer: Restorer) -> None:
     pixels = picture(40, 50)
     tables = [np.full((8, 8), 30, np.uint16)]
     assert not np.array_equal(restorer.restore_levels(pixels), restorer.restore_levels(pixels, tables=tables))
+
+
+@pytest.mark.parametrize("channels", [3, 1], ids=["colour", "gray"])
+def test_batches_of_tiles_give_what_single_tiles_give(restorer: Restorer, channels: int) -> None:
+    pixels = picture(150, 135, channels)
+    tables = [np.full((8, 8), 30, np.uint16)]
+    batched = Restorer(restorer.card, Networks(restorer._cave, restorer._generator), restorer._device, batch=4)
+    single = restorer.restore_levels(pixels, tables=tables)
+    assert np.allclose(batched.restore_levels(pixels, tables=tables), single, atol=0.01)
 
 
 def test_progress_counts_tiles(restorer: Restorer) -> None:

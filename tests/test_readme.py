@@ -1,0 +1,47 @@
+"""README keeps its promises."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tomllib
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})
+    assert Image.open("lavender.png").size == (512, 512)
+
+
+def test_the_first_command_restores_the_examples(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "codiff-batch examples/photos --min-qf 60\n" in README
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    monkeypatch.chdir(tmp_path)
+    ran = run("examples/photos", "--min-qf", 60)
+    assert ran.code == 0
+    assert "8 restored, 1 skipped, 0 failed" in ran.err
+    assert not (tmp_path / "examples/photos-restored/strudel-fine-q95.jpg").exists()
+
+
+def test_links_and_pictures_are_there() -> None:
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\(((?!http)[^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_what_is_tested_with_satisfies_what_is_asked_for() -> None:
+    """Every dependency has its pin in constraints.txt."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = project["dependencies"] + project["optional-dependencies"]["test"] + project["optional-dependencies"]["dev"]
+    names = {re.split(r"[><=\[]", name)[0].replace("_", "-").lower() for name in asked} - {"codiff-batch"}
+    pins = {line.split("==")[0].replace("_", "-").lower() for line in (ROOT / "constraints.txt").read_text().split()}
+    assert names <= pins
