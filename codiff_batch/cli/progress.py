@@ -27,7 +27,7 @@ class Progress:
             unit="photo",
             disable=quiet or not total or not sys.stderr.isatty(),
             dynamic_ncols=True,
-            bar_format="{n_fmt}/{total_fmt} {bar} {elapsed}<{remaining} {postfix}",
+            bar_format="{n_fmt}/{total_fmt} {bar} {elapsed}<{remaining}{postfix}",
         )
         self._megapixels = 0.0
         self._started = time.monotonic()

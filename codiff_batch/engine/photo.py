@@ -37,6 +37,8 @@ def restore_photo(
     """
     if pixels is None:
         pixels = photo.pixels()
+    if strength == 0:
+        return pixels
     tables = photo.header.tables
     if not (constrain and can_project(photo)):
         return restorer.restore(pixels, strength=strength, tables=tables, progress=progress)

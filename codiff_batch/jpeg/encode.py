@@ -46,14 +46,14 @@ def encode_jpeg(
     Raises:
         UnsupportedJpeg: a C2PA manifest is there and may not be dropped, or the multi-picture index
             cannot be put right.
+        PhotoError: the encoder cannot hold the picture: libjpeg stops at 65500 pixels a side.
     """
     _check(pixels, source, note)
     signature = c2pa_segments(source.structure)
     if signature and not drop_signature:
         raise UnsupportedJpeg("signed: its C2PA manifest would not fit a changed picture (see --include-signed)")
-    buffer = BytesIO()
-    _to_image(pixels).save(buffer, "JPEG", quality=quality, subsampling=0)
-    coded = [s for s in parse(buffer.getvalue()).segments if not s.is_metadata]
+    encoded = parse(_save(pixels, "jpeg", quality=quality, subsampling=0))
+    coded = [segment for segment in encoded.segments if not segment.is_metadata]
     metadata = [Segment(s.marker, s.payload) for s in source.structure.metadata if s not in signature]
     remark = Segment(markers.COM, note.encode())
     structure = Structure((coded[0], *metadata, remark, *coded[1:]), source.structure.trailer)
@@ -92,12 +92,7 @@ def encode_as(
     else:
         # Not compressed: Pillow's own writer takes nested EXIF directories, libtiff's, which compresses, does not.
         options["exif"] = _tiff_tags(options.get("exif"), xmp)
-    buffer = BytesIO()
-    try:
-        _to_image(pixels).save(buffer, format.upper(), **options)
-    except (OSError, ValueError) as error:
-        raise PhotoError(f"cannot be written as {format}: {error}") from error
-    return buffer.getvalue()
+    return _save(pixels, format, **options)
 
 
 def _check(pixels: NDArray[np.uint8], source: JpegPhoto, note: str) -> None:
@@ -108,10 +103,15 @@ def _check(pixels: NDArray[np.uint8], source: JpegPhoto, note: str) -> None:
         raise ValueError(f"the note must start with {OWN_NOTE.decode()!r}")
 
 
-def _to_image(pixels: NDArray[np.uint8]) -> Any:
+def _save(pixels: NDArray[np.uint8], format: str, **options: Any) -> bytes:
     from PIL import Image
 
-    return Image.fromarray(pixels)
+    buffer = BytesIO()
+    try:
+        Image.fromarray(pixels).save(buffer, format.upper(), **options)
+    except (OSError, ValueError) as error:
+        raise PhotoError(f"cannot be written as {format}: {error}") from error
+    return buffer.getvalue()
 
 
 def _with_index_put_right(output: Structure, source: Structure) -> Structure:
