@@ -1,9 +1,13 @@
 """The metrics of the tables, against values that follow from their definitions."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from training.evaluate import psnr, psnr_b, ssim
+from codiff_batch.jpeg import JpegPhoto
+from tests.photos import jpeg, scene
+from training.evaluate import Perceptual, psnr, psnr_b, ssim
 
 
 def noise(seed: int = 0) -> np.ndarray:
@@ -30,3 +34,16 @@ def test_psnr_b_counts_steps_at_block_boundaries_on_top() -> None:
     scattered[:, 10:18] += 4
     assert psnr_b(blocky, clean) < psnr(blocky, clean)
     assert psnr_b(scattered, clean) == pytest.approx(psnr(scattered, clean))
+
+
+NETWORKS = Path(__file__).resolve().parents[3] / "shared" / "data" / "networks"
+
+
+@pytest.mark.skipif(not NETWORKS.is_dir(), reason="the backbones are not beside the repository")
+def test_lpips_and_dists_are_zero_for_equal_pictures_and_grow_with_damage() -> None:
+    measure = Perceptual(NETWORKS)
+    clean = np.asarray(scene(128, 128))
+    mild, harsh = (JpegPhoto.from_bytes(jpeg(q, image=scene(128, 128))).pixels() for q in (60, 5))
+    assert measure(clean, clean) == pytest.approx((0, 0), abs=1e-5)
+    for gentle, strong in zip(measure(mild, clean), measure(harsh, clean), strict=True):
+        assert 0 < gentle < strong < 1
