@@ -36,6 +36,8 @@ class Score:
     ssim: float
     psnr_b: float
     estimated_qf: float
+    lpips: float = float("nan")
+    dists: float = float("nan")
 
 
 def psnr(image: Pixels, reference: Pixels) -> float:
@@ -85,6 +87,26 @@ def _blocking(plane: NDArray[np.float64]) -> float:
     return float(np.log2(8) / np.log2(min(height, width)) * (boundary_mean - inside_mean))
 
 
+class Perceptual:
+    """LPIPS (AlexNet) and DISTS of pictures, with backbones from a folder; see :mod:`training.perceptual`."""
+
+    def __init__(self, folder: Path) -> None:
+        from training.perceptual import DISTS, LPIPS
+
+        self._lpips, self._dists = LPIPS(folder), DISTS(folder)
+
+    def __call__(self, image: Pixels, reference: Pixels) -> tuple[float, float]:
+        """Return (LPIPS, DISTS); gray pictures count as RGB."""
+        import torch
+
+        pair = []
+        for pixels in (image, reference):
+            rgb = pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
+            pair.append(torch.from_numpy(rgb.copy()).permute(2, 0, 1)[None] / 255)
+        with torch.inference_mode():
+            return float(self._lpips(*pair)), float(self._dists(*pair))
+
+
 def compress(pixels: Pixels, qf: int, sampling: str) -> JpegPhoto:
     """Pillow's JPEG of a picture."""
     buffer = io.BytesIO()
@@ -92,7 +114,15 @@ def compress(pixels: Pixels, qf: int, sampling: str) -> JpegPhoto:
     return JpegPhoto.from_bytes(buffer.getvalue())
 
 
-def measure(photo: Path, qf: int, sampling: str, restorers: Iterable[Restorer], *, constrain: bool) -> Iterable[Score]:
+def measure(
+    photo: Path,
+    qf: int,
+    sampling: str,
+    restorers: Iterable[Restorer],
+    *,
+    constrain: bool,
+    perceptual: Perceptual | None = None,
+) -> Iterable[Score]:
     """Score the JPEG itself and each model on one photo."""
     with Image.open(photo) as image:
         clean = np.asarray(image if image.mode in ("RGB", "L") else image.convert("RGB"))
@@ -103,21 +133,24 @@ def measure(photo: Path, qf: int, sampling: str, restorers: Iterable[Restorer], 
         restored = restore_photo(jpeg, restorer, constrain=constrain, pixels=decoded)
         results.append((restorer.name, restored, restorer.estimate_qf(decoded)))
     for name, picture, estimate in results:
-        yield Score(photo.name, name, qf, psnr(picture, clean), ssim(picture, clean), psnr_b(picture, clean), estimate)
+        faithful = psnr(picture, clean), ssim(picture, clean), psnr_b(picture, clean)
+        natural = perceptual(picture, clean) if perceptual else ()
+        yield Score(photo.name, name, qf, *faithful, estimate, *natural)
 
 
 def table(scores: list[Score]) -> str:
     """Mean scores as a Markdown table, with the gain over the JPEG and the worst photo's gain."""
     plain = {(s.photo, s.qf): s.psnr for s in scores if s.model == "jpeg"}
-    lines = ["| model | QF | PSNR | SSIM | PSNR-B | gain dB | worst | QF error |", "|---|---|---|---|---|---|---|---|"]
+    titles = ("model", "QF", "PSNR", "SSIM", "PSNR-B", "LPIPS", "DISTS", "gain dB", "worst", "QF error")
+    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     for model in dict.fromkeys(s.model for s in scores):
         for qf in sorted({s.qf for s in scores}):
             rows = [s for s in scores if s.model == model and s.qf == qf]
             gains = [s.psnr - plain[s.photo, qf] for s in rows]
-            means = [np.mean([getattr(s, name) for s in rows]) for name in ("psnr", "ssim", "psnr_b")]
+            means = [np.mean([getattr(s, name) for s in rows]) for name in ("psnr", "ssim", "psnr_b", "lpips", "dists")]
             error = np.mean([abs(s.estimated_qf - qf) for s in rows])
             lines.append(
-                f"| {model} | {qf} | {means[0]:.2f} | {means[1]:.4f} | {means[2]:.2f} "
+                f"| {model} | {qf} | {means[0]:.2f} | {means[1]:.4f} | {means[2]:.2f} | {means[3]:.4f} | {means[4]:.4f} "
                 f"| {np.mean(gains):+.2f} | {min(gains):+.2f} | {error:.1f} |"
             )
     return "\n".join(lines)
@@ -137,6 +170,11 @@ def table(scores: list[Score]) -> str:
 @click.option("--constrain/--no-constrain", default=True, show_default=True)
 @click.option("--every", default=1, show_default=True, help="Use every N-th photo only.")
 @click.option(
+    "--networks",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of backbones for LPIPS and DISTS, which are left out without it (see training/perceptual.py).",
+)
+@click.option(
     "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write all single scores here."
 )
 def main(
@@ -146,10 +184,12 @@ def main(
     sampling: str,
     constrain: bool,
     every: int,
+    networks: Path | None,
     json_file: Path | None,
 ) -> None:
     """Measure models on a folder of lossless photos."""
     restorers = [Restorer.load(model) for model in models]
+    perceptual = Perceptual(networks) if networks else None
     paths = sorted(
         p for p in photos.iterdir() if p.suffix.lower() in {".png", ".bmp", ".tif", ".tiff", ".avif", ".webp"}
     )
@@ -157,7 +197,7 @@ def main(
         score
         for path in paths[::every]
         for qf in qfs
-        for score in measure(path, qf, sampling, restorers, constrain=constrain)
+        for score in measure(path, qf, sampling, restorers, constrain=constrain, perceptual=perceptual)
     ]
     click.echo(table(scores))
     if json_file:

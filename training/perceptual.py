@@ -49,6 +49,7 @@ class Backbone(nn.Module):
         self.register_buffer("hann", torch.outer(window, window)[None, None] / 4)
 
     def forward(self, features: Tensor) -> list[Tensor]:
+        """Feature maps at the taps, finest first."""
         taps = []
         for layer in self._plan:
             if layer == "relu":
