@@ -134,6 +134,8 @@ def main(config_file: Path, folder: Path, cave: Path | None, out: Path, device_n
     optimizer = torch.optim.AdamW(groups, lr=config.rate, betas=(0.9, 0.98), weight_decay=1e-5)
     average = Average(model, 0.999)
     run = Run(out, model, optimizer, average)
+    for group, asked in zip(optimizer.param_groups, groups, strict=True):
+        group["share"] = asked["share"]  # a resumed run follows its configuration, not its checkpoint
     click.echo(f"{config_file.name}: {asdict(config)}, from step {run.step}")
 
     def step(batch: Batch) -> dict[str, float]:

@@ -28,10 +28,12 @@ class Recipe:
     fine: float = 0.12
     """First compressions at QF 90..100."""
     gray: float = 0.08
-    double: float = 0.3
+    double: float = 0.4
     """Compressed twice; the clean patch is still the target."""
-    shifted: float = 0.5
+    shifted: float = 0.6
     """Of the double ones: first grid shifted against the second."""
+    resaved_fine: float = 0.5
+    """Of the double ones: second compression at QF 85..98, as editors save; the rest at 20..98."""
     chroma_420: float = 0.65
     chroma_422: float = 0.08
     tables_hidden: float = 0.35
@@ -94,7 +96,7 @@ class Degrader:
                 dy = dx = 0
             clean = source[dy : dy + size, dx : dx + size]
             first, _ = compress(source, qf, subsampling)
-            second_qf = int(rng.integers(20, 99))
+            second_qf = int(rng.integers(85 if rng.random() < recipe.resaved_fine else 20, 99))
             again = np.ascontiguousarray(first[dy : dy + size, dx : dx + size])
             compressed, tables = compress(again, second_qf, self._draw_subsampling())
             qf = min(qf, second_qf)

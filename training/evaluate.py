@@ -87,6 +87,15 @@ def _blocking(plane: NDArray[np.float64]) -> float:
     return float(np.log2(8) / np.log2(min(height, width)) * (boundary_mean - inside_mean))
 
 
+@dataclass(frozen=True)
+class Resave:
+    """A second compression after the first, as by an editor."""
+
+    qf: int
+    shift: int
+    """Rows and columns cut off before, so that the 8x8 grids differ."""
+
+
 class Perceptual:
     """LPIPS (AlexNet) and DISTS of pictures, with backbones from a folder; see :mod:`training.perceptual`."""
 
@@ -122,11 +131,15 @@ def measure(
     *,
     constrain: bool,
     perceptual: Perceptual | None = None,
+    resave: Resave | None = None,
 ) -> Iterable[Score]:
     """Score the JPEG itself and each model on one photo."""
     with Image.open(photo) as image:
         clean = np.asarray(image if image.mode in ("RGB", "L") else image.convert("RGB"))
     jpeg = compress(clean, qf, sampling)
+    if resave is not None:
+        clean = clean[resave.shift :, resave.shift :]
+        jpeg = compress(jpeg.pixels()[resave.shift :, resave.shift :], resave.qf, sampling)
     decoded = jpeg.pixels()
     results = [("jpeg", decoded, jpeg.header.qf)]
     for restorer in restorers:
@@ -150,8 +163,8 @@ def table(scores: list[Score]) -> str:
             means = [np.mean([getattr(s, name) for s in rows]) for name in ("psnr", "ssim", "psnr_b", "lpips", "dists")]
             error = np.mean([abs(s.estimated_qf - qf) for s in rows])
             lines.append(
-                f"| {model} | {qf} | {means[0]:.2f} | {means[1]:.4f} | {means[2]:.2f} | {means[3]:.4f} | {means[4]:.4f} "
-                f"| {np.mean(gains):+.2f} | {min(gains):+.2f} | {error:.1f} |"
+                f"| {model} | {qf} | {means[0]:.2f} | {means[1]:.4f} | {means[2]:.2f} "
+                f"| {means[3]:.4f} | {means[4]:.4f} | {np.mean(gains):+.2f} | {min(gains):+.2f} | {error:.1f} |"
             )
     return "\n".join(lines)
 
@@ -169,6 +182,10 @@ def table(scores: list[Score]) -> str:
 @click.option("--sampling", type=click.Choice(list(SUBSAMPLING)), default="4:2:0", show_default=True)
 @click.option("--constrain/--no-constrain", default=True, show_default=True)
 @click.option("--every", default=1, show_default=True, help="Use every N-th photo only.")
+@click.option("--resave", type=click.IntRange(1, 100), help="Save each JPEG again at this QF before it is restored.")
+@click.option(
+    "--shift", type=click.IntRange(0, 7), default=0, show_default=True, help="Pixels cut off before --resave."
+)
 @click.option(
     "--networks",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -184,12 +201,15 @@ def main(
     sampling: str,
     constrain: bool,
     every: int,
+    resave: int | None,
+    shift: int,
     networks: Path | None,
     json_file: Path | None,
 ) -> None:
     """Measure models on a folder of lossless photos."""
     restorers = [Restorer.load(model) for model in models]
     perceptual = Perceptual(networks) if networks else None
+    again = Resave(resave, shift) if resave else None
     paths = sorted(
         p for p in photos.iterdir() if p.suffix.lower() in {".png", ".bmp", ".tif", ".tiff", ".avif", ".webp"}
     )
@@ -197,7 +217,7 @@ def main(
         score
         for path in paths[::every]
         for qf in qfs
-        for score in measure(path, qf, sampling, restorers, constrain=constrain, perceptual=perceptual)
+        for score in measure(path, qf, sampling, restorers, constrain=constrain, perceptual=perceptual, resave=again)
     ]
     click.echo(table(scores))
     if json_file:

@@ -156,6 +156,7 @@ class PhotoProcessor:
                 strength=options.strength,
                 constrain=options.constrain,
                 pixels=pixels,
+                estimated_qf=verdict.estimated_qf,
                 progress=lambda done, tiles: self._stage(task, f"restoring {done}/{tiles}"),
             )
         return restored, verdict

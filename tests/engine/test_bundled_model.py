@@ -81,6 +81,13 @@ def test_mean_colour_is_kept(restorer: Restorer) -> None:
         assert np.abs(change).max() < 1, path.name  # where a channel is clipped, the mean moves most
 
 
+def test_a_photo_that_was_saved_again_is_not_bound_by_the_cells_of_the_last_save(
+    restorer: Restorer, fine: Pixels
+) -> None:
+    again = crush(crush(fine, 10).pixels(), 95, subsampling=0)
+    assert psnr(restore_photo(again, restorer), fine) > psnr(again.pixels(), fine) + 0.5
+
+
 def test_tiles_leave_no_seam(restorer: Restorer, fine: Pixels) -> None:
     """A photo restored in tiles is the photo restored whole, to within what 8 bits can show."""
     from dataclasses import replace

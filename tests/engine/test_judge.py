@@ -3,6 +3,7 @@
 import pytest
 
 from codiff_batch.engine import Action, header_decides, judge
+from codiff_batch.engine.judge import was_saved_again
 
 RESTORE, SKIP = Action.RESTORE, Action.SKIP
 
@@ -39,3 +40,11 @@ def test_a_header_below_the_limit_needs_no_network() -> None:
 def test_judging_a_good_header_without_an_estimate_is_a_mistake_of_the_caller() -> None:
     with pytest.raises(ValueError, match="estimate"):
         judge(95, None, 60)
+
+
+@pytest.mark.parametrize(
+    ("header_qf", "estimated_qf", "again"),
+    [(95, 12, True), (95, 70, True), (95, 88, False), (60, 40, True), (60, 52, False), (10, 9, False), (20, 25, False)],
+)
+def test_pixels_much_worse_than_the_tables_were_saved_again(header_qf: float, estimated_qf: float, again: bool) -> None:
+    assert was_saved_again(header_qf, estimated_qf) is again
