@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from codiff_batch.cli.exit_codes import ExitCode
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -45,3 +47,12 @@ def test_what_is_tested_with_satisfies_what_is_asked_for() -> None:
     names = {re.split(r"[><=\[]", name)[0].replace("_", "-").lower() for name in asked} - {"codiff-batch"}
     pins = {line.split("==")[0].replace("_", "-").lower() for line in (ROOT / "constraints.txt").read_text().split()}
     assert names <= pins
+
+
+def test_every_option_and_exit_code_is_documented(run) -> None:
+    page = (ROOT / "docs/command-line.md").read_text(encoding="utf-8")
+    for command in ([], ["inspect"]):
+        for option in re.findall(r"(--[a-z-]+)", run(*command, "--help").out):
+            assert f"`{option}" in page, option
+    for code in ExitCode:
+        assert f"| {code.value} |" in page

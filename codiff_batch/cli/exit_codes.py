@@ -18,3 +18,5 @@ class ExitCode(IntEnum):
     """The model or the device cannot be used; nothing was done."""
     INTERRUPTED = 130
     """Stopped by Ctrl-C; photos done so far are whole."""
+    TERMINATED = 143
+    """Stopped by SIGTERM, as a service manager does; photos done so far are whole."""

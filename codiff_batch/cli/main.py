@@ -27,7 +27,7 @@ Exit codes:
   2    the command line cannot be understood
   3    some photos failed, the others were done
   4    the model or the device cannot be used
-  130  interrupted; photos done so far are whole
+  130  interrupted (143 by SIGTERM); photos done so far are whole
 """
 
 

@@ -91,6 +91,7 @@ def restore_command(
     from codiff_batch.batch.run import run_batch
     from codiff_batch.batch.summary import summarize
     from codiff_batch.cli.progress import Progress
+    from codiff_batch.cli.signals import GentleStop
     from codiff_batch.models.catalogue import find
 
     options = BatchOptions(max_pixels=round(max_megapixels * 1e6), **values)
@@ -101,16 +102,10 @@ def restore_command(
     tasks = plan(options)
     started = time.monotonic()
     outcomes = []
-    interrupted = False
-    with Progress(len(tasks), verbose=verbose, quiet=quiet) as progress:
-        batch = run_batch(options, tasks, stage=progress.stage)
-        try:
-            for outcome in batch:
-                outcomes.append(outcome)
-                progress.finished(outcome)
-        except KeyboardInterrupt:
-            interrupted = True
-            batch.close()
+    with GentleStop() as stop, Progress(len(tasks), verbose=verbose, quiet=quiet) as progress:
+        for outcome in run_batch(options, tasks, stage=progress.stage, stop=stop.event):
+            outcomes.append(outcome)
+            progress.finished(outcome)
     if report is not None:
         write_report(report, outcomes)
     if not quiet:
@@ -118,8 +113,8 @@ def restore_command(
             click.echo("no JPEG files found; folders are searched for .jpg, .jpeg, .jpe and .jfif", err=True)
         for line in summarize(outcomes, options, time.monotonic() - started) if tasks else []:
             click.echo(line, err=True)
-    if interrupted:
+    if stop.exit_code:
         click.echo(f"interrupted: {len(tasks) - len(outcomes)} photos were left", err=True)
-        ctx.exit(ExitCode.INTERRUPTED)
+        ctx.exit(stop.exit_code)
     if any(outcome.outcome == "failed" for outcome in outcomes):
         ctx.exit(ExitCode.SOME_FAILED)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import codiff_batch
+from codiff_batch.jpeg import JpegPhoto
 from tests.photos import jpeg, scene, write
 from tests.tiny_model import make_tiny_model
 
@@ -120,3 +124,24 @@ def test_a_damaged_model_ends_the_run_before_anything_is_done(run, tmp_path: Pat
     assert ran.code == 4
     assert "differs from its checksum" in ran.err
     assert not (tmp_path / "p-restored").exists()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
+def test_a_stopped_run_leaves_whole_photos_only_and_says_what_is_left(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    for index in range(40):
+        write(tmp_path / f"p/{index:02}.jpg", jpeg(20, image=scene(320, 240, seed=index)))
+    command = [sys.executable, "-m", "codiff_batch", str(tmp_path / "p"), "-v", "--report", str(tmp_path / "r.json")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as program:
+        assert program.stderr is not None
+        program.stderr.readline()  # the first photo is done
+        program.send_signal(number)
+        rest = program.stderr.read()
+    assert program.returncode == code
+    assert "photos were left" in rest
+    assert "Traceback" not in rest
+    outputs = list((tmp_path / "p-restored").iterdir())
+    assert 0 < len(outputs) < 40
+    assert all(path.suffix == ".jpg" and JpegPhoto.open(path).metadata().restored_by for path in outputs)
+    assert len(json.loads((tmp_path / "r.json").read_text())) == len(outputs)

@@ -1,0 +1,41 @@
+"""Ctrl-C and SIGTERM end a batch gently: photos under way are finished, no further ones are started."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from types import TracebackType
+
+import click
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class GentleStop:
+    """Turns the first signal into an event; a second one quits at once, leaving whole files all the same.
+
+    Usable in the main thread only, as signal handlers are.
+    """
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        self.exit_code = 0
+        """128 + the signal's number once one has arrived."""
+
+    def __enter__(self) -> GentleStop:
+        self._previous = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: object) -> None:
+        if self.event.is_set():
+            os._exit(128 + number)
+        self.exit_code = 128 + number
+        self.event.set()
+        click.echo("stopping after the photos under way; once more to quit at once", err=True)
