@@ -18,7 +18,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    shutil.copytree(ROOT / "examples/photos", tmp_path / "examples/photos")
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "README.md", "exec"), {})
     assert Image.open("lavender.png").size == (512, 512)
@@ -26,7 +26,7 @@ def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_the_first_command_restores_the_examples(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "codiff-batch examples/photos --min-qf 60\n" in README
-    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    shutil.copytree(ROOT / "examples/photos", tmp_path / "examples/photos")
     monkeypatch.chdir(tmp_path)
     ran = run("examples/photos", "--min-qf", 60)
     assert ran.code == 0
