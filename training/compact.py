@@ -5,8 +5,9 @@ Run as ``python -m training.compact training/configs/compact.toml --photos DIR -
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
@@ -14,16 +15,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from codiff_batch.engine.device import choose_device
-from codiff_batch.networks.compact_cave import CompactCaVE
-from codiff_batch.networks.compact_unet import CompactUNet, PixelAutoencoder
-from codiff_batch.networks.one_step import OneStepGenerator
-from training.degradation import Recipe
-from training.loop import Average, Batch, Run, Schedule, batches, read_config, to_device, train
-from training.photos import Pixels, find_photos, load_photos
+from codiff_batch.models.loading import build_compact
+from training.fit import Group, TrainingConfig, fit, prepare, stage_options
+from training.loop import Batch, batches, read_config
+from training.photos import Pixels
 
 
 @dataclass(frozen=True)
-class CompactConfig:
+class CompactConfig(TrainingConfig):
     """Settings of the compact stage 2."""
 
     cave_width: int = 128
@@ -36,14 +35,20 @@ class CompactConfig:
     """Weight of CaVE's |QF_pred - QF| / 100 beside the restoration loss."""
     cave_share: float = 0.3
     """CaVE's learning rate as a share of the generator's; 0 freezes it, as the paper does."""
-    patch: int = 128
-    batch: int = 8
-    rate: float = 5e-4
-    steps: int = 0
-    minutes: float = 85.0
-    seed: int = 1
-    threads: int = 0
-    recipe: Recipe = field(default_factory=Recipe)
+    clip: float = 0.3
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """The sizes that a model's card records."""
+        return {
+            "factor": 2,
+            "cave_width": self.cave_width,
+            "cave_depth": self.cave_depth,
+            "token_width": self.token_width,
+            "context": self.context,
+            "widths": list(self.widths),
+            "depths": list(self.depths),
+        }
 
 
 class CompactCODiff(nn.Module):
@@ -51,10 +56,7 @@ class CompactCODiff(nn.Module):
 
     def __init__(self, config: CompactConfig) -> None:
         super().__init__()
-        self.cave = CompactCaVE(config.cave_width, config.cave_depth, config.token_width)
-        autoencoder = PixelAutoencoder(2)
-        unet = CompactUNet(12, config.widths, config.depths, config.context)
-        self.generator = OneStepGenerator(autoencoder, unet, nn.Linear(config.token_width, config.context))
+        self.cave, self.generator = build_compact(config.sizes)
 
     def forward(self, image: Tensor, tables: Tensor) -> tuple[Tensor, Tensor]:
         """Return (restored image, quality factor (B,))."""
@@ -103,58 +105,30 @@ def held_out_scores(model: CompactCODiff, photos: list[Pixels], config: CompactC
 
 
 @click.command()
-@click.argument("config_file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--photos", "folder", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@stage_options
 @click.option(
     "--cave", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of a finished stage 1."
 )
-@click.option(
-    "--out",
-    required=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Checkpoints and curves; an unfinished run there goes on.",
-)
-@click.option("--device", "device_name", default="auto", show_default=True)
-def main(config_file: Path, folder: Path, cave: Path | None, out: Path, device_name: str) -> None:
+def main(config_file: Path, photos: Path, cave: Path | None, out: Path, device: str) -> None:
     """Train the compact generator on lossless photos."""
     config = read_config(config_file, CompactConfig)
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    torch.manual_seed(config.seed)
-    device = choose_device(device_name)
-    model = CompactCODiff(config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    prepare(config)
+    where = choose_device(device)
+    model = CompactCODiff(config).to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if cave is not None:
         weights = torch.load(cave / "checkpoint.pt", weights_only=True, map_location="cpu")["average"]
         model.cave.load_state_dict({k.removeprefix("cave."): v for k, v in weights.items() if k.startswith("cave.")})
-    groups = [{"params": list(model.generator.parameters()), "share": 1.0}]
-    if config.cave_share:
-        groups.append({"params": list(model.cave.parameters()), "share": config.cave_share})
-    else:
-        model.cave.requires_grad_(False)
-    optimizer = torch.optim.AdamW(groups, lr=config.rate, betas=(0.9, 0.98), weight_decay=1e-5)
-    average = Average(model, 0.999)
-    run = Run(out, model, optimizer, average)
-    for group, asked in zip(optimizer.param_groups, groups, strict=True):
-        group["share"] = asked["share"]  # a resumed run follows its configuration, not its checkpoint
-    click.echo(f"{config_file.name}: {asdict(config)}, from step {run.step}")
-
-    def step(batch: Batch) -> dict[str, float]:
-        loss, parts = objective(model, to_device(batch, device), config)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 0.3)
-        optimizer.step()
-        return parts
-
-    def validate() -> dict[str, float]:
-        averaged = CompactCODiff(config)
-        averaged.load_state_dict(average.weights)
-        return held_out_scores(averaged, held_out, config)
-
-    held_out = load_photos(find_photos(folder, held_out=True))
-    photos = load_photos(find_photos(folder, held_out=False))
-    data = batches(photos, config.patch, config.batch, config.recipe, seed=config.seed + run.step)
-    train(run, Schedule(config.rate, config.steps, config.minutes), data, step, validate=validate, log=click.echo)
+    fit(
+        config,
+        model,
+        [Group(model.generator), Group(model.cave, config.cave_share)],
+        lambda module, batch: objective(module, batch, config),
+        fresh=lambda: CompactCODiff(config),
+        scores=lambda module, held_out: held_out_scores(module, held_out, config),
+        photos=photos,
+        out=out,
+        device=where,
+    )
 
 
 if __name__ == "__main__":

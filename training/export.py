@@ -6,6 +6,7 @@ Run as ``python -m training.export training/configs/compact.toml --run DIR --nam
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +25,10 @@ def compact_card(config: CompactConfig, name: str, *, training: dict[str, Any], 
         name=name,
         summary="compact CODiff for any computer: faithful, no invention, runs on a CPU",
         architecture="compact",
-        sizes={
-            "factor": 2,
-            "cave_width": config.cave_width,
-            "cave_depth": config.cave_depth,
-            "token_width": config.token_width,
-            "context": config.context,
-            "widths": list(config.widths),
-            "depths": list(config.depths),
-        },
+        sizes=config.sizes,
         tile=512,
         overlap=64,
-        multiple=2 * 2 ** (len(config.widths) - 1),
+        multiple=2 ** len(config.widths),
         licence="Apache-2.0",
         files={},
         uses_tables=True,
@@ -57,8 +50,6 @@ def compact_card(config: CompactConfig, name: str, *, training: dict[str, Any], 
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path))
 def main(config_file: Path, folder: Path, name: str, notes: Path | None, out: Path) -> None:
     """Write the averaged weights of a run as a model folder."""
-    from dataclasses import replace
-
     config = read_config(config_file, CompactConfig)
     state = torch.load(folder / "checkpoint.pt", weights_only=True, map_location="cpu")
     told = json.loads(notes.read_text(encoding="utf-8")) if notes else {}

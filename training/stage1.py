@@ -5,7 +5,7 @@ Run as ``python -m training.stage1 training/configs/compact-stage1.toml --photos
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -15,13 +15,13 @@ from torch.nn import functional as F
 
 from codiff_batch.engine.device import choose_device
 from codiff_batch.networks.compact_cave import CompactCaVE, ImplicitDecoder
-from training.degradation import Recipe
-from training.loop import Average, Batch, Run, Schedule, batches, read_config, to_device, train
-from training.photos import Pixels, find_photos, load_photos
+from training.fit import Group, TrainingConfig, fit, prepare, stage_options
+from training.loop import Batch, batches, read_config
+from training.photos import Pixels
 
 
 @dataclass(frozen=True)
-class Stage1Config:
+class Stage1Config(TrainingConfig):
     """Settings of stage 1; the defaults train the compact CaVE on two CPU cores."""
 
     width: int = 128
@@ -31,14 +31,8 @@ class Stage1Config:
     """Weight of |QF_pred - QF| / 100; 0 gives the paper's "implicit" ablation."""
     implicit_weight: float = 10.0
     """Weight of the restoration L1; 0 gives the paper's "explicit" ablation."""
-    patch: int = 128
     batch: int = 16
     rate: float = 1e-3
-    steps: int = 0
-    minutes: float = 10.0
-    seed: int = 1
-    threads: int = 0
-    recipe: Recipe = field(default_factory=Recipe)
 
 
 class DualLearner(nn.Module):
@@ -84,45 +78,24 @@ def held_out_scores(learner: DualLearner, photos: list[Pixels], config: Stage1Co
 
 
 @click.command()
-@click.argument("config_file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--photos", "folder", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option(
-    "--out",
-    required=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Checkpoints and curves; an unfinished run there goes on.",
-)
-@click.option("--device", "device_name", default="auto", show_default=True)
-def main(config_file: Path, folder: Path, out: Path, device_name: str) -> None:
+@stage_options
+def main(config_file: Path, photos: Path, out: Path, device: str) -> None:
     """Train CaVE on lossless photos."""
     config = read_config(config_file, Stage1Config)
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    torch.manual_seed(config.seed)
-    device = choose_device(device_name)
-    learner = build(config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(learner.parameters(), lr=config.rate, betas=(0.9, 0.98), weight_decay=1e-5)
-    average = Average(learner, 0.999)
-    run = Run(out, learner, optimizer, average)
-    click.echo(f"{config_file.name}: {asdict(config)}, from step {run.step}")
-
-    def step(batch: Batch) -> dict[str, float]:
-        loss, parts = objective(learner, to_device(batch, device), config)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(learner.parameters(), 0.5)
-        optimizer.step()
-        return parts
-
-    def validate() -> dict[str, float]:
-        averaged = build(config)
-        averaged.load_state_dict(average.weights)
-        return held_out_scores(averaged, held_out, config)
-
-    held_out = load_photos(find_photos(folder, held_out=True))
-    photos = load_photos(find_photos(folder, held_out=False))
-    data = batches(photos, config.patch, config.batch, config.recipe, seed=config.seed + run.step)
-    train(run, Schedule(config.rate, config.steps, config.minutes), data, step, validate=validate, log=click.echo)
+    prepare(config)
+    where = choose_device(device)
+    learner = build(config).to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    fit(
+        config,
+        learner,
+        [Group(learner)],
+        lambda module, batch: objective(module, batch, config),
+        fresh=lambda: build(config),
+        scores=lambda module, held_out: held_out_scores(module, held_out, config),
+        photos=photos,
+        out=out,
+        device=where,
+    )
 
 
 if __name__ == "__main__":
