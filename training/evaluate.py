@@ -2,8 +2,8 @@
 
 Run as ``python -m training.evaluate --photos DIR [--model NAME]... [--qf 10]... [--json FILE]``.
 
-PSNR and SSIM are over RGB as FBCNN and SwinIR publish them, so the rows can be put beside theirs. PSNR-B follows its own
-paper and comes out lower than in their tables.
+PSNR and SSIM are over RGB as FBCNN and SwinIR publish them, so the rows can be put beside theirs. PSNR-B follows its
+own paper and comes out lower than in their tables.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def ssim(image: Pixels, reference: Pixels) -> float:
 
 
 def psnr_b(image: Pixels, reference: Pixels) -> float:
-    """PSNR with the blocking effect factor added to the error (Yim and Bovik 2011): mean over channels, in dB."""
+    """PSNR with the blocking effect factor added to the error (Yim and Bovik 2011), in dB, mean over channels."""
     stacked = [pixels.reshape(*pixels.shape[:2], -1).astype(np.float64) for pixels in (image, reference)]
     values = []
     for plane, truth in zip(*(np.moveaxis(pixels, 2, 0) for pixels in stacked), strict=True):
