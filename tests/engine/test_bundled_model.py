@@ -77,8 +77,12 @@ def test_gray_photos_stay_gray_and_gain(restorer: Restorer, fine: Pixels) -> Non
 def test_mean_colour_is_kept(restorer: Restorer) -> None:
     for path in EXAMPLES.glob("*.jpg"):
         photo = JpegPhoto.open(path)
-        change = restore_photo(photo, restorer).mean(axis=(0, 1)) - photo.pixels().mean(axis=(0, 1))
-        assert np.abs(change).max() < 1, path.name  # where a channel is clipped, the mean moves most
+        source, restored = (np.atleast_3d(p) for p in (photo.pixels(), restore_photo(photo, restorer)))
+        change = restored.mean(axis=(0, 1)) - source.mean(axis=(0, 1))
+        # Ringing in a channel that is clipped at 0 raises its mean; taking it away lowers it again.
+        unclipped = [i for i in range(source.shape[2]) if np.mean(source[..., i] % 255 == 0) < 0.05]
+        assert np.abs(change[unclipped]).max(initial=0) < 0.5, path.name
+        assert np.abs(change).max() < 2, path.name
 
 
 def test_a_photo_that_was_saved_again_is_not_bound_by_the_cells_of_the_last_save(
