@@ -81,7 +81,7 @@ def test_mean_colour_is_kept(restorer: Restorer) -> None:
         change = restored.mean(axis=(0, 1)) - source.mean(axis=(0, 1))
         # Ringing in a channel that is clipped at 0 raises its mean; taking it away lowers it again.
         unclipped = [i for i in range(source.shape[2]) if np.mean(source[..., i] % 255 == 0) < 0.05]
-        assert np.abs(change[unclipped]).max(initial=0) < 0.5, path.name
+        assert np.abs(change[unclipped]).max(initial=0) < 1, path.name
         assert np.abs(change).max() < 2, path.name
 
 
