@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from codiff_batch.batch.options import BatchOptions
-from codiff_batch.batch.scan import Found, scan
+from codiff_batch.batch.scan import Found, identity, scan
 from codiff_batch.errors import OptionsConflict
 
 SUFFIX_OF = {"png": ".png", "webp": ".webp", "tiff": ".tif"}
@@ -54,17 +54,12 @@ def output_root(folder: Path) -> Path:
 
 
 def _refuse_sources_as_targets(tasks: Sequence[Task]) -> None:
-    sources = {_identity(task.source) for task in tasks}
+    sources = {identity(task.source) for task in tasks}
     for task in tasks:
-        if {_identity(task.target), _identity(task.copy)} & sources:
+        if {identity(task.target), identity(task.copy)} & sources:
             raise OptionsConflict(
                 f"the output of {task.source} would be a source itself; use another --output, or --in-place"
             )
-
-
-def _identity(path: Path) -> Path:
-    """A path that is equal for equal names, without following a link at its end."""
-    return path.parent.resolve() / path.name
 
 
 def _task(photo: Found, options: BatchOptions) -> Task:
@@ -93,7 +88,7 @@ def _without_collisions(tasks: Iterable[Task]) -> Iterator[Task]:
     """Mark every task whose target is taken by an earlier one."""
     owners: dict[Path, Path] = {}
     for task in tasks:
-        places = {_identity(place) for place in (task.target, task.copy, task.backup) if place is not None}
+        places = {identity(place) for place in (task.target, task.copy, task.backup) if place is not None}
         owner = next((owners[place] for place in places if place in owners), None)
         if owner is not None:
             yield Task(

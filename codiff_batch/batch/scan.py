@@ -37,10 +37,14 @@ def scan(paths: Iterable[Path], exclude: Collection[Path] = ()) -> Iterator[Foun
     for path in paths:
         found = _scan_folder(path, barred) if path.is_dir() else [Found(path, None)]
         for photo in found:
-            identity = photo.path.parent.resolve() / photo.path.name
-            if identity not in seen:
-                seen.add(identity)
+            if (name := identity(photo.path)) not in seen:
+                seen.add(name)
                 yield photo
+
+
+def identity(path: Path) -> Path:
+    """A path that is equal for equal names, without following a link at its end."""
+    return path.parent.resolve() / path.name
 
 
 def _scan_folder(root: Path, barred: set[Path]) -> Iterator[Found]:
