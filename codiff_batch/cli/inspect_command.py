@@ -11,9 +11,15 @@ from typing import TYPE_CHECKING
 import click
 
 from codiff_batch.cli.exit_codes import ExitCode
-from codiff_batch.cli.parameters import device_option, max_megapixels_option, models_dir_option, paths_argument
+from codiff_batch.cli.parameters import (
+    device_option,
+    max_megapixels_option,
+    min_qf_option,
+    model_option,
+    models_dir_option,
+    paths_argument,
+)
 from codiff_batch.errors import PhotoError
-from codiff_batch.models.catalogue import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from codiff_batch.engine import Restorer
@@ -38,15 +44,8 @@ class Inspection:
 
 @click.command("inspect")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-@click.option(
-    "--min-qf",
-    type=click.FloatRange(0, 100),
-    default=60,
-    show_default=True,
-    metavar="N",
-    help="Quality factor from which a photo would be skipped.",
-)
-@click.option("--model", default=DEFAULT_MODEL, show_default=True, metavar="NAME", help="Model whose CaVE estimates.")
+@min_qf_option
+@model_option
 @device_option
 @max_megapixels_option
 @models_dir_option

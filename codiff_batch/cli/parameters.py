@@ -6,10 +6,29 @@ from pathlib import Path
 
 import click
 
+from codiff_batch.models.catalogue import DEFAULT_MODEL
+
 folder = click.Path(file_okay=False, path_type=Path)
 
 paths_argument = click.argument(
     "paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path)
+)
+
+min_qf_option = click.option(
+    "--min-qf",
+    type=click.FloatRange(0, 100),
+    default=60,
+    show_default=True,
+    metavar="N",
+    help="Photos that are at least this good are skipped (JPEG quality factor 0..100).",
+)
+
+model_option = click.option(
+    "--model",
+    default=DEFAULT_MODEL,
+    show_default=True,
+    metavar="NAME",
+    help="Model to use, by name or as a path to its folder (see 'models list').",
 )
 
 device_option = click.option(

@@ -10,27 +10,21 @@ import click
 
 from codiff_batch.batch.options import BatchOptions
 from codiff_batch.cli.exit_codes import ExitCode
-from codiff_batch.cli.parameters import device_option, folder, max_megapixels_option, models_dir_option, paths_argument
-from codiff_batch.models.catalogue import DEFAULT_MODEL
+from codiff_batch.cli.parameters import (
+    device_option,
+    folder,
+    max_megapixels_option,
+    min_qf_option,
+    model_option,
+    models_dir_option,
+    paths_argument,
+)
 
 
 @click.command("restore", hidden=True)
-@click.option(
-    "--min-qf",
-    type=click.FloatRange(0, 100),
-    default=60,
-    show_default=True,
-    metavar="N",
-    help="Skip photos that are at least this good (JPEG quality factor 0..100).",
-)
+@min_qf_option
 @click.option("-o", "--output", type=folder, help="Output folder.  [default: <name>-restored beside the source]")
-@click.option(
-    "--model",
-    default=DEFAULT_MODEL,
-    show_default=True,
-    metavar="NAME",
-    help="Model to use, by name or as a path to its folder (see 'models list').",
-)
+@model_option
 @device_option
 @click.option(
     "--format",
