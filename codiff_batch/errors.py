@@ -14,6 +14,8 @@
     │   ├── ModelNotFound         no model of that name
     │   └── ModelDamaged          a file is missing, changed or malformed
     ├── DeviceUnavailable     the asked-for device is not on this machine
+    ├── FolderUnavailable     an output or backup folder cannot be used at all
+    │   └── FolderLocked          another run is at work in it
     └── OptionsConflict       options that cannot be meant together
 """
 
@@ -64,6 +66,14 @@ class ModelDamaged(ModelError):
 
 class DeviceUnavailable(CodiffError):
     """The device that was asked for is not on this machine."""
+
+
+class FolderUnavailable(CodiffError):
+    """An output or backup folder cannot be written to, or holds no journal where one is needed."""
+
+
+class FolderLocked(FolderUnavailable):
+    """Another run or daemon is at work in the same output folder."""
 
 
 class OptionsConflict(CodiffError):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from codiff_batch.batch.shard import Shard
 from codiff_batch.errors import OptionsConflict
 from codiff_batch.models.catalogue import DEFAULT_MODEL
 
@@ -27,6 +30,7 @@ class BatchOptions:
     model: str = DEFAULT_MODEL
     models_dir: Path | None = None
     device: str = "auto"
+    """One device, or several with commas between: a process is started for each."""
     format: Format = "same"
     quality: int = 95
     """Of JPEG and WebP outputs, 1..100."""
@@ -42,6 +46,26 @@ class BatchOptions:
     dry_run: bool = False
     jobs: int = 2
     max_pixels: int = DEFAULT_MAX_PIXELS
+    shard: Shard | None = None
+    """The part of the photos that this run works on; None for all."""
+    cluster: str | None = None
+    """Address of a Ray cluster whose machines share the work."""
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The devices, one by one."""
+        return tuple(name.strip() for name in self.device.split(","))
+
+    @property
+    def owner(self) -> str:
+        """Names this run's lock, journal and temporary files apart from those of other shards."""
+        return str(self.shard) if self.shard else "all"
+
+    def digest(self) -> str:
+        """Digest of the options that shape what is written; with others a finished photo is done again."""
+        shaping = ("min_qf", "format", "quality", "strength", "constrain", "copy_skipped", "in_place", "include_signed")
+        text = json.dumps({name: getattr(self, name) for name in shaping})
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def check(self) -> None:
         """Refuse options that cannot be meant together.
@@ -57,5 +81,9 @@ class BatchOptions:
             raise OptionsConflict("--in-place and --output exclude each other")
         if self.in_place and self.format not in ("same", "jpeg"):
             raise OptionsConflict("--in-place keeps the JPEG format; --format must be same or jpeg")
+        if self.cluster is not None and self.in_place:
+            raise OptionsConflict("--cluster writes to an output folder; --in-place is for one machine")
+        if self.cluster is not None and len(self.devices) > 1:
+            raise OptionsConflict("--cluster finds its devices itself; --device may name one kind only")
         if self.in_place and self.copy_skipped:
             raise OptionsConflict("--copy-skipped has no meaning with --in-place: skipped photos stay where they are")

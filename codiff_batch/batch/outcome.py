@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
+
+Kind: TypeAlias = Literal["restored", "skipped", "failed"]
 
 
 @dataclass(frozen=True)
@@ -14,7 +16,7 @@ class Outcome:
     source: Path
     output: Path | None
     """The file that was written; None if none was."""
-    outcome: Literal["restored", "skipped", "failed"]
+    outcome: Kind
     reason: str
     header_qf: float | None = None
     """Quality factor that fits the file's tables best, 1..100."""

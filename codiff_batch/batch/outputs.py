@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from codiff_batch.errors import OutputExists, PhotoError
@@ -14,13 +15,32 @@ TEMPORARY_PREFIX = ".codiff-batch-"
 """Hidden, so that a scan passes over what a killed run left; without the photo's name, which may be long already."""
 
 
-def write_atomically(path: Path, data: bytes, *, like: Path | None = None, overwrite: bool = False) -> None:
+def sweep(folders: Iterable[Path], owner: str) -> int:
+    """Remove temporary files that a killed run left in these folders, and tell how many.
+
+    Args:
+        folders: where outputs and backups go.
+        owner: whose files to remove. The caller holds that owner's lock, so nobody is writing them.
+    """
+    swept = 0
+    for folder in folders:
+        for leftover in folder.glob(f"{TEMPORARY_PREFIX}{owner}-*.tmp"):
+            with contextlib.suppress(OSError):
+                leftover.unlink()
+                swept += 1
+    return swept
+
+
+def write_atomically(
+    path: Path, data: bytes, *, like: Path | None = None, overwrite: bool = False, owner: str = "one"
+) -> None:
     """Write a file by way of a temporary one in the same folder: write, fsync, rename, fsync the folder.
 
     Args:
         path: the final name; its folder is made if need be.
         like: a file whose times, mode and extended attributes the new one gets.
         overwrite: replace an existing file; else it is left untouched.
+        owner: goes into the temporary file's name, for :func:`sweep`.
 
     Raises:
         OutputExists: the file exists and may not be overwritten.
@@ -28,7 +48,7 @@ def write_atomically(path: Path, data: bytes, *, like: Path | None = None, overw
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, suffix=".tmp", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f"{TEMPORARY_PREFIX}{owner}-", suffix=".tmp", dir=path.parent)
     except OSError as error:
         raise PhotoError(f"cannot write {path}: {error.strerror}") from error
     temporary = Path(name)
@@ -52,7 +72,7 @@ def write_atomically(path: Path, data: bytes, *, like: Path | None = None, overw
             temporary.unlink()
 
 
-def keep_backup(path: Path, data: bytes, *, like: Path) -> None:
+def keep_backup(path: Path, data: bytes, *, like: Path, owner: str = "one") -> None:
     """Put an untouched original into the backup folder; an earlier backup is never replaced.
 
     Raises:
@@ -60,7 +80,7 @@ def keep_backup(path: Path, data: bytes, *, like: Path) -> None:
         PhotoError: the backup cannot be written.
     """
     try:
-        write_atomically(path, data, like=like)
+        write_atomically(path, data, like=like, owner=owner)
     except OutputExists:
         if path.read_bytes() != data:
             raise OutputExists(f"the backup {path} exists and is another picture; choose another folder") from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from codiff_batch.batch.options import BatchOptions
@@ -22,23 +22,32 @@ class Task:
     """Of the restored picture."""
     copy: Path
     """Of the source's bytes, if it is skipped and ``--copy-skipped`` asks for a complete folder."""
+    root: Path
+    """The output or backup folder, where the journal lies."""
     backup: Path | None = None
     conflict: str | None = None
     """Why this task must not run: another photo has the same target."""
 
 
 def plan(options: BatchOptions) -> list[Task]:
-    """Find all photos and give each a target of its own.
+    """Find all photos and give each a target of its own; of those, take this shard's.
 
     Raises:
         OptionsConflict: outputs would land on their sources, or a folder has no name to derive one from.
     """
     written = [folder for folder in (options.output, options.backup) if folder is not None]
-    photos = list(scan(options.paths, exclude=written))
+    return plan_photos(list(scan(options.paths, exclude=written)), options)
+
+
+def plan_photos(photos: Sequence[Found], options: BatchOptions) -> list[Task]:
+    """Like :func:`plan`, for photos that were found already."""
     tasks = list(_without_collisions(_task(photo, options) for photo in photos))
     if not options.in_place:
         _refuse_sources_as_targets(tasks)
-    return tasks
+    if options.shard is None:
+        return tasks
+    shard = options.shard
+    return [task for photo, task in zip(photos, tasks, strict=True) if shard.owns(photo.relative)]
 
 
 def output_root(folder: Path) -> Path:
@@ -63,20 +72,19 @@ def _refuse_sources_as_targets(tasks: Sequence[Task]) -> None:
 
 
 def _task(photo: Found, options: BatchOptions) -> Task:
-    source, root = photo.path, photo.root
-    relative = source.relative_to(root) if root is not None else Path(source.name)
+    source, root, relative = photo.path, photo.root, photo.relative
     several = len(options.paths) > 1
     if options.backup is not None:
         backup = options.backup / _branch(root, several) / relative
-        return Task(source, target=source, copy=source, backup=backup)
+        return Task(source, target=source, copy=source, root=options.backup, backup=backup)
     if options.output is not None:
-        folder = options.output / _branch(root, several)
+        output, folder = options.output, options.output / _branch(root, several)
     else:
-        folder = output_root(root if root is not None else source.parent)
+        output = folder = output_root(root if root is not None else source.parent)
     copy = folder / relative
     suffix = SUFFIX_OF.get(options.format)
     target = copy.with_suffix(suffix) if suffix else copy
-    return Task(source, target, copy)
+    return Task(source, target, copy, output)
 
 
 def _branch(root: Path | None, several: bool) -> Path:
@@ -91,9 +99,7 @@ def _without_collisions(tasks: Iterable[Task]) -> Iterator[Task]:
         places = {identity(place) for place in (task.target, task.copy, task.backup) if place is not None}
         owner = next((owners[place] for place in places if place in owners), None)
         if owner is not None:
-            yield Task(
-                task.source, task.target, task.copy, conflict=f"its output would be the same file as that of {owner}"
-            )
+            yield replace(task, backup=None, conflict=f"its output would be the same file as that of {owner}")
             continue
         owners |= dict.fromkeys(places, task.source)
         yield task

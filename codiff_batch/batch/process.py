@@ -1,20 +1,24 @@
-"""One photo's way: read, judge, restore, encode, write, record."""
+"""One photo's way: read, judge, restore, encode, write, record. The steps, without the threads that take them."""
 
 from __future__ import annotations
 
+import logging
 import os
-import threading
+import sqlite3
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from codiff_batch import __version__
+from codiff_batch.batch.journal import Entry, Identity, entry_of, sha256
+from codiff_batch.batch.journals import Journals
 from codiff_batch.batch.options import BatchOptions
-from codiff_batch.batch.outcome import Outcome
+from codiff_batch.batch.outcome import Kind, Outcome
 from codiff_batch.batch.outputs import keep_backup, write_atomically
 from codiff_batch.batch.plan import Task
+from codiff_batch.batch.summary import printable
 from codiff_batch.engine.judge import Action, Verdict, header_decides, judge
 from codiff_batch.errors import CodiffError, PhotoError
 
@@ -22,181 +26,257 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from codiff_batch.engine import Restorer
+    from codiff_batch.engine import Embedding
+    from codiff_batch.engine.stream import Levels
     from codiff_batch.jpeg import JpegPhoto
+
+log = logging.getLogger(__name__)
 
 Stage = Callable[[Task, str], None]
 """Told what is being done to which photo, for progress displays; called from worker threads."""
 
 
-class SharedRestorer:
-    """The one network of a batch: loaded when first needed, used by one thread at a time."""
+@dataclass(eq=False)
+class Work:
+    """One photo under way. It is settled once it has an outcome; no step is taken after that."""
 
-    def __init__(self, options: BatchOptions) -> None:
-        self._options = options
-        self._lock = threading.Lock()
-        self._restorer: Restorer | None = None
-
-    def __enter__(self) -> Restorer:
-        self._lock.acquire()
-        try:
-            if self._restorer is None:
-                from codiff_batch.engine import Restorer
-
-                options = self._options
-                self._restorer = Restorer.load(options.model, options.device, models_dir=options.models_dir)
-        except BaseException:
-            self._lock.release()
-            raise
-        return self._restorer
-
-    def __exit__(self, *exception: object) -> None:
-        self._lock.release()
-
-
-@dataclass(frozen=True)
-class _Done:
-    """How a photo ended, before the record is filled in."""
-
-    outcome: Literal["restored", "skipped"]
-    reason: str
-    output: Path | None = None
+    task: Task
+    started: float = field(default_factory=time.monotonic)
+    identity: Identity | None = None
+    """Of the source as it was read."""
+    earlier: Entry | None = None
+    """The journal's entry of an earlier run."""
+    photo: JpegPhoto | None = None
+    pixels: NDArray[np.uint8] | None = None
+    crops: Sequence[NDArray[np.uint8]] = ()
+    """What CaVE is to look at."""
+    embedding: Embedding | None = None
     verdict: Verdict | None = None
+    outcome: Outcome | None = None
+    weight: int = 0
+    """Pixels that the admission counts for it."""
+    output_sha256: str | None = None
+    """Of what was written, or is about to be."""
+    source_sha256: str | None = None
+    known: bool = False
+    """Whether the journal has this outcome from an earlier run."""
+
+    def settle(self, outcome: Kind, reason: str, output: Path | None = None) -> None:
+        """Give the photo its outcome."""
+        record = Outcome(self.task.source, output, outcome, reason, seconds=round(time.monotonic() - self.started, 3))
+        if self.photo is not None:
+            header = self.photo.header
+            record = replace(record, header_qf=header.qf, width=header.width, height=header.height)
+        if self.verdict is not None:
+            record = replace(record, estimated_qf=self.verdict.estimated_qf)
+        self.outcome = record
 
 
-class PhotoProcessor:
-    """Takes photos their whole way; may be called from several threads."""
+class PhotoSteps:
+    """The steps of one photo's way; each may be called from several threads, for different photos."""
 
-    def __init__(self, options: BatchOptions, stage: Stage) -> None:
+    def __init__(self, options: BatchOptions, journals: Journals | None, stage: Stage) -> None:
         self._options = options
+        self._digest = options.digest()
+        self._journals = journals
         self._stage = stage
-        self._restorer = SharedRestorer(options)
 
-    def __call__(self, task: Task) -> Outcome:
-        """Process one photo. Whatever is wrong with it ends in its outcome, never in an exception.
+    def attempt(self, work: Work, step: Callable[[Work], None]) -> None:
+        """Take a step unless the photo is settled. Whatever is wrong with it ends in its outcome, not in an exception.
 
         Raises:
             ModelError, DeviceUnavailable: no photo can be restored, so the batch must end.
         """
-        started = time.monotonic()
-        photo: JpegPhoto | None = None
+        if work.outcome is not None:
+            return
         try:
-            if task.conflict:
-                raise PhotoError(task.conflict)
-            self._stage(task, "reading")
-            before = _fingerprint(task.source)
-            photo = self._open(task.source)
-            done = self._process(task, photo, before)
-            record = Outcome(task.source, done.output, done.outcome, done.reason)
-            if done.verdict:
-                record = replace(record, header_qf=done.verdict.header_qf, estimated_qf=done.verdict.estimated_qf)
+            step(work)
         except PhotoError as error:
-            record = Outcome(task.source, None, "failed", _one_line(error))
+            work.settle("failed", _one_line(error))
         except CodiffError:
             raise
         except Exception as error:
             # The wall: one photo that breaks the program must not end a night's batch.
-            record = Outcome(task.source, None, "failed", f"unexpected {type(error).__name__}: {_one_line(error)}")
-        if photo is not None:
-            header = photo.header
-            record = replace(record, header_qf=header.qf, width=header.width, height=header.height)
-        model = self._options.model if record.outcome == "restored" else None
-        return replace(record, model=model, seconds=round(time.monotonic() - started, 3))
+            work.settle("failed", f"unexpected {type(error).__name__}: {_one_line(error)}")
 
-    def _open(self, source: Path) -> JpegPhoto:
+    def open(self, work: Work) -> None:
+        """Read the file's bytes, structure and header, and settle what needs no pixels."""
         from codiff_batch.jpeg import JpegPhoto
 
-        return JpegPhoto.open(source, max_pixels=self._options.max_pixels)
-
-    def _process(self, task: Task, photo: JpegPhoto, before: tuple[int, ...]) -> _Done:
-        options = self._options
-        if not (options.in_place or options.overwrite or options.dry_run) and os.path.lexists(task.target):
-            return _Done("skipped", f"output exists already: {task.target} (see --overwrite)", task.target)
+        task, options = work.task, self._options
+        if task.conflict:
+            raise PhotoError(task.conflict)
+        self._stage(task, "reading")
+        self.remember(work)
+        if work.outcome is not None:
+            return
+        replaces = options.in_place or options.overwrite or options.dry_run or self._wrote(work, task.target)
+        if not replaces and os.path.lexists(task.target):
+            work.settle("skipped", f"output exists already: {task.target} (see --overwrite)", task.target)
+            return
+        work.photo = photo = JpegPhoto.open(task.source, max_pixels=options.max_pixels)
         metadata = photo.metadata()
         if metadata.restored_by:
-            return self._skip(task, photo, f"restored before: {metadata.restored_by}")
-        if metadata.c2pa and not options.include_signed:
-            return self._skip(task, photo, "signed: a C2PA manifest would no longer fit (see --include-signed)")
-        if options.in_place:
-            _refuse_links(task.source)
-        self._stage(task, "judging")
-        pixels = photo.pixels()
-        verdict = self._judge(photo, pixels)
+            self._skip(work, f"restored before: {metadata.restored_by}")
+        elif metadata.c2pa and not options.include_signed:
+            self._skip(work, "signed: a C2PA manifest would no longer fit (see --include-signed)")
+        else:
+            if options.in_place:
+                _refuse_links(task.source)
+            if header_decides(photo.header.qf, options.min_qf):
+                work.verdict = judge(photo.header.qf, None, options.min_qf)
+                if options.dry_run:
+                    work.settle("restored", f"would be restored: {work.verdict.reason}")
+
+    def remember(self, work: Work) -> None:
+        """Settle a photo that an earlier run finished with the same options, model and source."""
+        task = work.task
+        work.identity = Identity.of(task.source)
+        if self._journals is None or self._options.overwrite:
+            return
+        work.earlier = earlier = self._journals.of(task).find(task.source)
+        if earlier is None or (earlier.options, earlier.model) != (self._digest, self._journals.model):
+            return
+        unchanged = earlier.identity == work.identity
+        if earlier.outcome == "writing" and (unchanged or self._options.in_place) and self._wrote(work, task.target):
+            # The run was killed after the file had appeared and before that was recorded.
+            work.output_sha256, work.source_sha256 = earlier.output_sha256, earlier.source_sha256
+            work.settle("restored", earlier.reason, task.target)
+        elif earlier.outcome in ("restored", "skipped") and unchanged and _is_there(earlier.output):
+            work.known = True
+            before = "done before: " if earlier.outcome == "restored" else ""
+            work.settle("skipped", before + earlier.reason, earlier.output)
+
+    def decode(self, work: Work) -> None:
+        """Decode the pixels and choose the crops that CaVE looks at."""
+        from codiff_batch.engine.crops import textured_crops
+
+        assert work.photo is not None
+        pixels = work.photo.pixels()
+        work.crops = [crop.copy() for crop in textured_crops(pixels)]
+        if not self._options.dry_run:
+            work.pixels = pixels
+
+    def judge(self, work: Work) -> None:
+        """Decide by what CaVE saw, and settle photos that are good already."""
+        assert work.photo is not None
+        assert work.embedding is not None
+        verdict = work.verdict or judge(work.photo.header.qf, work.embedding.qf, self._options.min_qf)
+        work.verdict = replace(verdict, estimated_qf=work.embedding.qf)
         if verdict.action is Action.SKIP:
-            return self._skip(task, photo, verdict.reason, verdict)
-        if options.dry_run:
-            return _Done("restored", f"would be restored: {verdict.reason}", verdict=verdict)
-        restored, verdict = self._restore(task, photo, pixels, verdict)
-        self._stage(task, "writing")
-        data = self._encode(photo, restored, verdict)
-        self._write(task, photo, data, before)
-        return _Done("restored", verdict.reason, task.target, verdict)
+            self._skip(work, verdict.reason)
+        elif self._options.dry_run:
+            work.settle("restored", f"would be restored: {verdict.reason}")
 
-    def _judge(self, photo: JpegPhoto, pixels: NDArray[np.uint8]) -> Verdict:
-        header_qf, min_qf = photo.header.qf, self._options.min_qf
-        if header_decides(header_qf, min_qf):
-            return judge(header_qf, None, min_qf)
-        with self._restorer as restorer:
-            return judge(header_qf, restorer.estimate_qf(pixels), min_qf)
+    def finish(self, work: Work, levels: Levels) -> None:
+        """Constrain, encode and write what the network gave."""
+        from codiff_batch.engine import settle
 
-    def _restore(
-        self, task: Task, photo: JpegPhoto, pixels: NDArray[np.uint8], verdict: Verdict
-    ) -> tuple[NDArray[np.uint8], Verdict]:
-        """Restore, and add CaVE's estimate to the verdict where judging did without."""
-        from codiff_batch.engine import restore_photo
+        assert work.photo is not None
+        assert work.verdict is not None
+        assert work.verdict.estimated_qf is not None
+        options, photo = self._options, work.photo
+        self._stage(work.task, "writing")
+        # At strength 0 the source's own pixels were asked for, and nothing has to be bounded.
+        constrain = options.constrain and options.strength > 0
+        restored = settle(levels, photo, work.verdict.estimated_qf, constrain=constrain)
+        data = self._encode(photo, restored, work.verdict.estimated_qf)
+        self._write(work, photo, data)
 
-        options = self._options
-        with self._restorer as restorer:
-            self._stage(task, "restoring")
-            if verdict.estimated_qf is None:
-                verdict = replace(verdict, estimated_qf=restorer.estimate_qf(pixels))
-            restored = restore_photo(
-                photo,
-                restorer,
-                strength=options.strength,
-                constrain=options.constrain,
-                pixels=pixels,
-                estimated_qf=verdict.estimated_qf,
-                progress=lambda done, tiles: self._stage(task, f"restoring {done}/{tiles}"),
-            )
-        return restored, verdict
+    def record(self, work: Work) -> None:
+        """Put a settled photo into the journal. Its own file is as the outcome says, even if that fails."""
+        if self._journals is None or work.outcome is None:
+            return
+        journal = self._journals.of(work.task)
+        try:
+            if work.known:
+                journal.settled()
+                return
+            rewritten = work.outcome.outcome == "restored" and self._options.in_place
+            identity = Identity.of(work.task.target) if rewritten else work.identity
+            journal.record(self._entry(work, work.outcome, identity), now=work.outcome.outcome == "restored")
+        except (sqlite3.Error, PhotoError) as error:
+            log.warning("cannot write the journal entry of %s: %s", printable(str(work.task.source)), error)
 
-    def _encode(self, photo: JpegPhoto, restored: NDArray[np.uint8], verdict: Verdict) -> bytes:
+    def _entry(self, work: Work, outcome: Outcome, identity: Identity | None) -> Entry:
+        assert self._journals is not None
+        return replace(
+            entry_of(outcome, identity or Identity(0, 0, 0), self._journals.model, self._digest),
+            output_sha256=work.output_sha256,
+            source_sha256=work.source_sha256,
+            backup=work.task.backup if outcome.outcome == "restored" else None,
+        )
+
+    def _wrote(self, work: Work, path: Path) -> bool:
+        """Whether this file is what an earlier run wrote there, byte for byte, so that it may be replaced."""
+        earlier = work.earlier
+        if earlier is None or earlier.output_sha256 is None or earlier.output != path.absolute():
+            return False
+        try:
+            return sha256(path.read_bytes()) == earlier.output_sha256
+        except OSError:
+            return False
+
+    def _encode(self, photo: JpegPhoto, restored: NDArray[np.uint8], estimated_qf: float) -> bytes:
         from codiff_batch.jpeg import encode_as, encode_jpeg
 
         options = self._options
-        note = f"codiff-batch {__version__} model={Path(options.model).name} qf={verdict.estimated_qf:.0f}"
+        note = f"codiff-batch {__version__} model={Path(options.model).name} qf={estimated_qf:.0f}"
         if options.format == "same" or options.format == "jpeg":
             signed = options.include_signed
             return encode_jpeg(restored, photo, note=note, quality=options.quality, drop_signature=signed)
         return encode_as(restored, photo, options.format, note=note, quality=options.quality)
 
-    def _write(self, task: Task, photo: JpegPhoto, data: bytes, before: tuple[int, ...]) -> None:
-        """Commit the output, the backup first, unless the source changed meanwhile."""
-        if _fingerprint(task.source) != before:
-            raise PhotoError("changed while it was worked on; run again")
+    def _write(self, work: Work, photo: JpegPhoto, data: bytes) -> None:
+        """Commit the output, the backup and the intent first, unless the source changed meanwhile."""
+        options, task, verdict = self._options, work.task, work.verdict
+        assert verdict is not None
+        overwrite = options.overwrite or options.in_place or self._wrote(work, task.target)
         if task.backup is not None:
-            keep_backup(task.backup, photo.data, like=task.source)
-        overwrite = self._options.overwrite or self._options.in_place
-        write_atomically(task.target, data, like=task.source, overwrite=overwrite)
+            _refuse_changed(work)
+            keep_backup(task.backup, photo.data, like=task.source, owner=options.owner)
+        self._intend(work, photo, data)
+        _refuse_changed(work)
+        write_atomically(task.target, data, like=task.source, overwrite=overwrite, owner=options.owner)
+        work.settle("restored", verdict.reason, task.target)
+        assert work.outcome is not None
+        work.outcome = replace(work.outcome, model=options.model)
 
-    def _skip(self, task: Task, photo: JpegPhoto, reason: str, verdict: Verdict | None = None) -> _Done:
+    def _intend(self, work: Work, photo: JpegPhoto, data: bytes) -> None:
+        """Make durable what is about to be written."""
+        if self._journals is None:
+            return
+        assert work.verdict is not None
+        work.output_sha256, work.source_sha256 = sha256(data), sha256(photo.data)
+        planned = Outcome(work.task.source, work.task.target, "restored", work.verdict.reason)
+        try:
+            entry = replace(self._entry(work, planned, work.identity), outcome="writing")
+            self._journals.of(work.task).record(entry, now=True)
+        except sqlite3.Error as error:
+            raise PhotoError(f"cannot write the journal: {error}") from error
+
+    def _skip(self, work: Work, reason: str) -> None:
         """Leave a photo alone, or copy it if the output folder is to be complete."""
-        options = self._options
+        options, task = self._options, work.task
         if not options.copy_skipped or options.dry_run:
-            return _Done("skipped", reason, verdict=verdict)
-        if options.overwrite or not os.path.lexists(task.copy):
-            write_atomically(task.copy, photo.data, like=task.source, overwrite=options.overwrite)
-        return _Done("skipped", reason, task.copy, verdict)
+            work.settle("skipped", reason)
+            return
+        assert work.photo is not None
+        data = work.photo.data
+        overwrite = options.overwrite or self._wrote(work, task.copy)
+        if overwrite or not os.path.lexists(task.copy):
+            write_atomically(task.copy, data, like=task.source, overwrite=overwrite, owner=options.owner)
+            work.output_sha256 = sha256(data)
+        work.settle("skipped", reason, task.copy)
 
 
-def _fingerprint(path: Path) -> tuple[int, ...]:
-    """What changes when a file is written to or replaced."""
-    try:
-        found = path.stat()
-    except OSError as error:
-        raise PhotoError(f"cannot be read: {error.strerror}") from error
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+def _is_there(output: Path | None) -> bool:
+    return output is None or os.path.lexists(output)
+
+
+def _refuse_changed(work: Work) -> None:
+    if Identity.of(work.task.source) != work.identity:
+        raise PhotoError("changed while it was worked on; run again")
 
 
 def _refuse_links(path: Path) -> None:

@@ -1,16 +1,16 @@
-"""The batch: plan, process side by side, yield outcomes."""
+"""The one door to a batch: journals and locks around it, and the machinery that its options ask for."""
 
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 
+from codiff_batch.batch.journals import Journals
 from codiff_batch.batch.options import BatchOptions
 from codiff_batch.batch.outcome import Outcome
+from codiff_batch.batch.pipeline import run_pipeline
 from codiff_batch.batch.plan import Task
-from codiff_batch.batch.process import PhotoProcessor, Stage
+from codiff_batch.batch.process import Stage
 
 
 def run_batch(
@@ -20,29 +20,33 @@ def run_batch(
     stage: Stage = lambda task, doing: None,
     stop: threading.Event | None = None,
 ) -> Generator[Outcome]:
-    """Process planned photos and yield their outcomes in the plan's order.
-
-    ``options.jobs`` photos are under way at a time, so one is read or written while the network works on
-    another; no more than that are held in memory.
+    """Process planned photos and yield their outcomes as they are settled.
 
     Args:
         options: of the batch, checked.
         tasks: from :func:`~codiff_batch.batch.plan.plan`.
-        stage: told what is being done, from worker threads.
-        stop: when set, the photos under way are finished and no further ones are started.
+        stage: told what is being done, from worker threads; not by several devices or a cluster.
+        stop: when set, photos that have come far are finished, and the others left without an outcome.
 
     Raises:
+        FolderLocked: another run is at work in an output folder.
+        FolderUnavailable: an output folder cannot be written to.
         ModelError, DeviceUnavailable: no photo can be restored.
     """
-    process = PhotoProcessor(options, stage)
-    waiting = deque(tasks)
-    under_way: deque[Future[Outcome]] = deque()
     stop = stop or threading.Event()
-    with ThreadPoolExecutor(options.jobs, thread_name_prefix="photo") as workers:
-        while waiting or under_way:
-            if stop.is_set():
-                waiting.clear()
-            while waiting and len(under_way) < options.jobs:
-                under_way.append(workers.submit(process, waiting.popleft()))
-            if under_way:
-                yield under_way.popleft().result()
+    if options.dry_run:
+        yield from run_pipeline(options, tasks, stage=stage, stop=stop)
+        return
+    roots = {task.root for task in tasks}
+    with Journals(options, roots, photos=len(tasks)) as journals:
+        journals.sweep(tasks)
+        if options.cluster is not None:
+            from codiff_batch.batch.cluster import run_on_cluster
+
+            yield from run_on_cluster(options, tasks, journals, stop=stop)
+        elif len(options.devices) > 1:
+            from codiff_batch.batch.devices import run_on_devices
+
+            yield from run_on_devices(options, tasks, roots, stop=stop)
+        else:
+            yield from run_pipeline(options, tasks, journals=journals, stage=stage, stop=stop)

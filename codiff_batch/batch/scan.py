@@ -22,6 +22,11 @@ class Found:
     root: Path | None
     """The folder argument under which it was found; None for a file that was named itself."""
 
+    @property
+    def relative(self) -> Path:
+        """Path below the root, the same on every machine that sees the folder."""
+        return self.path.relative_to(self.root) if self.root is not None else Path(self.path.name)
+
 
 def scan(paths: Iterable[Path], exclude: Collection[Path] = ()) -> Iterator[Found]:
     """Yield each photo once, folders recursively in a stable order.

@@ -15,7 +15,9 @@ class ExitCode(IntEnum):
     SOME_FAILED = 3
     """Some photos failed; the others were done."""
     UNAVAILABLE = 4
-    """The model or the device cannot be used; nothing was done."""
+    """The model, the device or an output folder cannot be used; nothing was done."""
+    LOCKED = 5
+    """Another run or daemon is at work in the same output folder; nothing was done."""
     INTERRUPTED = 130
     """Stopped by Ctrl-C; photos done so far are whole."""
     TERMINATED = 143

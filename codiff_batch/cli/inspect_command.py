@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +24,17 @@ from codiff_batch.cli.parameters import (
 from codiff_batch.errors import PhotoError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from codiff_batch.engine import Restorer
+    from codiff_batch.jpeg.header import Header
+    from codiff_batch.jpeg.metadata import MetadataSummary
+
+READERS = 4
+
+LOOKS = 16
+"""Photos that CaVE sees at a time."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +54,18 @@ class Inspection:
     metadata: Sequence[str] = ()
 
 
+@dataclass(frozen=True, eq=False)
+class _Read:
+    """What is kept of a file: not its bytes."""
+
+    header: Header
+    metadata: MetadataSummary
+    crops: Sequence[NDArray[np.uint8]] = ()
+
+
 @click.command("inspect")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@click.option("--look", is_flag=True, help="Let CaVE see every photo, also those whose header decides.")
 @min_qf_option
 @model_option
 @device_option
@@ -55,6 +77,7 @@ def inspect_command(
     ctx: click.Context,
     paths: tuple[Path, ...],
     as_json: bool,
+    look: bool,
     min_qf: float,
     model: str,
     device: str,
@@ -63,17 +86,17 @@ def inspect_command(
 ) -> None:
     """Print size, sampling, quality, verdict and metadata of photos.
 
-    "QF" is the quality factor by the file's tables ("~" where they are not the IJG's own), "pixels" is CaVE's estimate.
+    "QF" is the quality factor by the file's tables ("~" where they are not the IJG's own), "pixels" is CaVE's estimate,
+    made where the header alone does not decide.
     """
     from codiff_batch.batch.scan import scan
-    from codiff_batch.engine import Restorer
 
     found = [photo.path for photo in scan(paths)]
     if not found:
         click.echo("no JPEG files found", err=True)
         return
-    restorer = Restorer.load(model, device, models_dir=models_dir)
-    rows = [_inspect(path, restorer, min_qf, round(max_megapixels * 1e6)) for path in found]
+    inspector = _Inspector(min_qf, round(max_megapixels * 1e6), look, model, device, models_dir)
+    rows = list(inspector.rows(found))
     if as_json:
         click.echo(json.dumps([asdict(row) for row in rows], indent=2))
     else:
@@ -82,29 +105,68 @@ def inspect_command(
         ctx.exit(ExitCode.SOME_FAILED)
 
 
-def _inspect(path: Path, restorer: Restorer, min_qf: float, max_pixels: int) -> Inspection:
-    from codiff_batch.engine import judge
-    from codiff_batch.jpeg import JpegPhoto
+class _Inspector:
+    """Reads files in threads, and lets CaVE see those whose header does not decide, several at a time."""
 
-    try:
-        photo = JpegPhoto.open(path, max_pixels=max_pixels)
-        verdict = judge(photo.header.qf, restorer.estimate_qf(photo.pixels()), min_qf)
-    except PhotoError as error:
-        return Inspection(str(path), reason=" ".join(str(error).split()))
-    header = photo.header
-    return Inspection(
-        path=str(path),
-        width=header.width,
-        height=header.height,
-        process=header.process,
-        sampling=header.sampling,
-        header_qf=header.qf,
-        header_misfit=round(header.qf_misfit, 4),
-        estimated_qf=round(verdict.estimated_qf or 0, 1),
-        verdict=verdict.action.value,
-        reason=verdict.reason,
-        metadata=photo.metadata().kinds(),
-    )
+    def __init__(
+        self, min_qf: float, max_pixels: int, look: bool, model: str, device: str, models_dir: Path | None
+    ) -> None:
+        self._min_qf, self._max_pixels, self._look_at_all = min_qf, max_pixels, look
+        self._model, self._device, self._models_dir = model, device, models_dir
+
+    def rows(self, paths: Sequence[Path]) -> Iterator[Inspection]:
+        """One row a path, in their order."""
+        with ThreadPoolExecutor(READERS) as readers:
+            for start in range(0, len(paths), LOOKS):
+                some = paths[start : start + LOOKS]
+                read = list(readers.map(self._read, some))
+                seen = [photo for photo in read if isinstance(photo, _Read) and photo.crops]
+                embeddings = self._restorer.embed_crops([photo.crops for photo in seen]) if seen else []
+                qfs = {id(photo): embedding.qf for photo, embedding in zip(seen, embeddings, strict=True)}
+                for path, photo in zip(some, read, strict=True):
+                    if isinstance(photo, PhotoError):
+                        yield Inspection(str(path), reason=" ".join(str(photo).split()))
+                    else:
+                        yield self._row(path, photo, qfs.get(id(photo)))
+
+    @cached_property
+    def _restorer(self) -> Restorer:
+        from codiff_batch.engine import Restorer
+
+        return Restorer.load(self._model, self._device, models_dir=self._models_dir)
+
+    def _read(self, path: Path) -> _Read | PhotoError:
+        from codiff_batch.engine.crops import textured_crops
+        from codiff_batch.engine.judge import header_decides
+        from codiff_batch.jpeg import JpegPhoto
+
+        try:
+            photo = JpegPhoto.open(path, max_pixels=self._max_pixels)
+            if header_decides(photo.header.qf, self._min_qf) and not self._look_at_all:
+                return _Read(photo.header, photo.metadata())
+            crops = [crop.copy() for crop in textured_crops(photo.pixels())]
+            return _Read(photo.header, photo.metadata(), crops)
+        except PhotoError as error:
+            return error
+
+    def _row(self, path: Path, photo: _Read, estimated_qf: float | None) -> Inspection:
+        from codiff_batch.engine import judge
+
+        header = photo.header
+        verdict = judge(header.qf, estimated_qf, self._min_qf)
+        return Inspection(
+            path=str(path),
+            width=header.width,
+            height=header.height,
+            process=header.process,
+            sampling=header.sampling,
+            header_qf=header.qf,
+            header_misfit=round(header.qf_misfit, 4),
+            estimated_qf=None if estimated_qf is None else round(estimated_qf, 1),
+            verdict=verdict.action.value,
+            reason=verdict.reason,
+            metadata=photo.metadata.kinds(),
+        )
 
 
 def _print_table(rows: Sequence[Inspection]) -> None:
@@ -117,7 +179,8 @@ def _print_table(rows: Sequence[Inspection]) -> None:
         if row.verdict == "refuse":
             table.append((name, "", "", "", "", "refuse", row.reason))
             continue
-        size, pixels = f"{row.width}x{row.height}", f"{row.estimated_qf:.0f}"
+        size = f"{row.width}x{row.height}"
+        pixels = "-" if row.estimated_qf is None else f"{row.estimated_qf:.0f}"
         header = f"{'~' if row.header_misfit else ''}{row.header_qf:.0f}"
         metadata = ", ".join(row.metadata) or "-"
         table.append((name, size, row.sampling or "", header, pixels, row.verdict, metadata))

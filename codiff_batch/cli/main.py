@@ -12,9 +12,17 @@ import click
 from codiff_batch import __version__
 from codiff_batch.cli.exit_codes import ExitCode
 from codiff_batch.cli.inspect_command import inspect_command
+from codiff_batch.cli.journal_commands import status_command, undo_command
 from codiff_batch.cli.models_command import models_command
 from codiff_batch.cli.restore_command import restore_command
-from codiff_batch.errors import CodiffError, DeviceUnavailable, ModelError, OptionsConflict
+from codiff_batch.errors import (
+    CodiffError,
+    DeviceUnavailable,
+    FolderLocked,
+    FolderUnavailable,
+    ModelError,
+    OptionsConflict,
+)
 
 _OWN_OPTIONS = frozenset({"--help", "-h", "--version"})
 
@@ -26,7 +34,8 @@ Exit codes:
   0    all well; skipped photos are fine
   2    the command line cannot be understood
   3    some photos failed, the others were done
-  4    the model or the device cannot be used
+  4    the model, the device or the output folder cannot be used
+  5    another run is at work in the same output folder
   130  interrupted (143 by SIGTERM); photos done so far are whole
 """
 
@@ -72,6 +81,8 @@ def cli() -> None:
 cli.add_command(restore_command)
 cli.add_command(inspect_command)
 cli.add_command(models_command)
+cli.add_command(status_command)
+cli.add_command(undo_command)
 
 
 def main(args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> None:
@@ -96,6 +107,8 @@ def main(args: Sequence[str] | None = None, prog_name: str | None = None, **extr
 def _code_of(error: CodiffError) -> ExitCode:
     if isinstance(error, OptionsConflict):
         return ExitCode.USAGE
-    if isinstance(error, (ModelError, DeviceUnavailable)):
+    if isinstance(error, FolderLocked):
+        return ExitCode.LOCKED
+    if isinstance(error, (ModelError, DeviceUnavailable, FolderUnavailable)):
         return ExitCode.UNAVAILABLE
     return ExitCode.SOME_FAILED

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
+from codiff_batch.batch.shard import Shard
 from codiff_batch.models.catalogue import DEFAULT_MODEL
 
 folder = click.Path(file_okay=False, path_type=Path)
@@ -38,6 +40,22 @@ device_option = click.option(
     metavar="auto|cpu|cuda[:N]|mps",
     help="Where the networks run; auto takes a GPU if there is one.",
 )
+
+
+class ShardType(click.ParamType[Shard]):
+    """``I/N`` or ``auto``."""
+
+    name = "shard"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Shard:
+        """Parse, or fail as a wrong command line does."""
+        if isinstance(value, Shard):
+            return value
+        try:
+            return Shard.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
 
 models_dir_option = click.option(
     "--models-dir", type=folder, help="Folder of installed models, instead of the user's data directory."

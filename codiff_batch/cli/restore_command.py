@@ -11,6 +11,7 @@ import click
 from codiff_batch.batch.options import BatchOptions
 from codiff_batch.cli.exit_codes import ExitCode
 from codiff_batch.cli.parameters import (
+    ShardType,
     device_option,
     folder,
     max_megapixels_option,
@@ -70,6 +71,13 @@ from codiff_batch.cli.parameters import (
 @click.option(
     "--jobs", type=click.IntRange(1, 64), default=2, show_default=True, metavar="N", help="Photos under way at a time."
 )
+@click.option(
+    "--shard",
+    type=ShardType(),
+    metavar="I/N|auto",
+    help="Work on part I of N only; auto reads SLURM's variables.",
+)
+@click.option("--cluster", metavar="ADDRESS", help="Share the work on a Ray cluster ('auto': the running one).")
 @max_megapixels_option
 @models_dir_option
 @click.option("-v", "--verbose", is_flag=True, help="Say of each photo what was done and why.")
@@ -95,11 +103,13 @@ def restore_command(
     find(options.model, options.models_dir)
     tasks = plan(options)
     started = time.monotonic()
+    order = {task.source: place for place, task in enumerate(tasks)}
     outcomes = []
     with GentleStop() as stop, Progress(len(tasks), verbose=verbose, quiet=quiet) as progress:
         for outcome in run_batch(options, tasks, stage=progress.stage, stop=stop.event):
             outcomes.append(outcome)
             progress.finished(outcome)
+    outcomes.sort(key=lambda outcome: order[outcome.source])
     if report is not None:
         write_report(report, outcomes)
     if not quiet:

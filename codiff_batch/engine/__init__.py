@@ -1,28 +1,44 @@
 """The Restorer: estimate, tile, restore, blend, colour and constrain. The public Python API.
 
-Importing this package imports no torch; :class:`Restorer` does when it is first asked for.
+Importing this package imports no torch; the names that need it do when they are first asked for.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from codiff_batch.engine.judge import Action, Verdict, header_decides, judge
 
 if TYPE_CHECKING:
-    from codiff_batch.engine.photo import restore_photo
+    from codiff_batch.engine.photo import restore_photo, settle
     from codiff_batch.engine.restorer import Restorer
+    from codiff_batch.engine.stream import Embedding, Request, Result
 
-__all__ = ["Action", "Restorer", "Verdict", "header_decides", "judge", "restore_photo"]
+_LAZY = {
+    "Embedding": "stream",
+    "Request": "stream",
+    "Restorer": "restorer",
+    "Result": "stream",
+    "restore_photo": "photo",
+    "settle": "photo",
+}
+
+__all__ = [
+    "Action",
+    "Embedding",
+    "Request",
+    "Restorer",
+    "Result",
+    "Verdict",
+    "header_decides",
+    "judge",
+    "restore_photo",
+    "settle",
+]
 
 
 def __getattr__(name: str) -> object:
-    if name == "Restorer":
-        from codiff_batch.engine.restorer import Restorer
-
-        return Restorer
-    if name == "restore_photo":
-        from codiff_batch.engine.photo import restore_photo
-
-        return restore_photo
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)

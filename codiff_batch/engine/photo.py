@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codiff_batch.engine.judge import was_saved_again
-from codiff_batch.engine.restorer import Progress, Restorer
+from codiff_batch.engine.restorer import Restorer
+from codiff_batch.engine.stream import Embedding, Levels, Progress
 from codiff_batch.jpeg import JpegPhoto, can_project, project_to_cells
 
 
@@ -17,21 +18,18 @@ def restore_photo(
     strength: float = 1.0,
     constrain: bool = True,
     pixels: NDArray[np.uint8] | None = None,
-    estimated_qf: float | None = None,
+    embedding: Embedding | None = None,
     progress: Progress | None = None,
 ) -> NDArray[np.uint8]:
-    """Restore one JPEG photo; every front door goes through here.
+    """Restore one JPEG photo: the restorer's work, then :func:`settle`.
 
     Args:
         photo: the source.
         strength: 0 gives the source, 1 the restoration, between them a blend.
-        constrain: keep every DCT coefficient inside the cell that the source recorded, so that the result is
-            a picture which the source's encoder would have turned into the very same JPEG. Files that were saved
-            again after a harder compression are left as restored, because the truth is not in their cells, and
-            so are those that cannot be modelled (see :func:`~codiff_batch.jpeg.can_project`).
+        constrain: see :func:`settle`.
         pixels: the photo's decoded pixels, if the caller has them already.
-        estimated_qf: CaVE's estimate from these pixels, if the caller has it already.
-        progress: called with (tiles done, tiles in all).
+        embedding: what CaVE sees in these pixels, if the caller has it already.
+        progress: called with (tiles done, tiles in all); what it raises ends the work.
 
     Returns:
         uint8 of the photo's shape, (H, W, 3) RGB or (H, W) gray, Orientation not applied.
@@ -43,17 +41,27 @@ def restore_photo(
         pixels = photo.pixels()
     if strength == 0:
         return pixels
+    embedding = embedding or restorer.embed(pixels)
     tables = photo.header.tables
-    if not (constrain and _cells_hold_the_truth(photo, restorer, pixels, estimated_qf)):
-        return restorer.restore(pixels, strength=strength, tables=tables, progress=progress)
-    levels = restorer.restore_levels(pixels, strength=strength, tables=tables, progress=progress)
-    return project_to_cells(levels, photo)
+    levels = restorer.restore_levels(pixels, strength=strength, tables=tables, progress=progress, embedding=embedding)
+    return settle(levels, photo, embedding.qf, constrain=constrain)
 
 
-def _cells_hold_the_truth(
-    photo: JpegPhoto, restorer: Restorer, pixels: NDArray[np.uint8], estimated_qf: float | None
-) -> bool:
-    if not can_project(photo):
-        return False
-    estimated_qf = restorer.estimate_qf(pixels) if estimated_qf is None else estimated_qf
-    return not was_saved_again(photo.header.qf, estimated_qf)
+def settle(levels: Levels, photo: JpegPhoto, estimated_qf: float, *, constrain: bool = True) -> NDArray[np.uint8]:
+    """Turn restored levels into the final 8-bit picture; no network takes part.
+
+    Args:
+        levels: float32 in [0, 255] of the photo's shape; may be overwritten.
+        photo: the source.
+        estimated_qf: CaVE's estimate from the source's pixels, 0..100.
+        constrain: keep every DCT coefficient inside the cell that the source recorded, so that the result is
+            a picture which the source's encoder would have turned into the very same JPEG. Files that were saved
+            again after a harder compression are left as restored, because the truth is not in their cells, and
+            so are those that cannot be modelled (see :func:`~codiff_batch.jpeg.can_project`).
+
+    Raises:
+        DamagedJpeg: the photo's coefficients cannot be read.
+    """
+    if constrain and can_project(photo) and not was_saved_again(photo.header.qf, estimated_qf):
+        return project_to_cells(levels, photo)
+    return np.rint(levels, out=levels).astype(np.uint8)

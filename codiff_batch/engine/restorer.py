@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from codiff_batch.engine import colour
 from codiff_batch.engine.crops import textured_crops
 from codiff_batch.engine.device import choose_device
-from codiff_batch.engine.tiling import plan_tiles
+from codiff_batch.engine.runner import NetworkRunner
+from codiff_batch.engine.stream import (
+    Embedding,
+    Geometry,
+    Levels,
+    PictureUnderWay,
+    Pixels,
+    Progress,
+    Request,
+    Result,
+    TilePool,
+    Waiting,
+)
 from codiff_batch.errors import RestoreFailed
 from codiff_batch.models.card import ModelCard
 from codiff_batch.models.catalogue import DEFAULT_MODEL, find
@@ -24,11 +36,7 @@ from codiff_batch.models.loading import Networks, load_networks
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Pixels: TypeAlias = NDArray[np.uint8]
-Levels: TypeAlias = NDArray[np.float32]
-Progress: TypeAlias = Callable[[int, int], None]
-
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+log = logging.getLogger(__name__)
 
 
 class Restorer:
@@ -46,12 +54,10 @@ class Restorer:
 
     def __init__(self, card: ModelCard, networks: Networks, device: torch.device, batch: int | None = None) -> None:
         self.card = card
-        self._device = device
+        self._runner = NetworkRunner(networks, device, card)
         # A CPU gains nothing from more than one tile at a time and would need the memory for them.
         self._batch = batch or (1 if device.type == "cpu" else 8)
-        layout = {"memory_format": torch.channels_last}
-        self._cave = networks.cave.to(device, **layout)  # type: ignore[call-overload]
-        self._generator = networks.generator.to(device, **layout)  # type: ignore[call-overload]
+        self._geometry = Geometry(card.tile, card.overlap, card.multiple)
 
     @classmethod
     def load(
@@ -86,7 +92,12 @@ class Restorer:
     @property
     def device(self) -> str:
         """The device, as torch calls it."""
-        return str(self._device)
+        return str(self._runner.device)
+
+    @property
+    def busy_seconds(self) -> float:
+        """Time spent in the networks so far, transfers included."""
+        return self._runner.busy_seconds
 
     def estimate_qf(self, image: Pixels | Image) -> float:
         """Estimate the quality factor that a picture's pixels went through, 0..100.
@@ -98,8 +109,32 @@ class Restorer:
         Raises:
             ValueError: the array is not such a picture.
         """
-        with torch.inference_mode():
-            return float(self._embed(_as_pixels(image))[1])
+        return self.embed(image).qf
+
+    def embed(self, image: Pixels | Image) -> Embedding:
+        """Look at a picture with CaVE, once for judging, restoring and all; arguments as for :meth:`estimate_qf`.
+
+        Raises:
+            ValueError: the array is not such a picture.
+            RestoreFailed: the device has not memory enough even for this.
+        """
+        return self.embed_crops([textured_crops(as_pixels(image))])[0]
+
+    def embed_crops(self, pictures: Sequence[Sequence[Pixels]]) -> list[Embedding]:
+        """Look at several pictures in one batch, by their :func:`~codiff_batch.engine.crops.textured_crops`."""
+        embeddings: dict[int, Embedding] = {}
+        by_shape: dict[tuple[int, ...], list[int]] = {}
+        for index, crops in enumerate(pictures):
+            by_shape.setdefault(crops[0].shape[:2], []).append(index)
+        for indices in by_shape.values():
+            tokens, qfs = self._look([crop for index in indices for crop in pictures[index]])
+            start = 0
+            for index in indices:
+                end = start + len(pictures[index])
+                own = tokens[start:end].flatten(0, 1).unsqueeze(0)
+                embeddings[index] = Embedding(own, float(qfs[start:end].mean()))
+                start = end
+        return [embeddings[index] for index in range(len(pictures))]
 
     def restore(
         self,
@@ -108,6 +143,7 @@ class Restorer:
         strength: float = 1.0,
         tables: Sequence[NDArray[np.uint16]] | None = None,
         progress: Progress | None = None,
+        embedding: Embedding | None = None,
     ) -> Pixels:
         """Restore a picture of any size; :meth:`restore_levels` rounded to 8 bits.
 
@@ -115,16 +151,18 @@ class Restorer:
             image: as for :meth:`estimate_qf`.
             strength: 0 gives the source, 1 the restoration, between them a blend.
             tables: the file's quantization tables in natural order, (8, 8) each, luma first, if they are known.
-            progress: called with (tiles done, tiles in all) after each batch of tiles.
+            progress: called with (tiles done, tiles in all) after each batch of tiles; what it raises ends the work.
+            embedding: from :meth:`embed`, if the caller has it already.
 
         Returns:
             uint8 of the picture's own shape, (H, W, 3) or (H, W).
 
         Raises:
             ValueError: the array is not a picture, or strength is outside 0..1.
-            RestoreFailed: the network gave values that are not finite.
+            RestoreFailed: the network gave values that are not finite, or the device ran out of memory even for
+                the smallest tile.
         """
-        levels = self.restore_levels(image, strength=strength, tables=tables, progress=progress)
+        levels = self.restore_levels(image, strength=strength, tables=tables, progress=progress, embedding=embedding)
         return np.rint(levels, out=levels).astype(np.uint8)
 
     def restore_levels(
@@ -134,74 +172,114 @@ class Restorer:
         strength: float = 1.0,
         tables: Sequence[NDArray[np.uint16]] | None = None,
         progress: Progress | None = None,
+        embedding: Embedding | None = None,
     ) -> Levels:
         """Like :meth:`restore`, but float32 in [0, 255] and not rounded, for further work such as the constraint."""
-        pixels = _as_pixels(image)
-        if not 0 <= strength <= 1:
-            raise ValueError(f"strength must be between 0 and 1, not {strength}")
-        deterministic = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
-        with torch.inference_mode(), deterministic:
-            tokens, qf = self._embed(pixels)
-            strength *= self._fade(float(qf))
-            if strength == 0:
-                return pixels.astype(np.float32)
-            restored = self._restore_tiles(pixels, tokens, self._condition(tables), progress)
-            self._correct_colour(restored, pixels)
-        if not np.isfinite(restored).all():
-            raise RestoreFailed(f"model {self.name!r} gave values that are not finite; the picture was not restored")
-        if strength < 1:
-            restored *= strength
-            restored += (1 - strength) * pixels
-        return np.clip(restored, 0, 255, out=restored)
+        request = Request(as_pixels(image), embedding, strength, tables, progress)
+        (result,) = self.stream([request])
+        if result.error is not None:
+            raise result.error
+        assert result.levels is not None
+        return result.levels
 
-    def _embed(self, pixels: Pixels) -> tuple[Tensor, Tensor]:
-        """Tokens (1, K, D) of the photo's crops, and one quality factor for all of them."""
-        crops = torch.cat([self._to_tensor(crop) for crop in textured_crops(pixels)])
-        tokens, qf = self._cave(crops)
-        return tokens.flatten(0, 1).unsqueeze(0), qf.mean()
+    def stream(self, requests: Iterable[Request | None]) -> Iterator[Result]:
+        """Restore many pictures, tiles of different ones sharing batches; results come as they are finished.
+
+        Args:
+            requests: pictures, drawn as they are needed. None says "no further picture at the moment": the device
+                then works on what there is rather than wait for a full batch.
+
+        Raises:
+            ValueError: strength is outside 0..1.
+        """
+        pool = TilePool(self._geometry)
+        for request in requests:
+            if request is not None:
+                yield from self._admit(request, pool)
+            yield from self._work(pool, only_full=request is not None)
+        yield from self._work(pool, only_full=False)
+
+    def _admit(self, request: Request, pool: TilePool) -> Iterator[Result]:
+        """Queue a picture's tiles; yield at once where there is nothing to do."""
+        if not 0 <= request.strength <= 1:
+            raise ValueError(f"strength must be between 0 and 1, not {request.strength}")
+        try:
+            embedding = request.embedding or self.embed(request.pixels)
+        except RestoreFailed as error:
+            yield Result(request, error=error)
+            return
+        strength = request.strength * self._fade(embedding.qf)
+        if strength == 0:
+            yield Result(request, request.pixels.astype(np.float32))
+            return
+        condition = self._runner.condition(request.tables) if self.card.uses_tables else {}
+        pool.add(PictureUnderWay(request, embedding.tokens, condition, strength, pool.geometry))
+
+    def _work(self, pool: TilePool, *, only_full: bool) -> Iterator[Result]:
+        """Take batches from the pool as long as it has some."""
+        while batch := pool.next(self._batch, only_full=only_full):
+            try:
+                restored = self._runner.restore(batch, self._batch)
+            except Exception as error:
+                yield from self._give_up(pool, batch, error)
+                continue
+            if restored is None:
+                if not self._use_less_memory(pool, batch):
+                    size = f"{pool.geometry.tile}x{pool.geometry.tile}"
+                    message = f"out of memory on {self.device}, even for a single tile of {size} pixels"
+                    yield from self._give_up(pool, batch, RestoreFailed(message))
+                continue
+            finished = [w.picture for w, part in zip(batch, restored, strict=True) if w.picture.take(w.tile, part)]
+            for picture in {id(w.picture): w.picture for w in batch}.values():
+                if picture.request.progress is not None:
+                    picture.request.progress(picture.done, len(picture.tiles))
+            for picture in finished:
+                yield self._finish(picture)
+
+    def _give_up(self, pool: TilePool, batch: Sequence[Waiting], error: Exception) -> Iterator[Result]:
+        """Fail the pictures of a batch; the others in the pool go on."""
+        for picture in {id(w.picture): w.picture for w in batch}.values():
+            pool.remove(picture)
+            yield Result(picture.request, error=error)
+
+    def _use_less_memory(self, pool: TilePool, batch: Sequence[Waiting]) -> bool:
+        """Halve the batch, then the tile, for this and all later pictures; tell whether that was possible."""
+        if self._batch > 1:
+            self._batch //= 2
+            log.warning("out of memory on %s: going on with %d tiles at a time", self.device, self._batch)
+        elif smaller := self._geometry.smaller():
+            self._geometry = smaller
+            log.warning("out of memory on %s: going on with tiles of %d pixels", self.device, smaller.tile)
+        else:
+            return False
+        pool.cut_again(self._geometry, batch)
+        return True
+
+    def _finish(self, picture: PictureUnderWay) -> Result:
+        """Colours, a last check, and the blend with the source."""
+        request, restored = picture.request, picture.blended
+        self._correct_colour(restored, request.pixels)
+        if not np.isfinite(restored).all():
+            message = f"model {self.name!r} gave values that are not finite; the picture was not restored"
+            return Result(request, error=RestoreFailed(message))
+        if picture.strength < 1:
+            restored *= picture.strength
+            restored += (1 - picture.strength) * request.pixels
+        return Result(request, np.clip(restored, 0, 255, out=restored))
+
+    def _look(self, crops: Sequence[Pixels]) -> tuple[Tensor, Tensor]:
+        """Tokens (B, K, D) and quality factors (B,) of crops of one size; fewer at a time where memory is short."""
+        if seen := self._runner.look(crops):
+            return seen
+        if len(crops) == 1:
+            raise RestoreFailed(f"out of memory on {self.device}, even for one crop of {crops[0].shape[1]} pixels")
+        halves = self._look(crops[: len(crops) // 2]), self._look(crops[len(crops) // 2 :])
+        return torch.cat([halves[0][0], halves[1][0]]), torch.cat([halves[0][1], halves[1][1]])
 
     def _fade(self, qf: float) -> float:
         """Share of the restoration to keep for a picture of this estimated quality, 0..1; see the card's ``fade``."""
         start, end = self.card.fade
         return float(np.interp(qf, (start, end), (1, 0))) if end > start else 1.0
-
-    def _condition(self, tables: Sequence[NDArray[np.uint16]] | None) -> dict[str, Tensor]:
-        """What the generator is told beside the tokens."""
-        if not (self.card.uses_tables and tables):
-            return {}
-        luma_and_chroma = np.stack((tables[0], tables[1] if len(tables) > 1 else tables[0])).astype(np.float32)
-        return {"tables": torch.from_numpy(luma_and_chroma).unsqueeze(0).to(self._device)}
-
-    def _restore_tiles(
-        self, pixels: Pixels, tokens: Tensor, condition: dict[str, Tensor], progress: Progress | None
-    ) -> Levels:
-        """Restore tiles in batches and add each to one float picture with its blending weights."""
-        card = self.card
-        blended = np.zeros(pixels.shape, np.float32)
-        height, width = pixels.shape[:2]
-        tiles = list(plan_tiles(height, width, card.tile, card.overlap, card.multiple))
-        for start in range(0, len(tiles), self._batch):
-            batch = tiles[start : start + self._batch]
-            parts = [pixels[tile.place] for tile in batch]
-            for tile, restored in zip(batch, self._restore_batch(parts, tokens, condition), strict=True):
-                weights = tile.weights if pixels.ndim == 3 else tile.weights[..., 0]
-                blended[tile.place] += restored * weights
-            if progress is not None:
-                progress(start + len(batch), len(tiles))
-        return blended
-
-    def _restore_batch(self, parts: list[Pixels], tokens: Tensor, condition: dict[str, Tensor]) -> list[Levels]:
-        """Restore tiles of one picture in one step, padded to the size the networks need and cropped back.
-
-        Tiles start on the networks' multiple and differ by less than it in size, so they are equal when padded.
-        """
-        images = torch.cat([_pad_to_multiple(self._to_tensor(part), self.card.multiple) for part in parts])
-        count = len(parts)
-        condition = {name: value.expand(count, *value.shape[1:]) for name, value in condition.items()}
-        restored = self._generator(images, tokens.expand(count, -1, -1), **condition)
-        levels = restored.mul(255).permute(0, 2, 3, 1).float().cpu().numpy()
-        cropped = [tile[: part.shape[0], : part.shape[1]] for tile, part in zip(levels, parts, strict=True)]
-        return [tile if part.ndim == 3 else tile @ LUMA for tile, part in zip(cropped, parts, strict=True)]
 
     def _correct_colour(self, restored: Levels, pixels: Pixels) -> None:
         """Apply the card's colour fix over the whole picture, in place."""
@@ -213,15 +291,8 @@ class Restorer:
             corrected = fix(torch.from_numpy(target)[None, None], torch.from_numpy(source)[None, None].float())
             target[...] = corrected[0, 0].numpy()
 
-    def _to_tensor(self, pixels: Pixels) -> Tensor:
-        """uint8 (H, W, 3) or (H, W) -> float (1, 3, H, W) in [0, 1] on the device."""
-        if pixels.ndim == 2:
-            pixels = np.repeat(pixels[..., None], 3, axis=2)
-        tensor = torch.from_numpy(pixels.copy()).to(self._device)
-        return tensor.permute(2, 0, 1).unsqueeze(0).float().div_(255)
 
-
-def _as_pixels(image: Pixels | Image) -> Pixels:
+def as_pixels(image: Pixels | Image) -> Pixels:
     """Accept a Pillow image or an array; refuse what is not 8-bit RGB or gray."""
     if not isinstance(image, np.ndarray):
         image = np.asarray(image if image.mode in ("RGB", "L") else image.convert("RGB"))
@@ -234,11 +305,3 @@ def _as_pixels(image: Pixels | Image) -> Pixels:
 def _planes(picture: NDArray[Any]) -> list[NDArray[Any]]:
     """Views of the channels of (H, W, 3) or (H, W), each (H, W)."""
     return [picture] if picture.ndim == 2 else [picture[..., channel] for channel in range(picture.shape[2])]
-
-
-def _pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
-    """Pad (1, 3, H, W) right and bottom by reflection, or by replication where a side is too short to reflect."""
-    height, width = image.shape[-2:]
-    pad_h, pad_w = -height % multiple, -width % multiple
-    mode = "reflect" if pad_h < height and pad_w < width else "replicate"
-    return F.pad(image, (0, pad_w, 0, pad_h), mode=mode)

@@ -57,6 +57,11 @@ class ModelCard:
     training: Mapping[str, Any] = field(default_factory=dict)
     format: int = FORMAT
 
+    @property
+    def digest(self) -> str:
+        """Short digest of the weights: models of one name and different weights are different models."""
+        return hashlib.sha256(json.dumps(dict(self.files), sort_keys=True).encode()).hexdigest()[:12]
+
     def save(self, folder: Path) -> None:
         """Write ``model.json`` into the folder."""
         text = json.dumps(asdict(self), indent=2, ensure_ascii=False)

@@ -86,7 +86,7 @@ def test_inspect_prints_a_table(run, tmp_path: Path) -> None:
 
 def test_inspect_prints_json_for_programs(run, tmp_path: Path) -> None:
     write(tmp_path / "a.jpg", jpeg(20, comment=b"hello", progressive=True))
-    ran = run("inspect", "--json", tmp_path)
+    ran = run("inspect", "--json", "--look", tmp_path)
     assert ran.code == 0
     (row,) = json.loads(ran.out)
     assert (row["width"], row["height"], row["process"]) == (96, 64, "progressive")
@@ -123,7 +123,7 @@ def test_a_damaged_model_ends_the_run_before_anything_is_done(run, tmp_path: Pat
     ran = run(tmp_path / "p", "--model", tmp_path / "mine")
     assert ran.code == 4
     assert "differs from its checksum" in ran.err
-    assert not (tmp_path / "p-restored").exists()
+    assert not list((tmp_path / "p-restored").glob("*.jpg"))
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
@@ -141,7 +141,7 @@ def test_a_stopped_run_leaves_whole_photos_only_and_says_what_is_left(
     assert program.returncode == code
     assert "photos were left" in rest
     assert "Traceback" not in rest
-    outputs = list((tmp_path / "p-restored").iterdir())
+    outputs = [path for path in (tmp_path / "p-restored").iterdir() if path.name != ".codiff-batch"]
     assert 0 < len(outputs) < 40
     assert all(path.suffix == ".jpg" and JpegPhoto.open(path).metadata().restored_by for path in outputs)
     assert len(json.loads((tmp_path / "r.json").read_text())) == len(outputs)

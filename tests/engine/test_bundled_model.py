@@ -97,8 +97,8 @@ def test_tiles_leave_no_seam(restorer: Restorer, fine: Pixels) -> None:
     from dataclasses import replace
 
     pixels = crush(np.tile(fine, (2, 2, 1)), 10).pixels()
-    whole = Restorer(replace(restorer.card, tile=1024), _networks(restorer), restorer._device)
-    tiled = Restorer(replace(restorer.card, tile=256), _networks(restorer), restorer._device)
+    whole = Restorer(replace(restorer.card, tile=1024), _networks(restorer), restorer._runner.device)
+    tiled = Restorer(replace(restorer.card, tile=256), _networks(restorer), restorer._runner.device)
     difference = np.abs(whole.restore_levels(pixels) - tiled.restore_levels(pixels))
     assert difference.mean() < 0.1
     assert difference.max() < 4
@@ -109,7 +109,7 @@ def test_tiles_leave_no_seam(restorer: Restorer, fine: Pixels) -> None:
 def _networks(restorer: Restorer):
     from codiff_batch.models.loading import Networks
 
-    return Networks(restorer._cave, restorer._generator)
+    return Networks(restorer._runner._cave, restorer._runner._generator)
 
 
 @pytest.mark.parametrize("quality", [10, 20, 40, 60, 80, 95])

@@ -71,7 +71,9 @@ def test_the_files_tables_reach_the_network(restorer: Restorer) -> None:
 def test_batches_of_tiles_give_what_single_tiles_give(restorer: Restorer, channels: int) -> None:
     pixels = picture(150, 135, channels)
     tables = [np.full((8, 8), 30, np.uint16)]
-    batched = Restorer(restorer.card, Networks(restorer._cave, restorer._generator), restorer._device, batch=4)
+    batched = Restorer(
+        restorer.card, Networks(restorer._runner._cave, restorer._runner._generator), restorer._runner.device, batch=4
+    )
     single = restorer.restore_levels(pixels, tables=tables)
     assert np.allclose(batched.restore_levels(pixels, tables=tables), single, atol=0.01)
 
@@ -121,7 +123,7 @@ def test_values_that_are_not_finite_are_never_a_picture(restorer: Restorer, monk
 
     broken = torch.nn.Conv2d(8, 12, 3, padding=1)
     torch.nn.init.constant_(broken.bias, float("nan"))
-    monkeypatch.setattr(restorer._generator.unet, "head", broken)
+    monkeypatch.setattr(restorer._runner._generator.unet, "head", broken)
     with pytest.raises(RestoreFailed, match="not finite"):
         restorer.restore(picture(20, 20))
 
