@@ -79,6 +79,10 @@ class Journals:
         """The journal that a photo's entry belongs to."""
         return self._of[task.root]
 
+    def at(self, root: Path) -> Journal:
+        """The journal of an output or backup folder."""
+        return self._of[root]
+
     def sweep(self, tasks: Sequence[Task]) -> None:
         """Remove temporary files that a killed run left where these tasks will write."""
         places = [p for task in tasks for p in (task.target, task.copy, task.backup) if p is not None]

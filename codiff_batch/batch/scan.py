@@ -52,15 +52,26 @@ def identity(path: Path) -> Path:
     return path.parent.resolve() / path.name
 
 
-def _scan_folder(root: Path, barred: set[Path]) -> Iterator[Found]:
+def accepts(path: Path, root: Path, barred: Collection[Path] = ()) -> bool:
+    """Whether a scan of the root would yield this path, as far as names tell; ``barred`` are resolved folders."""
+    if not (path.is_relative_to(root) and _is_photo_name(path.name)):
+        return False
+    return all(_enters(root / folder, barred) for folder in path.relative_to(root).parents if folder.name)
+
+
+def _scan_folder(root: Path, barred: Collection[Path]) -> Iterator[Found]:
     for folder, subfolders, names in os.walk(root):
         subfolders[:] = sorted((n for n in subfolders if _enters(Path(folder, n), barred)), key=os.fsencode)
         for name in sorted(names, key=os.fsencode):
             path = Path(folder, name)
-            if path.suffix.lower() in SUFFIXES and not name.startswith(".") and path.is_file():
+            if _is_photo_name(name) and path.is_file():
                 yield Found(path, root)
 
 
-def _enters(folder: Path, barred: set[Path]) -> bool:
+def _is_photo_name(name: str) -> bool:
+    return Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
+
+
+def _enters(folder: Path, barred: Collection[Path]) -> bool:
     hidden = folder.name.startswith(".") or folder.name in SKIPPED_FOLDERS
     return not hidden and folder.resolve() not in barred

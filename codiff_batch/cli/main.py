@@ -15,6 +15,7 @@ from codiff_batch.cli.inspect_command import inspect_command
 from codiff_batch.cli.journal_commands import status_command, undo_command
 from codiff_batch.cli.models_command import models_command
 from codiff_batch.cli.restore_command import restore_command
+from codiff_batch.cli.watch_command import watch_command
 from codiff_batch.errors import (
     CodiffError,
     DeviceUnavailable,
@@ -83,6 +84,7 @@ cli.add_command(inspect_command)
 cli.add_command(models_command)
 cli.add_command(status_command)
 cli.add_command(undo_command)
+cli.add_command(watch_command)
 
 
 def main(args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> None:

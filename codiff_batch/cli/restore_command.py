@@ -10,57 +10,12 @@ import click
 
 from codiff_batch.batch.options import BatchOptions
 from codiff_batch.cli.exit_codes import ExitCode
-from codiff_batch.cli.parameters import (
-    ShardType,
-    device_option,
-    folder,
-    max_megapixels_option,
-    min_qf_option,
-    model_option,
-    models_dir_option,
-    paths_argument,
-)
+from codiff_batch.cli.parameters import ShardType, paths_argument
+from codiff_batch.cli.processing_options import processing_options
 
 
 @click.command("restore", hidden=True)
-@min_qf_option
-@click.option("-o", "--output", type=folder, help="Output folder.  [default: <name>-restored beside the source]")
-@model_option
-@device_option
-@click.option(
-    "--format",
-    type=click.Choice(["same", "jpeg", "png", "webp", "tiff"]),
-    default="same",
-    show_default=True,
-    help="Format of the outputs.",
-)
-@click.option(
-    "--quality",
-    type=click.IntRange(1, 100),
-    default=95,
-    show_default=True,
-    metavar="N",
-    help="Quality of JPEG (always 4:4:4) and WebP outputs.",
-)
-@click.option(
-    "--strength",
-    type=click.FloatRange(0, 1),
-    default=1,
-    show_default=True,
-    metavar="0..1",
-    help="Blend with the source: 0 changes nothing, 1 restores fully.",
-)
-@click.option(
-    "--constrain/--no-constrain",
-    default=True,
-    show_default=True,
-    help="Keep the result inside the source's quantization cells.",
-)
-@click.option("--copy-skipped", is_flag=True, help="Copy skipped photos too, so that the output folder is complete.")
-@click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
-@click.option("--in-place", is_flag=True, help="Replace the photos themselves; needs --backup.")
-@click.option("--backup", type=folder, help="Where --in-place keeps the untouched originals.")
-@click.option("--include-signed", is_flag=True, help="Restore C2PA-signed photos too and drop their manifest.")
+@processing_options
 @click.option("--dry-run", is_flag=True, help="Judge everything, write nothing (but the report).")
 @click.option(
     "--report",
@@ -69,19 +24,12 @@ from codiff_batch.cli.parameters import (
     help="Write one record a photo to a .json or .csv file.",
 )
 @click.option(
-    "--jobs", type=click.IntRange(1, 64), default=2, show_default=True, metavar="N", help="Photos under way at a time."
-)
-@click.option(
     "--shard",
     type=ShardType(),
     metavar="I/N|auto",
     help="Work on part I of N only; auto reads SLURM's variables.",
 )
 @click.option("--cluster", metavar="ADDRESS", help="Share the work on a Ray cluster ('auto': the running one).")
-@max_megapixels_option
-@models_dir_option
-@click.option("-v", "--verbose", is_flag=True, help="Say of each photo what was done and why.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress and no summary; failures only.")
 @paths_argument
 @click.pass_context
 def restore_command(

@@ -1,0 +1,55 @@
+"""Tells when a file has come whole: nobody has touched it for a while. No threads and no clock of its own."""
+
+from __future__ import annotations
+
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from codiff_batch.batch.journal import Identity
+
+
+@dataclass
+class _Arrival:
+    identity: Identity | None
+    since: float
+
+
+class Settling:
+    """Files that are still coming.
+
+    Times are of any clock that never goes back, in seconds.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._arriving: dict[Path, _Arrival] = {}
+
+    def __len__(self) -> int:
+        return len(self._arriving)
+
+    def touch(self, path: Path, now: float) -> None:
+        """Something happened to a file, or it was found: wait anew."""
+        self._arriving[path] = _Arrival(_look(path), now)
+
+    def ready(self, now: float) -> list[Path]:
+        """Take out the files that were left alone for long enough; forget those that are gone or are no files."""
+        ready = []
+        for path, arrival in list(self._arriving.items()):
+            identity = _look(path)
+            if identity is None:
+                del self._arriving[path]
+            elif identity != arrival.identity:
+                self._arriving[path] = _Arrival(identity, now)
+            elif now - arrival.since >= self._seconds:
+                del self._arriving[path]
+                ready.append(path)
+        return ready
+
+
+def _look(path: Path) -> Identity | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return Identity(found.st_size, found.st_mtime_ns, found.st_ino) if stat.S_ISREG(found.st_mode) else None
