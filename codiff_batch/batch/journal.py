@@ -7,7 +7,9 @@ killed between the two finds the intent and can tell by the digest whether the f
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import logging
 import os
 import platform
 import sqlite3
@@ -19,6 +21,8 @@ from pathlib import Path
 
 from codiff_batch.batch.outcome import Outcome
 from codiff_batch.errors import FolderUnavailable, PhotoError
+
+log = logging.getLogger(__name__)
 
 FOLDER = ".codiff-batch"
 """In the output folder; hidden, so that a scan passes over it."""
@@ -145,19 +149,29 @@ class Journal:
             raise FolderUnavailable(f"cannot keep a journal in {path.parent}: {error}") from error
 
     def close(self) -> None:
-        """Commit and close."""
+        """Commit and close; what a full disk does not take any more is judged again by the next run."""
         with self._lock:
-            self._database.commit()
+            try:
+                self._database.commit()
+            except sqlite3.Error as error:
+                log.warning("the journal %s is not complete: %s", self.path, error)
             self._database.close()
 
     def begin(self, model: str, photos: int | None) -> None:
-        """Note the start of a run; entries from now on are its own."""
+        """Note the start of a run; entries from now on are its own.
+
+        Raises:
+            FolderUnavailable: the file system refuses.
+        """
         values = (time.time(), photos, model, platform.node(), os.getpid())
-        with self._lock, self._database:
-            cursor = self._database.execute(
-                "INSERT INTO runs (started, photos, model, host, pid) VALUES (?, ?, ?, ?, ?)", values
-            )
-            self._run = cursor.lastrowid or 0
+        try:
+            with self._lock, self._database:
+                cursor = self._database.execute(
+                    "INSERT INTO runs (started, photos, model, host, pid) VALUES (?, ?, ?, ?, ?)", values
+                )
+        except sqlite3.Error as error:
+            raise FolderUnavailable(f"cannot keep a journal in {self.path.parent}: {error}") from error
+        self._run = cursor.lastrowid or 0
 
     def join(self) -> None:
         """Make entries part of the latest run, as a helper process does."""
@@ -166,7 +180,7 @@ class Journal:
 
     def end(self) -> None:
         """Note the end of the run."""
-        with self._lock, self._database:
+        with contextlib.suppress(sqlite3.Error), self._lock, self._database:
             self._database.execute("UPDATE runs SET ended = ? WHERE id = ?", (time.time(), self._run))
 
     def find(self, source: Path) -> Entry | None:

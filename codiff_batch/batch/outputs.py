@@ -68,7 +68,7 @@ def write_atomically(
     except OSError as error:
         raise PhotoError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             temporary.unlink()
 
 
@@ -105,13 +105,13 @@ def _sync_folder(folder: Path) -> None:
     """Make the rename itself durable, where the platform can."""
     if os.name != "posix":
         return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError:
-        pass  # Some network file systems refuse; the file itself is synced.
-    finally:
-        os.close(handle)
+    # Some network file systems refuse. The file itself is synced and stands at its name, so this is no failure.
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _umask() -> int:

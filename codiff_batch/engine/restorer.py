@@ -54,6 +54,7 @@ class Restorer:
 
     def __init__(self, card: ModelCard, networks: Networks, device: torch.device, batch: int | None = None) -> None:
         self.card = card
+        self.networks = networks
         self._runner = NetworkRunner(networks, device, card)
         # A CPU gains nothing from more than one tile at a time and would need the memory for them.
         self._batch = batch or (1 if device.type == "cpu" else 8)

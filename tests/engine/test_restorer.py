@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from codiff_batch.engine import Restorer
 from codiff_batch.errors import DeviceUnavailable, RestoreFailed
-from codiff_batch.models.loading import Networks
 from tests.tiny_model import make_tiny_model
 
 
@@ -71,9 +71,7 @@ def test_the_files_tables_reach_the_network(restorer: Restorer) -> None:
 def test_batches_of_tiles_give_what_single_tiles_give(restorer: Restorer, channels: int) -> None:
     pixels = picture(150, 135, channels)
     tables = [np.full((8, 8), 30, np.uint16)]
-    batched = Restorer(
-        restorer.card, Networks(restorer._runner._cave, restorer._runner._generator), restorer._runner.device, batch=4
-    )
+    batched = Restorer(restorer.card, restorer.networks, torch.device("cpu"), batch=4)
     single = restorer.restore_levels(pixels, tables=tables)
     assert np.allclose(batched.restore_levels(pixels, tables=tables), single, atol=0.01)
 
@@ -119,11 +117,9 @@ def test_a_card_may_ask_for_the_sources_colours(tmp_path: Path, fix: str) -> Non
 
 
 def test_values_that_are_not_finite_are_never_a_picture(restorer: Restorer, monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
     broken = torch.nn.Conv2d(8, 12, 3, padding=1)
     torch.nn.init.constant_(broken.bias, float("nan"))
-    monkeypatch.setattr(restorer._runner._generator.unet, "head", broken)
+    monkeypatch.setattr(restorer.networks.generator.unet, "head", broken)
     with pytest.raises(RestoreFailed, match="not finite"):
         restorer.restore(picture(20, 20))
 

@@ -1,0 +1,315 @@
+"""The daemon as a process: what arrives in every way is done once, and nothing ends it but a signal."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from codiff_batch.batch.options import BatchOptions
+from codiff_batch.errors import OptionsConflict
+from codiff_batch.watch.daemon import Daemon, WatchOptions
+from codiff_batch.watch.eyes import Eyes
+from tests.photos import jpeg, scene, write
+from tests.tiny_model import make_tiny_model
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE = 60.0
+
+
+class Watched:
+    """A daemon at work on a folder, and what it has logged."""
+
+    def __init__(self, folder: Path, *arguments: object, model: Path, environment: dict[str, str] | None = None) -> None:
+        self.folder, self.out = folder / "in", folder / "out"
+        self.folder.mkdir(exist_ok=True)
+        command = [sys.executable, "-m", "codiff_batch", "watch", str(self.folder), "-o", str(self.out), "--log-json"]
+        command += ["--model", str(model), *map(str, arguments)]
+        self.program = subprocess.Popen(
+            command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})}
+        )
+        self.lines: list[dict[str, object]] = []
+        self.raw: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.program.stderr is not None
+        for line in self.program.stderr:
+            self.raw.append(line)
+            if line.startswith("{"):
+                self.lines.append(json.loads(line))
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        until = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < until, self.raw
+            assert self.program.poll() is None, self.raw
+            time.sleep(0.05)
+
+    def wait_until_watching(self) -> None:
+        self.wait_for(lambda: any("watching" in str(line["message"]) for line in self.lines))
+
+    def outcomes(self) -> Counter[str]:
+        return Counter(Path(str(line["source"])).name for line in self.lines if "source" in line)
+
+    def wait_for_outcomes(self, count: int) -> None:
+        self.wait_for(lambda: len(self.outcomes()) >= count)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        self.program.send_signal(number)
+        code = self.program.wait(PATIENCE)
+        self._reader.join(5)
+        return code
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def watch(tmp_path: Path, model: Path) -> Iterator[Callable[..., Watched]]:
+    started: list[Watched] = []
+
+    def start(*arguments: object, folder: Path = tmp_path, **named: dict[str, str]) -> Watched:
+        watched = Watched(folder, "--settle", 0.5, *arguments, model=model, **named)
+        started.append(watched)
+        return watched
+
+    yield start
+    for watched in started:
+        watched.program.kill()
+        watched.program.wait()
+
+
+@pytest.mark.slow
+def test_photos_are_done_once_however_they_arrive(watch, tmp_path: Path) -> None:
+    write(tmp_path / "in/before.jpg", jpeg(20))
+    daemon = watch()
+    daemon.wait_until_watching()
+    write(tmp_path / "elsewhere/moved.jpg", jpeg(21)).rename(tmp_path / "in/moved.jpg")
+    write(tmp_path / "in/.upload.tmp", jpeg(22)).rename(tmp_path / "in/renamed.jpg")
+    write(tmp_path / "tree/deep/er/moved-tree.jpg", jpeg(23))
+    (tmp_path / "tree").rename(tmp_path / "in/tree")
+    os.link(write(tmp_path / "elsewhere/linked.jpg", jpeg(24)), tmp_path / "in/linked.jpg")
+    write(tmp_path / "in/new/sub/written.jpg", jpeg(25))
+    write(tmp_path / "in/unfinished.jpg.crdownload", jpeg(26))
+    write(tmp_path / "in/.hidden.jpg", jpeg(26))
+    write(tmp_path / "in/@eaDir/thumb.jpg", jpeg(26))
+    with (tmp_path / "in/slow.jpg").open("wb") as file:
+        data = jpeg(27)
+        for start in range(0, len(data), len(data) // 4):
+            file.write(data[start : start + len(data) // 4])
+            file.flush()
+            time.sleep(0.4)
+    names = {"before.jpg", "moved.jpg", "renamed.jpg", "moved-tree.jpg", "linked.jpg", "written.jpg", "slow.jpg"}
+    daemon.wait_for_outcomes(len(names))
+    time.sleep(2)
+    assert daemon.stop() == 143
+    assert daemon.outcomes() == Counter(names)
+    assert all(line["outcome"] == "restored" for line in daemon.lines if "source" in line)
+    assert sorted(p.name for p in daemon.out.rglob("*.jpg")) == sorted(names)
+
+
+@pytest.mark.slow
+def test_bad_files_are_logged_and_the_daemon_goes_on(watch, tmp_path: Path) -> None:
+    daemon = watch("--rescan", 1)
+    daemon.wait_until_watching()
+    write(tmp_path / "in/torn.jpg", jpeg(20)[:400])
+    write(tmp_path / "in/line\nbreak\x1b[31m\udcff.jpg", jpeg(20))
+    daemon.wait_for_outcomes(2)
+    write(tmp_path / "in/good.jpg", jpeg(20))
+    daemon.wait_for_outcomes(3)
+    time.sleep(3)  # rescans pass over what failed and has not changed
+    assert daemon.outcomes()["torn.jpg"] == 1
+    write(tmp_path / "in/torn.jpg", jpeg(20))
+    daemon.wait_for(lambda: daemon.outcomes()["torn.jpg"] == 2)
+    assert daemon.stop(signal.SIGINT) == 130
+    assert sum(line.get("outcome") == "failed" for line in daemon.lines) == 1
+
+
+@pytest.mark.slow
+def test_a_second_daemon_and_a_batch_on_the_same_output_are_kept_out(watch, run, tmp_path: Path, model: Path) -> None:
+    first = watch()
+    first.wait_until_watching()
+    second = watch()
+    assert second.program.wait(PATIENCE) == 5
+    write(tmp_path / "in/a.jpg", jpeg(20))
+    assert run(tmp_path / "in", "-o", tmp_path / "out", "--model", model).code == 5
+    first.wait_for_outcomes(1)
+    assert first.stop() == 143
+
+
+@pytest.mark.slow
+def test_a_restart_goes_on_where_the_killed_daemon_was(watch, tmp_path: Path) -> None:
+    for index in range(20):
+        write(tmp_path / f"in/{index:02}.jpg", jpeg(20, image=scene(320, 240, seed=index)))
+    killed = watch()
+    killed.wait_for_outcomes(3)
+    killed.program.kill()
+    killed.program.wait()
+    write(tmp_path / "out/.codiff-batch-all-dead.tmp", b"half")
+    again = watch()
+    again.wait_for(lambda: len(list((tmp_path / "out").glob("*.jpg"))) == 20)
+    again.wait_for_outcomes(1)
+    time.sleep(1)
+    again.stop()
+    done = killed.outcomes() + again.outcomes()
+    assert set(done) == {f"{index:02}.jpg" for index in range(20)}
+    assert not list((tmp_path / "out").glob("*.tmp"))
+
+
+@pytest.mark.slow
+def test_once_does_what_is_there_and_ends(run, tmp_path: Path, model: Path) -> None:
+    write(tmp_path / "in/a.jpg", jpeg(20))
+    write(tmp_path / "in/torn.jpg", jpeg(20)[:300])
+    arguments = ("watch", tmp_path / "in", "--once", "--settle", 0.2, "--model", model)
+    assert run(*arguments).code == 3
+    assert [path.name for path in (tmp_path / "in-restored").glob("*.jpg")] == ["a.jpg"]
+    (tmp_path / "in/torn.jpg").unlink()
+    assert run(*arguments).code == 0
+
+
+@pytest.mark.slow
+def test_polling_needs_no_events(watch, tmp_path: Path) -> None:
+    daemon = watch("--polling", "--rescan", 1)
+    daemon.wait_until_watching()
+    write(tmp_path / "in/a.jpg", jpeg(20))
+    daemon.wait_for_outcomes(1)
+    assert daemon.stop() == 143
+
+
+@pytest.mark.slow
+def test_systemd_is_told_ready_alive_and_stopping(watch, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(tmp_path / "notify"))
+        listener.settimeout(PATIENCE)
+        daemon = watch(environment={"NOTIFY_SOCKET": str(tmp_path / "notify")})
+        heard = {listener.recv(100) for _ in range(2)}
+        assert heard == {b"READY=1", b"WATCHDOG=1"}
+        assert listener.recv(100) == b"WATCHDOG=1"
+        assert daemon.stop() == 143
+        while (message := listener.recv(100)) != b"STOPPING=1":
+            assert message == b"WATCHDOG=1"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [10_000, 20_000])
+def test_a_flood_is_done_exactly_once_in_bounded_memory(watch, tmp_path: Path, count: int) -> None:
+    import psutil
+
+    daemon = watch("--rescan", 600)
+    daemon.wait_until_watching()
+    # Photos that this program made itself are recognised by their header and skipped, so the flood is all there is.
+    photo = jpeg(20, image=scene(16, 16), comment=b"codiff-batch 0 model=test qf=20")
+    for index in range(count):
+        (tmp_path / f"in/{index:05}.jpg").write_bytes(photo)
+    process = psutil.Process(daemon.program.pid)
+    peak = 0
+    until = time.monotonic() + 5 * PATIENCE
+    while len(daemon.lines) <= count and time.monotonic() < until:
+        peak = max(peak, process.memory_info().rss)
+        time.sleep(0.2)
+        if len(daemon.outcomes()) >= count:
+            break
+    time.sleep(1)
+    assert daemon.stop() == 143
+    done = daemon.outcomes()
+    assert len(done) == count
+    assert set(done.values()) == {1}
+    assert peak < 400e6
+
+
+def in_process(folder: Path, model: Path, stop: threading.Event, **options: float) -> Daemon:
+    folder.mkdir(exist_ok=True)
+    batch = BatchOptions((folder,), output=folder.with_name("out"), model=str(model))
+    return Daemon(batch, WatchOptions(settle=0.2, **options), stop)
+
+
+def test_an_observer_that_dies_is_replaced(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop = threading.Event()
+    opened: list[Eyes] = []
+    original = Eyes.open
+
+    def open_eyes(self: Eyes) -> bool:
+        opened.append(self)
+        return original(self)
+
+    monkeypatch.setattr(Eyes, "open", open_eyes)
+    daemon = in_process(tmp_path / "in", model, stop)
+
+    def kill_then_write() -> None:
+        while not opened or opened[0]._observer is None:
+            time.sleep(0.05)
+        for emitter in opened[0]._observer.emitters:
+            emitter.stop()
+            emitter.join()
+        write(tmp_path / "in/after.jpg", jpeg(20))
+
+    killer = threading.Thread(target=kill_then_write)
+    killer.start()
+    outcome = next(daemon.run())
+    killer.join()
+    assert outcome.source.name == "after.jpg"
+    assert len(opened) >= 2
+
+
+def test_a_handler_that_raises_loses_no_photo(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import queue
+
+    class Broken(queue.Queue):  # type: ignore[type-arg]
+        def put_nowait(self, item: object) -> None:
+            raise RuntimeError("injected")
+
+    monkeypatch.setattr("codiff_batch.watch.eyes.queue.Queue", Broken)
+    stop = threading.Event()
+    daemon = in_process(tmp_path / "in", model, stop)
+    threading.Timer(1.0, lambda: write(tmp_path / "in/a.jpg", jpeg(20))).start()
+    assert next(daemon.run()).source.name == "a.jpg"  # events are lost, so the folder is scanned
+
+
+def test_a_folder_that_is_gone_for_a_while_is_watched_again(tmp_path: Path, model: Path) -> None:
+    stop = threading.Event()
+    daemon = in_process(tmp_path / "in", model, stop)
+
+    def unplug_and_plug() -> None:
+        time.sleep(1.0)
+        shutil.rmtree(tmp_path / "in")
+        time.sleep(1.5)
+        (tmp_path / "in").mkdir()
+        time.sleep(1.5)
+        write(tmp_path / "in/back.jpg", jpeg(20))
+
+    threading.Thread(target=unplug_and_plug).start()
+    assert next(daemon.run()).source.name == "back.jpg"
+
+
+@pytest.mark.parametrize("output", [".", "in", "in/.."])
+def test_an_output_that_holds_the_watched_folder_is_refused(tmp_path: Path, model: Path, output: str) -> None:
+    (tmp_path / "in").mkdir()
+    batch = BatchOptions((tmp_path / "in",), output=tmp_path / output, model=str(model))
+    with pytest.raises(OptionsConflict, match="holds the watched folder itself"):
+        Daemon(batch, WatchOptions(), threading.Event())
+
+
+def test_an_output_inside_the_watched_folder_is_never_taken_for_a_source(tmp_path: Path, model: Path) -> None:
+    stop = threading.Event()
+    write(tmp_path / "in/a.jpg", jpeg(20))
+    batch = BatchOptions((tmp_path / "in",), output=tmp_path / "in/out", model=str(model))
+    outcomes = []
+    threading.Timer(4, stop.set).start()
+    for outcome in Daemon(batch, WatchOptions(settle=0.2, rescan=1), stop).run():
+        outcomes.append(outcome.source)
+    assert outcomes == [tmp_path / "in/a.jpg"]
