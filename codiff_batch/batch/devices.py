@@ -16,7 +16,7 @@ from typing import Any
 from codiff_batch.batch.journals import Journals
 from codiff_batch.batch.options import BatchOptions
 from codiff_batch.batch.outcome import Outcome
-from codiff_batch.batch.pipeline import Stop, run_pipeline
+from codiff_batch.batch.pipeline import LazyRestorer, Stop, run_pipeline
 from codiff_batch.batch.plan import Task
 
 PHOTOS_AHEAD = 12
@@ -63,8 +63,10 @@ def run_on_devices(
             process = context.Process(target=_help, args=arguments, name=device, daemon=True)
             process.start()
             theirs.close()
-            helper = helpers[ours] = _Helper(device, process, ours)
-            for _ in range(PHOTOS_AHEAD):
+            helpers[ours] = _Helper(device, process, ours)
+        # In turn, so that a few photos are shared as well.
+        for _ in range(PHOTOS_AHEAD):
+            for helper in helpers.values():
                 _feed(helper, waiting)
         while helpers:
             if stop.is_set():
@@ -118,9 +120,13 @@ def _help(options: BatchOptions, roots: Collection[Path], connection: Connection
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     tasks: Iterator[Task] = iter(connection.recv, None)
+    restorer = LazyRestorer(options)
     try:
+        restorer()  # A device that is not there is an error even where the others could do without it.
         with Journals.join(options, roots) as journals:
-            for outcome in run_pipeline(options, tasks, journals=journals, stop=stop, under_way=PHOTOS_AHEAD):
+            for outcome in run_pipeline(
+                options, tasks, journals=journals, restorer=restorer, stop=stop, under_way=PHOTOS_AHEAD
+            ):
                 connection.send(outcome)
         connection.send(None)
     except (EOFError, OSError):

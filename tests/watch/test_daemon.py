@@ -31,7 +31,9 @@ PATIENCE = 60.0
 class Watched:
     """A daemon at work on a folder, and what it has logged."""
 
-    def __init__(self, folder: Path, *arguments: object, model: Path, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, *arguments: object, model: Path, environment: dict[str, str] | None = None
+    ) -> None:
         self.folder, self.out = folder / "in", folder / "out"
         self.folder.mkdir(exist_ok=True)
         command = [sys.executable, "-m", "codiff_batch", "watch", str(self.folder), "-o", str(self.out), "--log-json"]
