@@ -51,8 +51,19 @@ def test_what_is_tested_with_satisfies_what_is_asked_for() -> None:
 
 def test_every_option_and_exit_code_is_documented(run) -> None:
     page = (ROOT / "docs/command-line.md").read_text(encoding="utf-8")
-    for command in ([], ["inspect"]):
+    pages = page + (ROOT / "docs/unattended.md").read_text(encoding="utf-8")
+    for command in ([], ["inspect"], ["watch"], ["status"], ["undo"]):
         for option in re.findall(r"(--[a-z-]+)", run(*command, "--help").out):
-            assert f"`{option}" in page, option
+            assert f"`{option}" in pages, option
     for code in ExitCode:
         assert f"| {code.value} |" in page
+
+
+def test_every_promise_names_a_test_that_is_there() -> None:
+    page = (ROOT / "docs/reliability.md").read_text(encoding="utf-8")
+    tests = {
+        name for path in (ROOT / "tests").rglob("test_*.py") for name in re.findall(r"def (test_\w+)", path.read_text())
+    }
+    promised = set(re.findall(r"`(test_\w+)`", page))
+    assert len(promised) > 30
+    assert promised <= tests

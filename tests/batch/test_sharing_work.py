@@ -90,8 +90,8 @@ def test_a_device_that_is_not_there_ends_the_run(run, tmp_path: Path, model: Pat
 
 @pytest.mark.slow
 def test_the_photos_of_a_process_that_dies_fail_and_the_next_run_does_them(run, tmp_path: Path, model: Path) -> None:
-    photos = make_photos(tmp_path / "p", 20, (400, 300))
-    for index in range(20, 160):
+    photos = make_photos(tmp_path / "p", 20, (300, 200))
+    for index in range(20, 80):
         (photos / f"{index}.jpg").write_bytes((photos / f"{index % 20:02}.jpg").read_bytes())
     killed: list[int] = []
 
@@ -112,7 +112,7 @@ def test_the_photos_of_a_process_that_dies_fail_and_the_next_run_does_them(run, 
     assert ran.code == 3
     assert "the process on cpu died (exit code -9); run again" in ran.err
     assert run(photos, "--model", model).code == 0
-    assert len(tree(tmp_path / "p-restored")) == 160
+    assert len(tree(tmp_path / "p-restored")) == 80
 
 
 @pytest.mark.slow

@@ -1,0 +1,125 @@
+"""What overlapping brings: the pipeline beside its own parts run one after the other, and judging beside ImageMagick.
+
+Run as ``python benchmarks/pipeline.py [--photos 24] [--judged 10000] [--device cpu]``. It works in a temporary folder,
+on copies of ``examples/photos``. Compare ratios, not seconds.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from codiff_batch.batch.options import BatchOptions
+from codiff_batch.batch.outputs import write_atomically
+from codiff_batch.batch.pipeline import LazyRestorer, run_pipeline
+from codiff_batch.batch.plan import Task, plan
+from codiff_batch.engine import settle
+from codiff_batch.jpeg import JpegPhoto, encode_jpeg
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples/photos"
+
+
+class Parts:
+    """Seconds by part."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """Time a block."""
+        started = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+
+def copies(folder: Path, count: int) -> Path:
+    """A folder of so many photos."""
+    folder.mkdir()
+    sources = sorted(EXAMPLES.glob("*.jpg"))
+    for index in range(count):
+        shutil.copy(sources[index % len(sources)], folder / f"{index:05}.jpg")
+    return folder
+
+
+def one_after_the_other(tasks: list[Task], restorer: Any) -> dict[str, float]:
+    """Every photo's whole way with nothing overlapping."""
+    part = Parts()
+    for task in tasks:
+        with part("read and decode"):
+            photo = JpegPhoto.open(task.source)
+            pixels = photo.pixels()
+        with part("CaVE"):
+            embedding = restorer.embed(pixels)
+        with part("network"):
+            levels = restorer.restore_levels(pixels, tables=photo.header.tables, embedding=embedding)
+        with part("constrain"):
+            restored = settle(levels, photo, embedding.qf)
+        with part("encode and write"):
+            write_atomically(task.target, encode_jpeg(restored, photo, note="codiff-batch benchmark"), like=task.source)
+    return part.seconds
+
+
+def timed(work: Callable[[], Any]) -> float:
+    """Wall seconds of a call."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def show(name: str, seconds: float, note: str = "") -> None:
+    """One row."""
+    click.echo(f"{name:<34}{seconds:>9.2f} s  {note}")
+
+
+@click.command()
+@click.option("--photos", default=24, show_default=True, help="Photos to restore.")
+@click.option("--judged", default=10_000, show_default=True, help="Photos to judge.")
+@click.option("--device", default="auto", show_default=True)
+@click.option("--jobs", default=2, show_default=True)
+def main(photos: int, judged: int, device: str, jobs: int) -> None:
+    """Print both tables."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        source = copies(folder / "photos", photos)
+        options = BatchOptions((source,), output=folder / "one", device=device, jobs=jobs, min_qf=100)
+        lazy = LazyRestorer(options)
+        restorer = lazy()
+        list(run_pipeline(options, plan(options)[:2], restorer=lazy))  # warm up
+        shutil.rmtree(folder / "one")
+        parts = one_after_the_other(plan(options), restorer)
+        total = sum(parts.values())
+        for part, seconds in parts.items():
+            show(part, seconds, f"{seconds / total:.0%}")
+        show("one after the other", total)
+        options = BatchOptions((source,), output=folder / "two", device=device, jobs=jobs, min_qf=100)
+        before = restorer.busy_seconds
+        outcomes: list[Any] = []
+        wall = timed(lambda: outcomes.extend(run_pipeline(options, plan(options), restorer=lazy)))
+        megapixels = sum(outcome.megapixels for outcome in outcomes)
+        show("pipeline", wall, f"{wall / total:.2f} of the parts' sum")
+        busy = (restorer.busy_seconds - before) / wall
+        click.echo(f"device busy {busy:.0%}, {len(outcomes) / wall:.2f} photos/s, {megapixels / wall:.2f} megapixels/s")
+
+        source = copies(folder / "many", judged)
+        options = BatchOptions((source,), device=device, jobs=jobs, dry_run=True)
+        wall = timed(lambda: list(run_pipeline(options, plan(options), restorer=lazy)))
+        click.echo("")
+        show(f"judging {judged} files", wall, f"{judged / wall:.0f} files/s")
+        if identify := shutil.which("identify"):
+            paths = sorted(map(str, source.iterdir()))
+            command = [identify, "-format", "%Q\n", *paths]
+            seconds = timed(lambda: subprocess.run(command, check=True, capture_output=True))
+            show("ImageMagick identify -format %Q", seconds, f"{judged / seconds:.0f} files/s (headers only)")
+
+
+if __name__ == "__main__":
+    main()
