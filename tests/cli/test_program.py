@@ -145,3 +145,15 @@ def test_a_stopped_run_leaves_whole_photos_only_and_says_what_is_left(
     assert 0 < len(outputs) < 40
     assert all(path.suffix == ".jpg" and JpegPhoto.open(path).metadata().restored_by for path in outputs)
     assert len(json.loads((tmp_path / "r.json").read_text())) == len(outputs)
+
+
+def test_a_mistake_of_the_program_ends_with_one(tmp_path: Path) -> None:
+    write(tmp_path / "p/a.jpg", jpeg(20))
+    code = (
+        "import codiff_batch.batch.run as run, codiff_batch.cli.main as cli\n"
+        "run.run_batch = lambda *arguments, **named: 1 / 0\n"
+        f"cli.main([{str(tmp_path / 'p')!r}])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ran.returncode == 1
+    assert "ZeroDivisionError" in ran.stderr
