@@ -1,6 +1,8 @@
 """Stage 2 of the compact model: train the one-step generator, with stage 1's CaVE going along.
 
-Run as ``python -m training.compact training/configs/compact.toml --photos DIR --cave STAGE1_DIR --out DIR``.
+Run as ``python -m training.compact CONFIG --photos DIR --cave STAGE1_DIR --out DIR`` with ``configs/compact.toml``.
+The natural model goes on from the faithful one and looks with LPIPS and DISTS as well: ``python -m training.compact
+CONFIG --photos DIR --start COMPACT_DIR --networks DIR --out DIR`` with ``configs/natural.toml``.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from torch.nn import functional as F
 from codiff_batch.engine.device import choose_device
 from codiff_batch.models.loading import build_compact
 from training.fit import Group, TrainingConfig, fit, prepare, stage_options
-from training.loop import Batch, batches, read_config
+from training.loop import Batch, averaged_weights, batches, read_config
+from training.perceptual import DISTS, LPIPS
 from training.photos import Pixels
 
 
@@ -36,6 +39,12 @@ class CompactConfig(TrainingConfig):
     cave_share: float = 0.3
     """CaVE's learning rate as a share of the generator's; 0 freezes it, as the paper does."""
     clip: float = 0.3
+    lpips_weight: float = 0.0
+    """Weight of LPIPS on AlexNet beside the restoration loss."""
+    dists_weight: float = 0.0
+    """Weight of DISTS, the paper's perceptual loss, beside the restoration loss."""
+    dists_patches: int = 2
+    """How many patches of a batch DISTS looks at: its VGG costs twenty times what AlexNet does."""
 
     @property
     def sizes(self) -> dict[str, Any]:
@@ -64,19 +73,56 @@ class CompactCODiff(nn.Module):
         return self.generator(image, tokens, tables=tables), qf
 
 
-def charbonnier(restored: Tensor, clean: Tensor, epsilon: float = 1e-3) -> Tensor:
-    """A smooth L1 (Charbonnier et al. 1994), as restoration networks commonly use it."""
-    return torch.sqrt((restored - clean) ** 2 + epsilon**2).mean()
+class Perception(nn.Module):
+    """The weighted sum of LPIPS and DISTS that a configuration asks for.
+
+    Args:
+        networks: folder of their backbones (see :mod:`training.perceptual`); needed where a weight is not zero.
+    """
+
+    PHASES = 8
+
+    def __init__(self, config: CompactConfig, networks: Path | None) -> None:
+        super().__init__()
+        self.config = config
+        if (config.lpips_weight or config.dists_weight) and networks is None:
+            raise click.UsageError("LPIPS and DISTS need --networks, the folder of their backbones")
+        self.lpips = LPIPS(networks) if config.lpips_weight and networks else None
+        self.dists = DISTS(networks) if config.dists_weight and networks else None
+
+    def forward(self, restored: Tensor, clean: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """Return (loss, its parts) for images (B, 3, P, P) in [0, 1]."""
+        # AlexNet looks at every fourth pixel and the generator folds two by two: were their grids fixed to each other,
+        # the generator would learn to hide regular dots between AlexNet's looks.
+        top, left = (int(torch.randint(self.PHASES, ())) for _ in range(2))
+        restored, clean = (image[:, :, top:, left:] for image in (restored, clean))
+        loss, parts = restored.new_zeros(()), {}
+        if self.lpips is not None:
+            lpips = self.lpips(restored, clean).mean()
+            loss, parts["lpips"] = loss + self.config.lpips_weight * lpips, lpips.item()
+        if self.dists is not None:
+            some = slice(self.config.dists_patches)
+            dists = self.dists(restored[some], clean[some]).mean()
+            loss, parts["dists"] = loss + self.config.dists_weight * dists, dists.item()
+        return loss, parts
 
 
-def objective(model: CompactCODiff, batch: Batch, config: CompactConfig) -> tuple[Tensor, dict[str, float]]:
-    """Restoration loss plus the explicit QF loss, and what the curves show."""
+def objective(
+    model: CompactCODiff, batch: Batch, config: CompactConfig, perception: Perception
+) -> tuple[Tensor, dict[str, float]]:
+    """Restoration loss plus the explicit QF loss and the perceptual ones, and what the curves show."""
     restored, qf = model(batch.compressed, batch.tables)
-    restoration = charbonnier(restored, batch.clean)
+    restoration = rmse(restored, batch.clean)
     qf_error = F.l1_loss(qf, batch.qf) / 100
+    perceptual, parts = perception(restored, batch.clean)
     gain = (psnr(restored.detach(), batch.clean) - psnr(batch.compressed, batch.clean)).mean()
-    parts = {"restoration": restoration.item(), "qf_error": 100 * qf_error.item(), "gain": gain.item()}
-    return restoration + config.qf_weight * qf_error, parts
+    parts |= {"restoration": restoration.item(), "qf_error": 100 * qf_error.item(), "gain": gain.item()}
+    return restoration + config.qf_weight * qf_error + perceptual, parts
+
+
+def rmse(restored: Tensor, clean: Tensor) -> Tensor:
+    """Root of each patch's mean squared error, averaged: a patch counts by its PSNR, not by how hard it is."""
+    return torch.sqrt((restored - clean).square().mean(dim=(1, 2, 3)) + 1e-6).mean()
 
 
 def psnr(image: Tensor, reference: Tensor) -> Tensor:
@@ -85,18 +131,22 @@ def psnr(image: Tensor, reference: Tensor) -> Tensor:
     return -10 * torch.log10(error.clamp(min=1e-6))
 
 
-def held_out_scores(model: CompactCODiff, photos: list[Pixels], config: CompactConfig) -> dict[str, float]:
-    """Gain over the JPEG in dB and mean QF error on photos that are not trained on."""
+def held_out_scores(
+    model: CompactCODiff, photos: list[Pixels], config: CompactConfig, perception: Perception
+) -> dict[str, float]:
+    """Gain over the JPEG in dB, mean QF error, and the perceptual distances, on photos that are not trained on."""
     model.eval()
-    gains, errors, qfs = [], [], []
+    gains, errors, qfs, distances = [], [], [], []
     with torch.inference_mode():
         for batch, _ in zip(batches(photos, 192, 8, config.recipe, seed=0), range(24), strict=False):
             restored, qf = model(batch.compressed, batch.tables)
             gains.append(psnr(restored, batch.clean) - psnr(batch.compressed, batch.clean))
             errors.append((qf - batch.qf).abs())
             qfs.append(batch.qf)
+            distances.append(perception(restored, batch.clean)[1])
     gain, error, qf = torch.cat(gains), torch.cat(errors), torch.cat(qfs)
     scores = {"qf_error": error.mean().item()}
+    scores |= {name: sum(parts[name] for parts in distances) / len(distances) for name in distances[0]}
     for low, high in ((5, 15), (15, 40), (40, 70), (70, 90), (90, 101)):
         among = (qf >= low) & (qf < high)
         scores[f"gain_{low}_{high}"] = gain[among].mean().item()
@@ -104,27 +154,41 @@ def held_out_scores(model: CompactCODiff, photos: list[Pixels], config: CompactC
     return scores
 
 
+_folder = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
 @click.command()
 @stage_options
-@click.option(
-    "--cave", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of a finished stage 1."
-)
-def main(config_file: Path, photos: Path, cave: Path | None, out: Path, device: str) -> None:
+@click.option("--cave", type=_folder, help="Folder of a finished stage 1.")
+@click.option("--start", type=_folder, help="Folder of a finished run of this stage, to go on from.")
+@click.option("--networks", type=_folder, help="Folder of the backbones of LPIPS and DISTS.")
+def main(
+    config_file: Path,
+    photos: Path,
+    cave: Path | None,
+    start: Path | None,
+    networks: Path | None,
+    out: Path,
+    device: str,
+) -> None:
     """Train the compact generator on lossless photos."""
     config = read_config(config_file, CompactConfig)
     prepare(config)
     where = choose_device(device)
     model = CompactCODiff(config).to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if cave is not None:
-        weights = torch.load(cave / "checkpoint.pt", weights_only=True, map_location="cpu")["average"]
+    if start is not None:
+        model.load_state_dict(averaged_weights(start))
+    elif cave is not None:
+        weights = averaged_weights(cave)
         model.cave.load_state_dict({k.removeprefix("cave."): v for k, v in weights.items() if k.startswith("cave.")})
+    perception = Perception(config, networks).to(where).eval().requires_grad_(False)
     fit(
         config,
         model,
         [Group(model.generator), Group(model.cave, config.cave_share)],
-        lambda module, batch: objective(module, batch, config),
+        lambda module, batch: objective(module, batch, config, perception),
         fresh=lambda: CompactCODiff(config),
-        scores=lambda module, held_out: held_out_scores(module, held_out, config),
+        scores=lambda module, held_out: held_out_scores(module, held_out, config, perception),
         photos=photos,
         out=out,
         device=where,

@@ -13,24 +13,33 @@ from typing import Any
 import click
 import torch
 
-from codiff_batch.models.card import ModelCard
+from codiff_batch.models.card import VIEWS, ModelCard
 from codiff_batch.models.loading import build, save_weights
 from training.compact import CompactConfig
 from training.loop import read_config
 
 
-def compact_card(config: CompactConfig, name: str, *, training: dict[str, Any], scores: dict[str, Any]) -> ModelCard:
+def compact_card(
+    config: CompactConfig,
+    name: str,
+    *,
+    summary: str = "",
+    views: int = 1,
+    training: dict[str, Any],
+    scores: dict[str, Any],
+) -> ModelCard:
     """The card of a compact model, without its files."""
     return ModelCard(
         name=name,
-        summary="compact CODiff for any computer: faithful, no invention, runs on a CPU",
+        summary=summary,
         architecture="compact",
         sizes=config.sizes,
-        tile=512,
+        tile=768,
         overlap=64,
         multiple=2 ** len(config.widths),
         licence="Apache-2.0",
         files={},
+        views=views,
         uses_tables=True,
         fade=(93.0, 98.0),
         scores=scores,
@@ -42,19 +51,23 @@ def compact_card(config: CompactConfig, name: str, *, training: dict[str, Any], 
 @click.argument("config_file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--run", "folder", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--name", default="compact", show_default=True)
+@click.option("--summary", default="", help="One line for the list of models.")
+@click.option("--views", default="1", type=click.Choice([str(n) for n in VIEWS]), help="Mirrored views to average.")
 @click.option(
     "--notes",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="JSON with 'training' and 'scores' for the card.",
 )
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path))
-def main(config_file: Path, folder: Path, name: str, notes: Path | None, out: Path) -> None:
+def main(config_file: Path, folder: Path, name: str, summary: str, views: str, notes: Path | None, out: Path) -> None:
     """Write the averaged weights of a run as a model folder."""
     config = read_config(config_file, CompactConfig)
     state = torch.load(folder / "checkpoint.pt", weights_only=True, map_location="cpu")
     told = json.loads(notes.read_text(encoding="utf-8")) if notes else {}
     training = {"steps": state["step"], "minutes": round(state["seconds"] / 60, 1), **told.get("training", {})}
-    card = compact_card(config, name, training=training, scores=told.get("scores", {}))
+    card = compact_card(
+        config, name, summary=summary, views=int(views), training=training, scores=told.get("scores", {})
+    )
     networks = build(card)
     for part, module in networks._asdict().items():
         prefix = f"{part}."

@@ -41,7 +41,7 @@ class Schedule:
     rate: float
     steps: int = 0
     minutes: float = 0.0
-    warmup: int = 100
+    warmup: int = 500
 
     def progress(self, step: int, seconds: float) -> float:
         """Share of the training that is done, 0..1; 1 means stop."""
@@ -163,6 +163,12 @@ class Run:
         for name, value in state["average"].items():
             self.average.weights[name].copy_(value)
         self.step, self._spent = state["step"], state["seconds"]
+
+
+def averaged_weights(folder: Path) -> dict[str, Tensor]:
+    """The averaged weights of the run in a folder, on the CPU."""
+    state: dict[str, dict[str, Tensor]] = torch.load(folder / "checkpoint.pt", weights_only=True, map_location="cpu")
+    return state["average"]
 
 
 def train(

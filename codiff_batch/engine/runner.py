@@ -20,6 +20,9 @@ from codiff_batch.models.loading import Networks
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
+MIRRORINGS: tuple[tuple[int, ...], ...] = ((), (-1, -2), (-1,), (-2,))
+"""Views of a tile by the axes they are mirrored along; the first two cover both axes."""
+
 T = TypeVar("T")
 
 
@@ -30,7 +33,7 @@ class NetworkRunner:
         self.device = device
         self.busy_seconds = 0.0
         """Time spent in the networks so far, transfers included."""
-        self._name, self._multiple = card.name, card.multiple
+        self._name, self._multiple, self._views = card.name, card.multiple, card.views
         layout = {"memory_format": torch.channels_last}
         self._cave = networks.cave.to(device, **layout)  # type: ignore[call-overload]
         self._generator = networks.generator.to(device, **layout)  # type: ignore[call-overload]
@@ -61,9 +64,7 @@ class NetworkRunner:
             tokens = torch.cat([row.picture.tokens for row in rows])
             names = rows[0].picture.condition
             condition = {name: torch.cat([row.picture.condition[name] for row in rows]) for name in names}
-            restored = self._generator(images, tokens, **condition)
-            if restored.shape != images.shape:
-                raise RestoreFailed(f"model {self._name!r} gave a picture of another size")
+            restored = self._mean_of_views(images, tokens, condition)
             return np.asarray(restored.mul(255).permute(0, 2, 3, 1).float().cpu().numpy())
 
         levels = self._within_memory(step)
@@ -71,6 +72,20 @@ class NetworkRunner:
             return None
         cropped = [tile[: part.shape[0], : part.shape[1]] for tile, part in zip(levels, parts, strict=False)]
         return [tile if part.ndim == 3 else tile @ LUMA for tile, part in zip(cropped, parts, strict=True)]
+
+    def _mean_of_views(self, images: Tensor, tokens: Tensor, condition: dict[str, Tensor]) -> Tensor:
+        """Restore mirrored views one after the other, which needs the memory of one, and average them.
+
+        Mirroring keeps the 8x8 grid in place, since the sides are multiples of 8, and keeps rows rows, so that the
+        tokens and the tables hold for every view.
+        """
+        total = torch.zeros_like(images)
+        for axes in MIRRORINGS[: self._views]:
+            restored = self._generator(images.flip(axes), tokens, **condition)
+            if restored.shape != images.shape:
+                raise RestoreFailed(f"model {self._name!r} gave a picture of another size")
+            total += restored.flip(axes)
+        return total / self._views
 
     def condition(self, tables: Sequence[NDArray[np.uint16]] | None) -> dict[str, Tensor]:
         """What the generator is told beside the tokens: the file's luma and chroma tables, if they are known."""

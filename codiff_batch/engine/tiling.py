@@ -42,9 +42,9 @@ class Tile:
 
 
 def plan_spans(length: int, tile: int, overlap: int, multiple: int) -> list[Span]:
-    """Cover ``length`` pixels by spans of at most ``tile``, evenly spread, starting at multiples of ``multiple``.
+    """Cover ``length`` pixels by as few spans as ``tile`` allows, evenly spread and no longer than they need be.
 
-    Starting on the multiple keeps every tile on the same 8x8 grid and the same phase of the network's own
+    All are of one length up to rounding, and start at multiples of ``multiple``. Starting on the multiple keeps every tile on the same 8x8 grid and the same phase of the network's own
     down-sampling as the whole picture.
 
     Raises:
@@ -57,10 +57,12 @@ def plan_spans(length: int, tile: int, overlap: int, multiple: int) -> list[Span
     # A start is rounded down to the multiple, so the stride must leave room for that.
     stride = (tile - overlap) // multiple * multiple
     count = -(-(length - tile) // stride) + 1
-    even = (length - tile) / (count - 1)
+    shared = (count - 1) * overlap
+    side = min(tile, -(-(length + shared) // (count * multiple)) * multiple)
+    even = (length - side) / (count - 1)
     starts = [int(i * even) // multiple * multiple for i in range(count)]
-    starts[-1] = -(-(length - tile) // multiple) * multiple
-    stops = [min(start + tile, length) for start in starts]
+    starts[-1] = -(-(length - side) // multiple) * multiple
+    stops = [min(start + side, length) for start in starts]
     raw = [_ramped(starts, stops, i) for i in range(count)]
     total = np.zeros(length, np.float32)
     for start, stop, weights in zip(starts, stops, raw, strict=True):

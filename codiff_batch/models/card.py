@@ -16,6 +16,8 @@ FORMAT = 1
 """Version of the card's own layout; a newer one is refused rather than guessed at."""
 
 COLOUR_FIXES = ("none", "adain", "wavelet")
+VIEWS = (1, 2, 4)
+_MERELY_TOLD = ("name", "summary", "licence", "scores", "training", "weights_of")
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,9 @@ class ModelCard:
         colour_fix: correction over the whole photo, one of :data:`COLOUR_FIXES`.
         licence: of the weights.
         files: SHA-256 by file name, in the model's folder.
+        weights_of: name of the model beside this one whose files it uses; empty for its own.
+        views: how many mirrored views of a tile the generator restores, 1, 2 or 4; their mean is the result
+            (the self-ensemble of EDSR, Lim et al. 2017, section 3.4, without its transposes).
         scores, training: free-form records of how good the model is and how it was made.
     """
 
@@ -50,6 +55,8 @@ class ModelCard:
     licence: str
     files: Mapping[str, str]
     value_range: tuple[float, float] = (0.0, 1.0)
+    weights_of: str = ""
+    views: int = 1
     uses_tables: bool = False
     fade: tuple[float, float] = (100.0, 100.0)
     colour_fix: str = "none"
@@ -59,8 +66,13 @@ class ModelCard:
 
     @property
     def digest(self) -> str:
-        """Short digest of the weights: models of one name and different weights are different models."""
-        return hashlib.sha256(json.dumps(dict(self.files), sort_keys=True).encode()).hexdigest()[:12]
+        """Short digest of all that a result depends on: one name with other weights is another model."""
+        told = {name: value for name, value in asdict(self).items() if name not in _MERELY_TOLD}
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
+
+    def files_in(self, folder: Path) -> Path:
+        """Where the files of a model lie whose card lies in ``folder``."""
+        return folder.parent / self.weights_of if self.weights_of else folder
 
     def save(self, folder: Path) -> None:
         """Write ``model.json`` into the folder."""
@@ -87,6 +99,10 @@ def read_card(folder: Path) -> ModelCard:
         raise ModelDamaged(f"{path}: format {card.format} is not known to this version, which reads format {FORMAT}")
     if card.colour_fix not in COLOUR_FIXES:
         raise ModelDamaged(f"{path}: colour_fix must be one of {', '.join(COLOUR_FIXES)}")
+    if card.views not in VIEWS:
+        raise ModelDamaged(f"{path}: views must be one of {', '.join(map(str, VIEWS))}")
+    if card.weights_of != Path(card.weights_of).name:
+        raise ModelDamaged(f"{path}: weights_of must be the name of a model beside this one")
     return card
 
 
@@ -102,9 +118,10 @@ def verify(card: ModelCard, folder: Path) -> None:
     Raises:
         ModelDamaged: a file is missing, changed, or not a safetensors file.
     """
+    place = card.files_in(folder)
     for name, recorded in card.files.items():
-        path = folder / name
-        if path.parent != folder or path.suffix != ".safetensors":
+        path = place / name
+        if path.parent != place or path.suffix != ".safetensors":
             raise ModelDamaged(
                 f"{folder.name}: {name!r} is refused, only safetensors files in the model's folder are read"
             )

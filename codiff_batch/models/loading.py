@@ -66,14 +66,15 @@ def load_networks(folder: Path) -> tuple[ModelCard, Networks]:
     card = read_card(folder)
     verify(card, folder)
     networks = build(card)
+    file = card.files_in(folder) / WEIGHTS
     try:
-        weights = load_file(folder / WEIGHTS)
+        weights = load_file(file)
         for part, module in networks._asdict().items():
             own = {key.removeprefix(f"{part}."): value for key, value in weights.items() if key.startswith(f"{part}.")}
             module.load_state_dict({key: value.float() for key, value in own.items()})
             module.eval().requires_grad_(False)
     except (SafetensorError, OSError, RuntimeError) as error:
-        raise ModelDamaged(f"{folder / WEIGHTS}: {str(error).splitlines()[0]}") from error
+        raise ModelDamaged(f"{file}: {str(error).splitlines()[0]}") from error
     return card, networks
 
 

@@ -1,5 +1,6 @@
 """The Restorer on real pictures with a tiny random model: geometry, blending, determinism, refusals."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +115,25 @@ def test_a_card_may_ask_for_the_sources_colours(tmp_path: Path, fix: str) -> Non
         for name in ("none", fix)
     )
     assert kept < drift / 4
+
+
+class Slanted(torch.nn.Module):
+    """A generator that leans to the right and to the bottom."""
+
+    def forward(self, image: torch.Tensor, tokens: torch.Tensor, **condition: torch.Tensor) -> torch.Tensor:
+        across, down = (torch.linspace(0, 0.2, side) for side in (image.shape[3], image.shape[2]))
+        return image + across + down[:, None]
+
+
+@pytest.mark.parametrize("views", [2, 4])
+def test_views_are_mirrored_so_that_a_lean_to_one_side_averages_out(
+    tmp_path: Path, restorer: Restorer, views: int
+) -> None:
+    card, pixels = replace(restorer.card, views=views), np.full((48, 64, 3), 100, np.uint8)
+    networks = restorer.networks._replace(generator=Slanted())
+    assert np.ptp(Restorer(restorer.card, networks, torch.device("cpu")).restore_levels(pixels)) > 90
+    levels = Restorer(card, networks, torch.device("cpu")).restore_levels(pixels)
+    assert np.allclose(levels, 100 + 0.2 * 255, atol=0.1)
 
 
 def test_values_that_are_not_finite_are_never_a_picture(restorer: Restorer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,11 @@
 """Model folders: found by name, checked before they are read, never unpickled."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from codiff_batch.errors import ModelDamaged, ModelNotFound
 from codiff_batch.models.card import read_card
@@ -40,6 +42,26 @@ def test_a_model_that_is_nowhere_is_named_beside_those_that_are_there(tmp_path: 
         find(tmp_path)
 
 
+def test_a_model_may_use_the_weights_of_the_one_beside_it(tmp_path: Path) -> None:
+    own = read_card(make_tiny_model(tmp_path / "own"))
+    (tmp_path / "other").mkdir()
+    replace(own, name="other", weights_of="own", views=2).save(tmp_path / "other")
+    card, networks = load_networks(tmp_path / "other")
+    _, owns = load_networks(tmp_path / "own")
+    assert all(torch.equal(a, b) for a, b in zip(networks.cave.parameters(), owns.cave.parameters(), strict=True))
+    assert card.digest != own.digest
+    assert {e.name: e.size_bytes for e in available(tmp_path)}["other"] > 0
+    (tmp_path / "own/weights.safetensors").unlink()
+    with pytest.raises(ModelDamaged, match="missing"):
+        load_networks(tmp_path / "other")
+
+
+def test_what_is_only_told_about_a_model_does_not_make_it_another(tmp_path: Path) -> None:
+    card = read_card(make_tiny_model(tmp_path / "tiny"))
+    assert replace(card, name="renamed", summary="new words", scores={"a": 1}).digest == card.digest
+    assert replace(card, tile=128).digest != card.digest
+
+
 def test_a_changed_file_is_refused(tmp_path: Path) -> None:
     folder = make_tiny_model(tmp_path / "tiny")
     weights = folder / "weights.safetensors"
@@ -68,6 +90,8 @@ def test_only_safetensors_inside_the_folder_are_ever_read(tmp_path: Path, name: 
         ({"sizes": {}}, "do not fit"),
         ({"format": 99}, "format 99"),
         ({"colour_fix": "sepia"}, "colour_fix"),
+        ({"views": 3}, "views must be one of 1, 2, 4"),
+        ({"weights_of": "../elsewhere"}, "beside this one"),
         ({"surprise": 1}, "surprise"),
     ],
 )

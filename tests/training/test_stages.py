@@ -79,9 +79,9 @@ def test_compact_generator_overfits_four_crops() -> None:
     config = compact.CompactConfig(
         cave_width=8, cave_depth=1, token_width=16, context=16, widths=(16, 16, 16, 16), depths=(1, 1, 1, 1)
     )
-    model, batch = compact.CompactCODiff(config), four_crops()
-    losses_of(model, lambda: compact.objective(model, batch, config), 80)
-    _, parts = compact.objective(model, batch, config)
+    model, batch, perception = compact.CompactCODiff(config), four_crops(), compact.Perception(config, None)
+    losses_of(model, lambda: compact.objective(model, batch, config, perception), 80)
+    _, parts = compact.objective(model, batch, config, perception)
     assert parts["gain"] > 0.5
 
 
