@@ -44,8 +44,8 @@ class Tile:
 def plan_spans(length: int, tile: int, overlap: int, multiple: int) -> list[Span]:
     """Cover ``length`` pixels by as few spans as ``tile`` allows, evenly spread and no longer than they need be.
 
-    All are of one length up to rounding, and start at multiples of ``multiple``. Starting on the multiple keeps every tile on the same 8x8 grid and the same phase of the network's own
-    down-sampling as the whole picture.
+    All are of one length up to rounding and start at multiples of ``multiple``, which keeps every tile on the same 8x8
+    grid and the same phase of the network's own down-sampling as the whole picture.
 
     Raises:
         ValueError: the overlap leaves no way forward, or the tile is not a multiple.

@@ -1,0 +1,119 @@
+"""Between ComfyUI and the engine: types of the wires, pictures across, and the engine where it is installed."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import comfy.model_management
+import numpy as np
+import torch
+from comfy_api.latest import io
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from codiff_batch.jpeg import JpegPhoto
+    from codiff_batch.models.card import ModelCard
+
+JPEG = io.Custom("CODIFF_JPEG")
+MODEL = io.Custom("CODIFF_MODEL")
+CATEGORY = "image/CODiff"
+
+
+@dataclasses.dataclass(frozen=True)
+class JpegFile:
+    """What travels on a CODIFF_JPEG wire: the file behind an image."""
+
+    photo: JpegPhoto
+    """Bytes, tables, sampling and metadata; its ``path`` is where it was loaded from."""
+    orientation: int
+    """EXIF Orientation 1..8; the image on the other wire is as stored, not turned."""
+
+    @property
+    def tables(self) -> tuple[NDArray[np.uint16], ...]:
+        """Quantization tables in natural order, (8, 8) each, luma first."""
+        return self.photo.header.tables
+
+    @property
+    def header_qf(self) -> float:
+        """Quality factor 1..100 that fits the tables best."""
+        return self.photo.header.qf
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedModel:
+    """What travels on a CODIFF_MODEL wire: a model in ComfyUI's hands."""
+
+    card: ModelCard
+    patcher: Any
+    """A ModelPatcher around one module that holds CaVE and the generator."""
+
+
+def engine() -> ModuleType:
+    """The package ``codiff_batch``.
+
+    Raises:
+        RuntimeError: it is not installed in ComfyUI's Python; says how to install it.
+    """
+    try:
+        import codiff_batch
+    except ImportError as error:
+        clone = Path(__file__).resolve().parents[3]
+        what = f'"{clone}"' if (clone / "codiff_batch").is_dir() else "codiff-batch"
+        raise RuntimeError(
+            f"codiff-batch is not installed in ComfyUI's Python ({error}). Install it with: "
+            f'"{sys.executable}" -m pip install {what}'
+        ) from None
+    return codiff_batch
+
+
+def aliases(*words: str) -> dict[str, Any]:
+    """Further words under which the search finds a node, where this ComfyUI knows the field."""
+    known = {field.name for field in dataclasses.fields(io.Schema)}
+    return {"search_aliases": list(words)} if "search_aliases" in known else {}
+
+
+def to_pixels(image: torch.Tensor) -> NDArray[np.uint8]:
+    """(H, W, C) in [0, 1] with 1, 3 or 4 channels -> uint8 (H, W, 3), alpha left out."""
+    levels = image[..., :3].clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()
+    return np.repeat(levels, 3, axis=2) if levels.shape[2] == 1 else np.ascontiguousarray(levels)
+
+
+def to_image(pixels: NDArray[np.uint8]) -> torch.Tensor:
+    """uint8 (H, W, 3) or (H, W) -> (1, H, W, 3) in [0, 1], where ComfyUI wants images between nodes."""
+    if pixels.ndim == 2:
+        pixels = np.repeat(pixels[..., None], 3, axis=2)
+    image = torch.from_numpy(pixels.astype(np.float32) / 255)[None]
+    return image.to(comfy.model_management.intermediate_device())
+
+
+def only_image(image: torch.Tensor, jpeg: JpegFile | None) -> None:
+    """Check that a CODIFF_JPEG can belong to an image.
+
+    Raises:
+        ValueError: the batch has several images, or the sizes differ.
+    """
+    if jpeg is None:
+        return
+    if image.shape[0] > 1:
+        raise ValueError(
+            f"The image input holds {image.shape[0]} images, but a CODIFF_JPEG is the file of one. Use 'Load JPEG "
+            "Folder', which sends photos one by one, or leave 'jpeg' unconnected."
+        )
+    header = jpeg.photo.header
+    height, width = image.shape[1:3]
+    if (height, width) != (header.height, header.width):
+        raise ValueError(
+            f"The image is {width}x{height} pixels, but its CODIFF_JPEG {header.width}x{header.height}. Restore before "
+            "resizing or cropping, or leave 'jpeg' unconnected."
+        )
+
+
+def own_pixels(image: torch.Tensor, jpeg: JpegFile) -> NDArray[np.uint8] | None:
+    """The file's decoded pixels, gray as (H, W), if the image still is what the file holds; else None."""
+    pixels = jpeg.photo.pixels()
+    as_shown = np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels
+    return pixels if np.array_equal(to_pixels(image[0]), as_shown) else None

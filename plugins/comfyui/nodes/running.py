@@ -1,0 +1,53 @@
+"""The engine at work under ComfyUI's rules: its memory, its progress bar, its interruption."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import comfy.model_management
+import comfy.utils
+
+from .bridge import LoadedModel, engine
+
+if TYPE_CHECKING:
+    from codiff_batch.engine import Restorer
+
+BYTES_PER_PIXEL = 850
+"""Room for a tile's activations: twice what the compact model took on a CPU."""
+
+
+def restorer_of(model: LoadedModel, *, tile: int = 0, batch: int = 0) -> Restorer:
+    """A Restorer around the model, which ComfyUI has brought to its device.
+
+    Args:
+        model: from the loader node.
+        tile: side of a tile in pixels; 0 for the model's own.
+        batch: tiles at a time; 0 for what suits the device.
+    """
+    engine()
+    from codiff_batch.engine import Restorer
+    from codiff_batch.models.loading import Networks
+
+    card = model.card
+    if tile:
+        side = max(tile // card.multiple, 2) * card.multiple
+        card = replace(card, tile=side, overlap=min(card.overlap, side // 2 // card.multiple * card.multiple))
+    needed = card.tile**2 * BYTES_PER_PIXEL * max(batch, 1)
+    comfy.model_management.load_models_gpu([model.patcher], memory_required=needed)
+    networks = Networks(model.patcher.model["cave"], model.patcher.model["generator"])
+    return Restorer(card, networks, model.patcher.load_device, batch or None)
+
+
+def progress_bar() -> Callable[[int, int], None]:
+    """Shows tiles as they are done, and ends the work between two of them when the user asks for it."""
+    bar: comfy.utils.ProgressBar | None = None
+
+    def show(done: int, tiles: int) -> None:
+        nonlocal bar
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        bar = bar or comfy.utils.ProgressBar(tiles)
+        bar.update_absolute(done, tiles)
+
+    return show

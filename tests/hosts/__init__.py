@@ -1,0 +1,1 @@
+"""Tests inside real hosts, which are fetched once into a folder and kept there."""

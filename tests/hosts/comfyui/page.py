@@ -1,0 +1,54 @@
+"""ComfyUI's page in headless Chromium."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Page, sync_playwright
+
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+CHROMIUM = Path("/usr/bin/chromium")
+PATIENCE_MS = 30_000
+
+
+@contextmanager
+def open_page(address: str, *, width: int = 1600, height: int = 900) -> Iterator[Page]:
+    """The page at an address, once the pack's nodes are known to it."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        page = browser.new_page(viewport={"width": width, "height": height})
+        page.set_default_timeout(PATIENCE_MS)
+        page.goto(address)
+        page.wait_for_function("() => !!(window.app && window.LiteGraph?.registered_node_types?.CODiffRestoreJPEG)")
+        yield page
+        browser.close()
+
+
+def show_graph(page: Page, prompt: dict[str, Any], name: str, places: dict[str, Any]) -> dict[str, Any]:
+    """Put a prompt onto the canvas, its nodes at their [place, size], and return it as the page saves it."""
+    workflow: dict[str, Any] = page.evaluate(
+        """async ([prompt, name, places]) => {
+            await app.loadApiJson(prompt, name);
+            for (const node of app.graph.nodes) {
+                const [place, size] = places[node.id];
+                node.pos = place;
+                node.size = size;
+            }
+            app.canvas.ds.scale = 0.8;
+            app.canvas.ds.offset = [110, 230];
+            return JSON.parse(JSON.stringify(app.graph.serialize()));
+        }""",
+        [prompt, name, places],
+    )
+    return workflow

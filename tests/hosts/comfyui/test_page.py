@@ -1,0 +1,96 @@
+"""The nodes in ComfyUI's own page: found, opened from the templates, run, explained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from codiff_batch.jpeg import JpegPhoto
+from tests.hosts.comfyui.client import ComfyUI
+from tests.hosts.comfyui.make_examples import NAME, SOURCE, WORKFLOWS
+from tests.hosts.comfyui.page import CHROMIUM, open_page
+
+
+@pytest.fixture
+def page(comfyui: ComfyUI) -> Iterator[Page]:
+    if not CHROMIUM.exists():
+        pytest.skip(f"needs {CHROMIUM}, Debian's package chromium")
+    comfyui.upload_into(NAME, SOURCE.read_bytes())
+    comfyui.upload_into(f"album/{NAME}", SOURCE.read_bytes())
+    errors: list[str] = []
+    with open_page(comfyui.address) as page:
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        yield page
+        assert not errors
+
+
+@pytest.fixture
+def shots(hosts: Path) -> Path:
+    """Where screenshots are kept, to be looked at."""
+    folder = hosts / "screenshots"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def open_template(page: Page, name: str) -> None:
+    page.get_by_text("Templates", exact=True).click()
+    page.get_by_role("heading", name=name).or_(page.get_by_text(name, exact=True)).first.click()
+    page.wait_for_function("() => app.graph.nodes.some(node => node.type.startsWith('CODiff'))")
+
+
+def test_each_node_is_found_by_its_name(page: Page, comfyui: ComfyUI, shots: Path) -> None:
+    nodes = {kind: told for kind, told in comfyui.get("/object_info").items() if kind.startswith("CODiff")}
+    page.evaluate("() => app.graph.clear()")
+    page.wait_for_timeout(300)  # the canvas takes clicks from the next frame on
+    for kind, told in nodes.items():
+        page.mouse.dblclick(800, 700)
+        page.get_by_placeholder("Search").fill(told["display_name"])
+        found = page.get_by_role("option").filter(has_text=told["display_name"]).first
+        found.wait_for()
+        page.screenshot(path=shots / "comfyui-search.png")
+        found.click()
+        expect(page.get_by_placeholder("Search")).to_be_hidden()
+        page.wait_for_function("kind => app.graph.nodes.some(node => node.type === kind)", arg=kind)
+        page.evaluate("() => app.graph.clear()")
+        page.wait_for_timeout(300)
+
+
+@pytest.mark.parametrize("name", sorted(WORKFLOWS))
+def test_an_example_opens_from_the_templates_and_runs(page: Page, comfyui: ComfyUI, shots: Path, name: str) -> None:
+    before = set((comfyui.base / "output").rglob("*.jpg"))
+    open_template(page, name)
+    page.get_by_role("button", name="Run", exact=True).first.click()
+    page.wait_for_function("() => app.graph.nodes.some(n => n.type === 'CODiffSaveJPEG' && n.imgs?.length)")
+    page.wait_for_timeout(500)  # the picture is drawn a frame after it has come
+    page.screenshot(path=shots / f"comfyui-{name}.png")
+    saved = set((comfyui.base / "output").rglob("*.jpg")) - before
+    assert saved
+    assert all(JpegPhoto.open(path).pixels().ndim == 3 for path in saved)
+
+
+def test_the_help_panel_explains_a_node(page: Page, shots: Path) -> None:
+    open_template(page, "restore_one_photo")
+    page.evaluate(
+        """() => {
+            const node = app.graph.nodes.find(n => n.type === 'CODiffRestoreJPEG');
+            app.canvas.centerOnNode(node);
+            app.canvas.selectNode(node);
+        }"""
+    )
+    page.get_by_test_id("info-button").click()
+    expect(page.get_by_text("ringing and colour bleeding")).to_be_visible()
+    page.screenshot(path=shots / "comfyui-help.png")
+
+
+def test_the_page_speaks_german_where_the_user_does(page: Page, comfyui: ComfyUI) -> None:
+    comfyui.post("/settings/Comfy.Locale", "de")
+    try:
+        page.reload()
+        page.wait_for_function(
+            "() => window.LiteGraph?.createNode('CODiffRestoreJPEG')?.title === 'JPEG restaurieren (CODiff)'"
+        )
+    finally:
+        comfyui.post("/settings/Comfy.Locale", "en")
