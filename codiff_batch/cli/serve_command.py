@@ -1,0 +1,45 @@
+"""``codiff-batch serve``: the engine for host programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from codiff_batch.cli.parameters import device_option, models_dir_option
+from codiff_batch.errors import OptionsConflict
+
+
+@click.command("serve")
+@click.option(
+    "--stdio", is_flag=True, help="Requests on standard input, answers on standard output; ends with the input."
+)
+@click.option(
+    "--folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Listen on a socket in this folder, which goes with the server in the end.",
+)
+@click.option("--host", type=int, help="With --folder: process to end with.")
+@click.option(
+    "--idle",
+    type=click.FloatRange(min=0),
+    default=300,
+    show_default=True,
+    help="With --folder: seconds to wait unused.",
+)
+@device_option
+@models_dir_option
+def serve_command(
+    stdio: bool, folder: Path | None, host: int | None, idle: float, device: str, models_dir: Path | None
+) -> None:
+    """Serve a host program, such as the GIMP plug-in. The protocol is in docs/serve.md."""
+    from codiff_batch.serve.channel import StdioChannel
+    from codiff_batch.serve.engine import Engine
+    from codiff_batch.serve.server import FolderServer, serve
+
+    if stdio == (folder is not None) or (folder is not None) != (host is not None):
+        raise OptionsConflict("say either --stdio, or --folder and --host")
+    engine = Engine(device, models_dir)
+    if folder is not None and host is not None:
+        FolderServer(folder, host, idle, engine).run()
+    serve(StdioChannel(), engine)

@@ -1,0 +1,48 @@
+"""Installing and removing the plug-in."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+from codiff_batch.errors import FolderUnavailable
+from codiff_batch.gimp.places import environ_file, plugin_file, plugin_folder, plugin_source
+
+PYTHON = "CODIFF_PYTHON"
+
+
+def install(gimp: Path) -> None:
+    """Put the plug-in into a GIMP's folder, executable, and tell it which Python has codiff-batch.
+
+    Raises:
+        FolderUnavailable: the folder cannot be written to.
+    """
+    plugin, environ = plugin_file(gimp), environ_file(gimp)
+    try:
+        for file, data in (
+            (plugin, plugin_source().read_bytes()),
+            (environ, f"{PYTHON}={sys.executable}\n".encode()),
+        ):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(data)
+        # GIMP passes over a plug-in without this bit, and says nothing.
+        plugin.chmod(0o755)
+    except OSError as error:
+        raise FolderUnavailable(f"{gimp}: {error}") from error
+
+
+def uninstall(gimp: Path) -> bool:
+    """Take the plug-in away; tell whether there was one.
+
+    Raises:
+        FolderUnavailable: it cannot be removed.
+    """
+    there = plugin_folder(gimp).exists() or environ_file(gimp).exists()
+    try:
+        if plugin_folder(gimp).exists():
+            shutil.rmtree(plugin_folder(gimp))
+        environ_file(gimp).unlink(missing_ok=True)
+    except OSError as error:
+        raise FolderUnavailable(f"{gimp}: {error}") from error
+    return there

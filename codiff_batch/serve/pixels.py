@@ -1,0 +1,79 @@
+"""Pictures as hosts have them: raw values in a file, with alpha or not, at 8 bits or more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codiff_batch.serve.errors import RequestRefused
+
+TYPES: dict[str, tuple[np.dtype[Any], float]] = {
+    "u8": (np.dtype(np.uint8), 1.0),
+    "u16": (np.dtype(np.uint16), 257.0),
+    "float": (np.dtype(np.float32), 1 / 255),
+}
+"""Sample types by name: dtype, in the machine's byte order, and the size of one of 256 levels."""
+
+
+@dataclass(frozen=True)
+class HostPicture:
+    """A host's pixels: (H, W, C) with C of 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha)."""
+
+    values: NDArray[Any]
+    level: float
+    """Size of one of 256 levels in these values."""
+
+    @property
+    def colours(self) -> int:
+        """Channels without alpha, 1 or 3."""
+        return 1 if self.values.shape[2] < 3 else 3
+
+    @property
+    def eight_bits(self) -> NDArray[np.uint8]:
+        """What the networks see: uint8 (H, W) or (H, W, 3), rounded and clipped."""
+        colour = self.values[..., : self.colours]
+        if colour.dtype != np.uint8:
+            levels = np.nan_to_num(colour.astype(np.float32) / np.float32(self.level))
+            colour = np.rint(levels).clip(0, 255).astype(np.uint8)
+        return np.ascontiguousarray(colour if self.colours == 3 else colour[..., 0])
+
+    def changed(self, before: NDArray[Any], after: NDArray[Any]) -> NDArray[Any]:
+        """These values with the change from ``before`` to ``after`` added, both in levels 0..255.
+
+        So whatever is finer than a level, or brighter than white, stays; alpha stays; no change is no change.
+        """
+        change = (after.astype(np.float32) - before) * np.float32(self.level)
+        values = self.values.copy()
+        colour = values[..., : self.colours].astype(np.float64) + change.reshape(*values.shape[:2], self.colours)
+        if values.dtype != np.float32:
+            colour = np.rint(colour).clip(0, np.iinfo(values.dtype).max)
+        values[..., : self.colours] = colour.astype(values.dtype)
+        return values
+
+    def region(self, rows: slice, columns: slice) -> HostPicture:
+        """A part of the picture."""
+        return HostPicture(self.values[rows, columns], self.level)
+
+
+def read_picture(told: Mapping[str, Any]) -> HostPicture:
+    """Read a picture from its file, as a request tells: file, width, height, channels, type.
+
+    Raises:
+        RequestRefused: the file is not such a picture.
+    """
+    try:
+        dtype, level = TYPES[told["type"]]
+        height, width, channels = shape = (int(told["height"]), int(told["width"]), int(told["channels"]))
+        values = np.fromfile(Path(told["file"]), dtype)
+    except OSError as error:
+        raise RequestRefused(f"{told['file']}: {error.strerror}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise RequestRefused(f"'picture' lacks something, or has it wrong: {error}") from error
+    if min(height, width) < 1 or channels not in (1, 2, 3, 4) or values.size != height * width * channels:
+        raise RequestRefused(f"{values.size} values are not a picture of {width}x{height} with {channels} channels")
+    return HostPicture(values.reshape(shape), level)

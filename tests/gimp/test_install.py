@@ -1,0 +1,113 @@
+"""``codiff-batch gimp install``, ``doctor`` and ``uninstall`` on folders like GIMP's."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from codiff_batch.gimp.doctor import complaints
+from codiff_batch.gimp.install import install, uninstall
+from codiff_batch.gimp.places import environ_file, gimp_folders, plugin_file
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def program(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, **variables}
+    environment.pop("GIMP3_DIRECTORY", None)
+    command = [sys.executable, "-m", "codiff_batch", "gimp", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def gimp(tmp_path: Path) -> Path:
+    folder = tmp_path / "home/.config/GIMP/3.0"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def test_every_gimp_3_that_is_there_gets_the_plug_in(gimp: Path, tmp_path: Path) -> None:
+    (gimp.parent / "3.2").mkdir()
+    (gimp.parent / "2.10").mkdir()
+    home = {"HOME": str(tmp_path / "home"), "XDG_CONFIG_HOME": ""}
+    told = program("install", **home)
+    assert told.returncode == 0, told.stderr
+    for version in ("3.0", "3.2"):
+        plugin = plugin_file(gimp.parent / version)
+        assert plugin.read_bytes() == (ROOT / "plugins/gimp/codiff-batch/codiff-batch.py").read_bytes()
+        assert plugin.stat().st_mode & 0o111 == 0o111
+        assert environ_file(gimp.parent / version).read_text() == f"CODIFF_PYTHON={sys.executable}\n"
+    assert not list((gimp.parent / "2.10").iterdir())
+    told = program("uninstall", **home)
+    assert told.returncode == 0
+    assert not plugin_file(gimp).parent.exists()
+    assert not environ_file(gimp).exists()
+    assert "nothing to remove" in program("uninstall", **home).stdout
+
+
+def test_where_there_is_no_gimp_it_says_what_to_do(tmp_path: Path) -> None:
+    told = program("install", HOME=str(tmp_path), XDG_CONFIG_HOME="", PATH=str(tmp_path))
+    assert told.returncode == 4
+    assert "--gimp-dir" in told.stderr
+    assert len(told.stderr.strip().splitlines()) == 1
+    told = program("doctor", "--gimp-dir", str(tmp_path / "gone"))
+    assert told.returncode == 4
+    assert "is not a folder" in told.stderr
+
+
+def test_a_named_folder_is_taken_as_it_is(gimp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert gimp_folders(gimp) == [gimp]
+    monkeypatch.setenv("GIMP3_DIRECTORY", str(gimp))
+    assert gimp_folders() == [gimp]
+
+
+def ills(gimp: Path) -> str:
+    return "\n".join(complaint for complaint in complaints(gimp) if "bindings (gi)" not in complaint)
+
+
+def test_a_healthy_installation_has_no_complaints(gimp: Path) -> None:
+    install(gimp)
+    assert not ills(gimp)
+
+
+def test_the_doctor_finds_what_goes_wrong_and_names_the_cure(gimp: Path, tmp_path: Path) -> None:
+    assert "not installed" in ills(gimp)
+    install(gimp)
+    plugin_file(gimp).chmod(0o644)
+    assert "not executable" in ills(gimp)
+    install(gimp)
+    plugin_file(gimp).write_text("# older\n")
+    assert "another version" in ills(gimp)
+    install(gimp)
+    (gimp / "plug-ins/codiff-batch.py").write_text("")
+    assert "outside a folder of its own" in ills(gimp)
+    (gimp / "plug-ins/codiff-batch.py").unlink()
+    environ_file(gimp).write_text("CODIFF_PYTHON=/gone/python\n")
+    assert "/gone/python, is not there any more" in ills(gimp)
+    bare = tmp_path / "python"
+    bare.write_text("#!/bin/sh\necho \"ModuleNotFoundError: No module named 'torch'\" >&2\nexit 1\n")
+    bare.chmod(0o755)
+    environ_file(gimp).write_text(f"CODIFF_PYTHON={bare}\n")
+    assert "No module named 'torch'" in ills(gimp)
+    environ_file(gimp).unlink()
+    assert "knows no engine" in ills(gimp)
+    assert uninstall(gimp)
+    assert not uninstall(gimp)
+
+
+def test_installing_again_mends(gimp: Path) -> None:
+    install(gimp)
+    plugin_file(gimp).write_text("broken")
+    plugin_file(gimp).chmod(0o600)
+    install(gimp)
+    assert not ills(gimp)
+
+
+def test_the_doctors_verdict_is_an_exit_code(gimp: Path) -> None:
+    told = program("doctor", "--gimp-dir", str(gimp))
+    assert told.returncode == 4
+    assert "codiff-batch gimp install" in told.stdout

@@ -1,0 +1,42 @@
+"""Brings a real GIMP 3.0 into a folder, from the packages of Debian 13, on any Debian as root.
+
+Run as ``python -m tests.hosts.gimp.get_gimp FOLDER``.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+PACKAGES = "ca-certificates,gimp,dbus-x11,fonts-dejavu-core,adwaita-icon-theme"
+LEFT_OUT = ("man", "doc", "locale")
+
+
+def get_gimp(folder: Path) -> Path:
+    """Install into a folder, unless it is there already, and return the root of its file system.
+
+    Raises:
+        subprocess.CalledProcessError: the packages cannot be had.
+    """
+    root, done = folder / "root", folder / "done"
+    if done.exists():
+        return root
+    folder.mkdir(parents=True, exist_ok=True)
+    mirror = re.search(r"^URIs: (\S+)", SOURCES.read_text(), re.MULTILINE)
+    assert mirror is not None
+    command = ["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--components=main"]
+    command += [f"--include={PACKAGES}", '--aptopt=APT::Install-Recommends "false"']
+    command += ['--aptopt=Acquire::Languages "none"']
+    command += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in LEFT_OUT]
+    command += ["trixie", str(root), f"deb [signed-by={KEYRING}] {mirror.group(1)} trixie main"]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    done.touch()
+    return root
+
+
+if __name__ == "__main__":
+    print(get_gimp(Path(sys.argv[1])))  # noqa: T201

@@ -1,0 +1,292 @@
+"""The procedure in a real GIMP without a window, through its procedure database."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.hosts.gimp.client import ROOT, Gimp
+
+PHOTO = ROOT / "examples/photos/shrine-path-q10.jpg"
+GRAY = ROOT / "examples/photos/lavender-q15-gray.jpg"
+SIDE = 512
+
+
+def kept(gimp: Gimp, name: str, dtype: object = np.uint8, channels: int = 3) -> np.ndarray:
+    return np.fromfile(gimp.folder / name, dtype).reshape(SIDE, SIDE, channels)
+
+
+def command_line(photo: Path, out: Path) -> np.ndarray:
+    """What ``codiff-batch`` makes of a photo."""
+    command = [sys.executable, "-m", "codiff_batch", photo, "-o", out, "--format", "png"]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    return np.asarray(Image.open(next(out.glob("*.png"))))
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    """A photo that takes several tiles, and so some seconds."""
+    Image.open(PHOTO).resize((1600, 1600)).save(tmp_path / "large.jpg", quality=20)
+    return tmp_path / "large.jpg"
+
+
+@pytest.mark.parametrize(("photo", "channels"), [(PHOTO, 3), (GRAY, 1)], ids=["colour", "gray"])
+def test_the_new_layer_is_the_command_lines_result(gimp: Gimp, tmp_path: Path, photo: Path, channels: int) -> None:
+    told = gimp.run(f"""
+image = load("{photo}")
+(layer,) = image.get_layers()
+keep(layer, "source")
+with_file = remove_artifacts(image, [layer], jpeg="{photo}")
+keep(image.get_layers()[0], "with-file")
+without = remove_artifacts(image, [layer])
+keep(image.get_layers()[0], "without")
+keep(layer, "source-after")
+tell(errors=[with_file, without], layers=[layer.get_name() for layer in image.get_layers()])
+image.delete()
+""")
+    assert told["errors"] == [None, None]
+    assert [name.startswith("Background") for name in told["layers"]] == [True] * 3
+    there = command_line(photo, tmp_path / "out").reshape(SIDE, SIDE, channels)
+    difference = np.abs(kept(gimp, "with-file", channels=channels).astype(int) - there)
+    assert difference.max() <= 1  # where a value lies between two levels to the last bit
+    assert np.count_nonzero(difference) < 10
+    # GIMP decodes a little differently, and the JPEG made from its pixels is not quite the file's.
+    assert np.abs(kept(gimp, "without", channels=channels).astype(int) - there).mean() < 0.1
+    assert (gimp.folder / "source").read_bytes() == (gimp.folder / "source-after").read_bytes()
+    assert not gimp.engines()
+    assert not gimp.remains()
+
+
+def test_only_the_selection_changes(gimp: Gimp) -> None:
+    told = gimp.run(f"""
+image = load("{PHOTO}")
+(layer,) = image.get_layers()
+keep(layer, "source")
+image.select_rectangle(Gimp.ChannelOps.REPLACE, 100, 50, 130, 77)
+first = remove_artifacts(image, [layer], output="in-place")
+keep(layer, "rectangle")
+Gimp.Selection.none(image)
+image.select_ellipse(Gimp.ChannelOps.REPLACE, 250, 250, 200, 120)
+Gimp.Selection.feather(image, 10)
+second = remove_artifacts(image, [layer])
+keep(image.get_layers()[0], "ellipse")
+keep(image.get_selection(), "selection")
+third = remove_artifacts(image, [layer], output="in-place")
+keep(layer, "ellipse-in-place")
+tell(errors=[first, second, third])
+image.delete()
+""")
+    assert told["errors"] == [None, None, None]
+    source, rectangle, ellipse = (kept(gimp, name).astype(int) for name in ("source", "rectangle", "ellipse"))
+    inside = np.zeros((SIDE, SIDE), bool)
+    inside[50:127, 100:230] = True
+    assert np.array_equal(rectangle[~inside], source[~inside])
+    assert np.abs(rectangle - source)[inside].mean() > 1
+    selected = kept(gimp, "selection", channels=1)[..., 0]
+    assert np.array_equal(ellipse[selected == 0], rectangle[selected == 0])
+    faint = (selected > 0) & (selected < 60)
+    changes = np.abs(ellipse - rectangle).mean(axis=2)
+    assert 0 < changes[faint].mean() < changes[selected == 255].mean() / 2
+    assert np.array_equal(kept(gimp, "ellipse-in-place"), ellipse)
+
+
+def test_every_precision_keeps_what_it_has(gimp: Gimp) -> None:
+    told = gimp.run(f"""
+errors = []
+for precision in ("U8_NON_LINEAR", "U16_NON_LINEAR", "U16_LINEAR", "FLOAT_LINEAR", "HALF_NON_LINEAR", "U32_LINEAR"):
+    image = load("{PHOTO}")
+    if precision != "U8_NON_LINEAR":
+        image.convert_precision(getattr(Gimp.Precision, precision))
+    (layer,) = image.get_layers()
+    if precision == "FLOAT_LINEAR":
+        layer.add_alpha()
+    keep(layer, precision + "-source")
+    errors.append(remove_artifacts(image, [layer], strength=0.0))
+    keep(image.get_layers()[0], precision + "-untouched")
+    errors.append(remove_artifacts(image, [layer], output="in-place", constrain=False))
+    keep(layer, precision + "-restored")
+    image.convert_precision(Gimp.Precision.U8_NON_LINEAR)
+    keep(layer, precision)
+    image.delete()
+tell(errors=errors)
+""")
+    assert told["errors"] == [None] * 12
+    plain = kept(gimp, "U8_NON_LINEAR").astype(int)
+    for precision in ("U8_NON_LINEAR", "U16_NON_LINEAR"):
+        same = [(gimp.folder / f"{precision}-{when}").read_bytes() for when in ("source", "untouched")]
+        assert same[0] == same[1], precision
+    assert np.abs(plain - kept(gimp, "U8_NON_LINEAR-source")).mean() > 1
+    for precision, channels in (("U16_NON_LINEAR", 3), ("U16_LINEAR", 3), ("FLOAT_LINEAR", 4), ("U32_LINEAR", 3)):
+        restored = kept(gimp, precision, channels=channels).astype(int)
+        assert np.abs(restored[..., :3] - plain).max() <= 1, precision
+    linear, untouched = (kept(gimp, f"FLOAT_LINEAR-{w}", np.float32, 4) for w in ("source", "untouched"))
+    assert np.allclose(linear, untouched, atol=1e-6)
+    assert np.array_equal(linear[..., 3], kept(gimp, "FLOAT_LINEAR-restored", np.float32, 4)[..., 3])
+
+
+def test_a_colour_profile_converts_nothing(gimp: Gimp, tmp_path: Path) -> None:
+    told = gimp.run(f"""
+image = load("{PHOTO}")
+(layer,) = image.get_layers()
+keep(layer, "source")
+profile = Gimp.ColorProfile.new_rgb_adobe()
+image.set_color_profile(profile)
+errors = [remove_artifacts(image, [layer], strength=0.0)]
+keep(image.get_layers()[0], "untouched")
+errors.append(remove_artifacts(image, [layer], jpeg="{PHOTO}", output="in-place"))
+keep(layer, "restored")
+tell(errors=errors, kept=image.get_color_profile().get_label() == profile.get_label())
+image.delete()
+""")
+    assert told["errors"] == [None, None]
+    assert told["kept"]
+    assert np.array_equal(kept(gimp, "source"), kept(gimp, "untouched"))
+    difference = np.abs(kept(gimp, "restored").astype(int) - command_line(PHOTO, tmp_path / "out"))
+    assert difference.max() <= 1
+    assert np.count_nonzero(difference) < 10
+
+
+def test_what_has_no_pixels_of_its_own_is_refused_in_a_sentence(gimp: Gimp) -> None:
+    told = gimp.run(f"""
+image = load("{PHOTO}")
+(layer,) = image.get_layers()
+group = Gimp.GroupLayer.new(image)
+image.insert_layer(group, None, 0)
+mask = layer.create_mask(Gimp.AddMaskType.WHITE)
+layer.add_mask(mask)
+saved = Gimp.Selection.save(image)
+errors = [remove_artifacts(image, items) for items in ([group], [mask], [saved], [layer, group])]
+small = Gimp.Layer.new(image, "small", 20, 20, Gimp.ImageType.RGBA_IMAGE, 100.0, Gimp.LayerMode.NORMAL)
+image.insert_layer(small, None, 0)
+image.select_rectangle(Gimp.ChannelOps.REPLACE, 400, 400, 50, 50)
+errors.append(remove_artifacts(image, [small]))
+Gimp.Selection.none(image)
+errors.append(remove_artifacts(image, [layer], model="unheard-of"))
+tell(errors=errors)
+image.delete()
+""")
+    words = ["inside the group", "channels and layer masks", "channels and layer masks", "exactly one layer"]
+    words += ["does not touch", "no model is called 'unheard-of'"]
+    assert len(told["errors"]) == len(words)
+    for error, expected in zip(told["errors"], words, strict=True):
+        assert expected in error
+
+
+def test_the_engine_stays_for_the_next_call_and_ends_with_gimp(gimp: Gimp) -> None:
+    told = gimp.run(f"""
+image = load("{PHOTO}")
+(layer,) = image.get_layers()
+engines, errors = [], []
+for quality in (0.0, 30.0):
+    errors.append(remove_artifacts(image, [layer], model="fast", quality=quality))
+    engines.append(processes("codiff_batch", "serve"))
+errors.append(remove_artifacts(image, [layer], run_mode=Gimp.RunMode.WITH_LAST_VALS))
+keep(image.get_layers()[1], "by-hand")
+keep(image.get_layers()[2], "automatic")
+pictures = [str(path) for path in (FOLDER / "run").glob("*/*.raw")]
+tell(errors=errors, engines=engines, pictures=pictures)
+image.delete()
+""")
+    assert told["errors"] == [None, None, None]
+    assert told["engines"][0] == told["engines"][1]
+    assert len(told["engines"][0]) == 1
+    assert told["pictures"] == []
+    assert not np.array_equal(kept(gimp, "by-hand"), kept(gimp, "automatic"))
+    deadline = time.monotonic() + 10
+    while (gimp.remains() or gimp.engines()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not gimp.remains()
+    assert not gimp.engines()
+
+
+def test_without_an_engine_the_entry_is_there_and_explains(gimp: Gimp) -> None:
+    (gimp.user / "environ/codiff-batch.env").unlink()
+    told = gimp.run(f"""
+image = load("{PHOTO}")
+tell(error=remove_artifacts(image, image.get_layers()))
+image.delete()
+""")
+    assert "codiff-batch gimp install" in told["error"]
+    assert not gimp.engines()
+
+
+def test_an_engine_that_cannot_start_is_explained_in_its_own_words(gimp: Gimp, tmp_path: Path) -> None:
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\necho No module named torch >&2\nexit 1\n")
+    program.chmod(0o755)
+    (gimp.user / "environ/codiff-batch.env").write_text(f"CODIFF_PYTHON={program}\n")
+    told = gimp.run(f"""
+image = load("{PHOTO}")
+tell(error=remove_artifacts(image, image.get_layers()))
+image.delete()
+""")
+    assert "No module named torch" in told["error"]
+    assert "gimp doctor" in told["error"]
+    assert not gimp.engines()
+
+
+def test_a_killed_engine_is_told_and_the_next_call_works(gimp: Gimp, large: Path) -> None:
+    told = gimp.run(f"""
+image = load("{large}")
+(layer,) = image.get_layers()
+kill_at_work("codiff_batch", "serve")
+errors = [remove_artifacts(image, [layer])]
+small = load("{PHOTO}")
+errors.append(remove_artifacts(small, small.get_layers(), model="fast"))
+tell(errors=errors, layers=len(image.get_layers()))
+small.delete()
+image.delete()
+""")
+    assert "ended unexpectedly" in told["errors"][0]
+    assert told["errors"][1] is None
+    assert told["layers"] == 1
+
+
+def test_a_cancelled_call_stops_the_work_and_leaves_nothing(gimp: Gimp, large: Path) -> None:
+    """Cancel in GIMP's status bar kills the plug-in."""
+    told = gimp.run(f"""
+image = load("{large}")
+(layer,) = image.get_layers()
+kill_at_work("codiff-batch.py")
+errors = [remove_artifacts(image, [layer])]
+small = load("{PHOTO}")
+errors.append(remove_artifacts(small, small.get_layers(), model="fast"))
+pictures = [str(path) for path in (FOLDER / "run").glob("*/*.raw")]
+tell(errors=errors, pictures=pictures, layers=len(image.get_layers()))
+small.delete()
+image.delete()
+""")
+    assert told["errors"][0]
+    assert told["errors"][1] is None
+    assert told["pictures"] == []
+    assert told["layers"] == 1
+
+
+def test_when_gimp_dies_the_engine_goes_too(gimp: Gimp, large: Path) -> None:
+    program = gimp.console(f"""
+image = load("{large}")
+kill_at_work("gimp-console")
+remove_artifacts(image, image.get_layers())
+""")
+    try:
+        deadline = time.monotonic() + 60
+        while not gimp.remains() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert gimp.remains()
+        program.wait(60)
+    finally:
+        if program.poll() is None:
+            os.killpg(program.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while (gimp.remains() or gimp.engines()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not gimp.remains()
+    assert not gimp.engines()
