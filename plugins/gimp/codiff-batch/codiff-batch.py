@@ -388,7 +388,7 @@ class CodiffBatch(Gimp.PlugIn):
         output = Gimp.Choice.new()
         output.add("new-layer", 0, "New layer", "A restored copy above the layer")
         output.add("in-place", 1, "In place", "Change this layer")
-        procedure.add_choice_argument("output", "_Result", "Where the result goes", output, "new-layer", flags)
+        procedure.add_choice_argument("output", "Resu_lt", "Where the result goes", output, "new-layer", flags)
         procedure.add_boolean_argument(
             "constrain",
             "Keep _within the JPEG's quantization cells",

@@ -24,7 +24,7 @@ class Gimp:
         self.user = folder / "gimp"
         self.user.mkdir(parents=True)
         (self.user / "gimprc").write_text(
-            "(check-updates no)\n(show-welcome-dialog no)\n(metadata-rotation-policy keep)\n"
+            '(config-version "3.0.4")\n(check-updates no)\n(show-welcome-dialog no)\n(metadata-rotation-policy keep)\n'
         )
         self.runtime = folder / "run"
         """Where the engine's folder lies, in place of /run/user/N."""
