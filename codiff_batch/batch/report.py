@@ -14,7 +14,8 @@ from codiff_batch.batch.outputs import write_atomically
 from codiff_batch.errors import OptionsConflict
 
 COLUMNS = tuple(field.name for field in fields(Outcome))
-FORMATS = (".json", ".csv")
+FORMATS = (".json", ".csv", ".html")
+"""The last one is a page to look at (:mod:`codiff_batch.pages`)."""
 
 
 def check_report_path(path: Path) -> None:
@@ -24,7 +25,7 @@ def check_report_path(path: Path) -> None:
         OptionsConflict: the suffix names no known format, or the folder does not exist.
     """
     if path.suffix.lower() not in FORMATS:
-        raise OptionsConflict(f"--report {path.name}: the name must end in {' or '.join(FORMATS)}")
+        raise OptionsConflict(f"--report {path.name}: the name must end in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
     if path.is_dir() or not path.resolve().parent.is_dir():
         raise OptionsConflict(f"--report {path}: its folder does not exist, or the name is a folder")
 

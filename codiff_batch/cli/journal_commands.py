@@ -1,4 +1,4 @@
-"""``codiff-batch status`` and ``codiff-batch undo``: what the journal knows."""
+"""``codiff-batch status``, ``report`` and ``undo``: what the journal knows."""
 
 from __future__ import annotations
 
@@ -49,6 +49,34 @@ def status_command(folder: Path, as_json: bool) -> None:
     )
     if status.left:
         click.echo(f"about {status.left / status.photos_per_second / 60:.0f} min to go")
+
+
+@click.command("report")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("report.html"),
+    show_default=True,
+    metavar="FILE",
+    help="The page; its thumbnails go into a folder beside it.",
+)
+@_folder
+def report_command(folder: Path, output: Path) -> None:
+    """Make a page of what became of every photo, from the journal.
+
+    DIR is an output folder, the backup folder of --in-place, or the photo folder beside a default output folder.
+    """
+    from codiff_batch.batch.report import check_report_path
+    from codiff_batch.errors import OptionsConflict
+    from codiff_batch.pages.report_page import rows_of_journals, write_page
+
+    if output.suffix.lower() != ".html":
+        raise OptionsConflict(f"--output {output.name}: the name must end in .html")
+    check_report_path(output)
+    rows = rows_of_journals(folder)
+    write_page(output, rows)
+    click.echo(f"{output}: {len(rows)} photos", err=True)
 
 
 @click.command("undo")

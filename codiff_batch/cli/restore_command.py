@@ -21,7 +21,7 @@ from codiff_batch.cli.processing_options import processing_options
     "--report",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Write one record a photo to a .json or .csv file.",
+    help="Write one record a photo to a .json or .csv file, or a page to look at to an .html file.",
 )
 @click.option(
     "--shard",
@@ -58,7 +58,12 @@ def restore_command(
             outcomes.append(outcome)
             progress.finished(outcome)
     outcomes.sort(key=lambda outcome: order[outcome.source])
-    if report is not None:
+    if report is not None and report.suffix.lower() == ".html":
+        from codiff_batch.pages.report_page import Row, write_page
+
+        backups = {task.source: task.backup for task in tasks}
+        write_page(report, [Row.of(outcome, backups[outcome.source]) for outcome in outcomes])
+    elif report is not None:
         write_report(report, outcomes)
     if not quiet:
         if not tasks:

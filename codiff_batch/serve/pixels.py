@@ -49,7 +49,7 @@ class HostPicture:
         """
         change = (after.astype(np.float32) - before) * np.float32(self.level)
         values = self.values.copy()
-        colour = values[..., : self.colours].astype(np.float64) + change.reshape(*values.shape[:2], self.colours)
+        colour = values[..., : self.colours].astype(np.float32) + change.reshape(*values.shape[:2], self.colours)
         if values.dtype != np.float32:
             colour = np.rint(colour).clip(0, np.iinfo(values.dtype).max)
         values[..., : self.colours] = colour.astype(values.dtype)

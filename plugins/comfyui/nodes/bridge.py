@@ -31,6 +31,8 @@ class JpegFile:
     """Bytes, tables, sampling and metadata; its ``path`` is where it was loaded from."""
     orientation: int
     """EXIF Orientation 1..8; the image on the other wire is as stored, not turned."""
+    estimated_qf: float | None = None
+    """CaVE's quality factor 0..100, once 'Estimate JPEG Quality' has looked."""
 
     @property
     def tables(self) -> tuple[NDArray[np.uint16], ...]:
@@ -41,6 +43,20 @@ class JpegFile:
     def header_qf(self) -> float:
         """Quality factor 1..100 that fits the tables best."""
         return self.photo.header.qf
+
+    @property
+    def exif(self) -> bytes | None:
+        """The EXIF block, a TIFF structure, if there is one."""
+        from codiff_batch.jpeg.metadata import exif_bytes
+
+        return exif_bytes(self.photo.structure)
+
+    @property
+    def icc(self) -> bytes | None:
+        """The colour profile, if there is one."""
+        from codiff_batch.jpeg.metadata import icc_bytes
+
+        return icc_bytes(self.photo.structure)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -35,6 +36,7 @@ class EstimateQuality(io.ComfyNode):
                     display_name="quality", tooltip="Lower of both witnesses, 0..100; of a batch the lowest."
                 ),
                 io.String.Output(display_name="text", tooltip="Both witnesses in words."),
+                JPEG.Output(display_name="jpeg", tooltip="The file, with CaVE's estimate noted in it."),
             ],
             **aliases("jpeg quality", "compression", "qf"),
         )
@@ -52,7 +54,8 @@ class EstimateQuality(io.ComfyNode):
         quality = min([*estimates, *([jpeg.header_qf] if jpeg is not None else [])])
         words = ", ".join(f"{estimate:.0f}" for estimate in estimates)
         text = f"quality {words} by the pixels" + (f", {jpeg.header_qf:.0f} by the file's tables" if jpeg else "")
-        return io.NodeOutput(quality, text, ui=ui.PreviewText(text))
+        noted = replace(jpeg, estimated_qf=min(estimates)) if jpeg is not None else None
+        return io.NodeOutput(quality, text, noted, ui=ui.PreviewText(text))
 
 
 class SkipIfGood(io.ComfyNode):

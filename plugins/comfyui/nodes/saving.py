@@ -67,7 +67,8 @@ class SaveJPEG(io.ComfyNode):
             prefix, folder_paths.get_output_directory(), pixels.shape[1], pixels.shape[0]
         )
         path = Path(folder) / f"{name}_{counter:05}_.jpg"
-        note = f"codiff-batch {package.__version__} (ComfyUI)"
+        judged = f" qf={jpeg.estimated_qf:.0f}" if jpeg.estimated_qf is not None else ""
+        note = f"codiff-batch {package.__version__} (ComfyUI){judged}"
         try:
             if unchanged:
                 data = jpeg.photo.data

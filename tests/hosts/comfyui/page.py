@@ -4,35 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
-QUIET = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-CHROMIUM = Path("/usr/bin/chromium")
+from tests.browser import browser
+
 PATIENCE_MS = 30_000
 
 
 @contextmanager
 def open_page(address: str, *, width: int = 1600, height: int = 900) -> Iterator[Page]:
     """The page at an address, once the pack's nodes are known to it."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        page = browser.new_page(viewport={"width": width, "height": height})
+    with browser() as chromium:
+        page = chromium.new_page(viewport={"width": width, "height": height})
         page.set_default_timeout(PATIENCE_MS)
         page.goto(address)
         page.wait_for_function("() => !!(window.app && window.LiteGraph?.registered_node_types?.CODiffRestoreJPEG)")
         yield page
-        browser.close()
 
 
 def show_graph(page: Page, prompt: dict[str, Any], name: str, places: dict[str, Any]) -> dict[str, Any]:

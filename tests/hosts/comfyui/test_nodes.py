@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import subprocess
 import sys
 import urllib.parse
@@ -134,6 +135,15 @@ def test_a_saved_jpeg_has_its_sources_metadata(comfyui: ComfyUI) -> None:
     assert (comfyui.base / "input" / TURNED).read_bytes() == before
     again = comfyui.run(saving(TURNED, quality=90))
     assert again.outputs["save"]["images"][0]["filename"] != saved["filename"]
+
+
+def test_what_was_estimated_goes_into_the_comment(comfyui: ComfyUI) -> None:
+    prompt = {**gate(PHOTO), **saving(PHOTO)}
+    prompt["save"]["inputs"]["jpeg"] = ["judge", 2]
+    ended = comfyui.run(prompt)
+    saved = ended.outputs["save"]["images"][0]
+    with Image.open(comfyui.base / "output" / saved["subfolder"] / saved["filename"]) as image:
+        assert re.search(rb"\(ComfyUI\) qf=\d", image.info["comment"])
 
 
 def test_an_unchanged_image_is_saved_as_the_very_bytes_of_its_source(comfyui: ComfyUI) -> None:

@@ -11,13 +11,11 @@ from playwright.sync_api import Page, expect
 from codiff_batch.jpeg import JpegPhoto
 from tests.hosts.comfyui.client import ComfyUI
 from tests.hosts.comfyui.make_examples import NAME, SOURCE, WORKFLOWS
-from tests.hosts.comfyui.page import CHROMIUM, open_page
+from tests.hosts.comfyui.page import open_page
 
 
 @pytest.fixture
 def page(comfyui: ComfyUI) -> Iterator[Page]:
-    if not CHROMIUM.exists():
-        pytest.skip(f"needs {CHROMIUM}, Debian's package chromium")
     comfyui.upload_into(NAME, SOURCE.read_bytes())
     comfyui.upload_into(f"album/{NAME}", SOURCE.read_bytes())
     errors: list[str] = []

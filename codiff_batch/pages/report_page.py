@@ -1,0 +1,145 @@
+"""The morning-after page: what became of every photo, to look at."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+import urllib.parse
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from codiff_batch import __version__
+from codiff_batch.batch.journal import Entry, Journal
+from codiff_batch.batch.outcome import Outcome
+from codiff_batch.batch.outputs import write_atomically
+from codiff_batch.batch.status import find_journals
+from codiff_batch.errors import PhotoError
+from codiff_batch.pages.thumbnails import make_thumbnails
+
+_THUMBNAIL = re.compile(r"\d{6}-(before|after)\.jpg")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One photo on the page."""
+
+    source: Path
+    before: Path | None
+    """Where the photo lies as it was; None if nowhere any more."""
+    after: Path | None
+    """The restored photo."""
+    outcome: str
+    reason: str
+    header_qf: float | None
+    estimated_qf: float | None
+    width: int | None
+    height: int | None
+    seconds: float
+
+    @classmethod
+    def of(cls, told: Outcome | Entry, backup: Path | None = None) -> Row:
+        """From a record of the report or of the journal."""
+        restored = told.outcome == "restored"
+        in_place = restored and told.output is not None and told.output == told.source
+        return cls(
+            source=told.source,
+            before=backup if in_place else told.source,
+            after=told.output if restored else None,
+            outcome=told.outcome,
+            reason=told.reason,
+            header_qf=told.header_qf,
+            estimated_qf=told.estimated_qf,
+            width=told.width,
+            height=told.height,
+            seconds=told.seconds,
+        )
+
+
+def rows_of_journals(folder: Path) -> list[Row]:
+    """The rows of all photos that the journals of a folder know.
+
+    Raises:
+        FolderUnavailable: there are none, or they cannot be read.
+    """
+    rows = []
+    for path in find_journals(folder):
+        journal = Journal(path, create=False)
+        try:
+            rows += [Row.of(entry, entry.backup) for entry in journal.entries() if entry.outcome != "writing"]
+        finally:
+            journal.close()
+    return rows
+
+
+def write_page(page: Path, rows: Sequence[Row]) -> None:
+    """Write a page and, beside it, a folder of thumbnails, in place of earlier ones.
+
+    Photos themselves are not copied: the page shows them from where they are.
+
+    Raises:
+        PhotoError: the file system refuses.
+    """
+    folder = page.with_name(f"{page.stem}-files")
+    try:
+        folder.mkdir(exist_ok=True)
+        for earlier in folder.glob("[0-9]*-*.jpg"):
+            if _THUMBNAIL.fullmatch(earlier.name):  # whatever else lies there is not ours
+                earlier.unlink()
+        # Decoding releases Python's lock.
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            records = list(pool.map(lambda item: _record(page, folder, *item), enumerate(rows)))
+    except OSError as error:
+        raise PhotoError(f"cannot write {folder}: {error.strerror or error}") from error
+    write_atomically(page, _html(records).encode(), overwrite=True)
+
+
+def _record(page: Path, folder: Path, index: int, row: Row) -> dict[str, Any]:
+    small = make_thumbnails(folder, f"{index:06}", row.before, row.after)
+
+    def thumbnail(name: str | None) -> str | None:
+        return None if name is None else f"{urllib.parse.quote(folder.name)}/{name}"
+
+    return {
+        "name": _text(row.source.name),
+        "folder": _text(str(row.source.parent)),
+        "before": _link(page, row.before),
+        "after": _link(page, row.after),
+        "small": [thumbnail(small.before), thumbnail(small.after)],
+        "change": small.change,
+        "outcome": row.outcome,
+        "reason": _text(row.reason),
+        "header": row.header_qf,
+        "estimate": row.estimated_qf,
+        "size": [row.width, row.height],
+        "seconds": round(row.seconds, 2),
+    }
+
+
+def _link(page: Path, target: Path | None) -> str | None:
+    """A photo's address as seen from the page, so that both may move together."""
+    if target is None:
+        return None
+    try:
+        relative = Path(os.path.relpath(target.absolute(), page.absolute().parent)).as_posix()
+    except ValueError:  # another drive
+        return target.absolute().as_uri()
+    return urllib.parse.quote(os.fsencode(relative))
+
+
+def _text(name: str) -> str:
+    """A file name as far as it can be shown."""
+    return os.fsencode(name).decode("utf-8", "replace")
+
+
+def _html(records: Iterable[dict[str, Any]]) -> str:
+    template = files("codiff_batch.pages").joinpath("report.html").read_text("utf-8")
+    # Inside a script element only "</" could end it, and "<!--" change its meaning.
+    data = json.dumps(list(records), ensure_ascii=False).replace("<", "\\u003c")
+    made = f"codiff-batch {__version__}, {time.strftime('%Y-%m-%d %H:%M')}"
+    return template.replace("@MADE@", made).replace("@DATA@", data)
