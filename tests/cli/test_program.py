@@ -101,6 +101,7 @@ def test_models_are_listed_and_shown(run, tmp_path: Path) -> None:
     assert [line.split()[:2] for line in lines] == [
         ["codiff-sd21", "known"],
         ["compact", "bundled"],
+        ["fast", "bundled"],
         ["mine", "installed"],
     ]
     card = json.loads(run("models", "show", "mine", "--models-dir", tmp_path).out)
