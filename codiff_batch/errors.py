@@ -16,7 +16,10 @@
     ├── DeviceUnavailable     the asked-for device is not on this machine
     ├── FolderUnavailable     an output or backup folder cannot be used at all
     │   └── FolderLocked          another run is at work in it
-    └── OptionsConflict       options that cannot be meant together
+    ├── OptionsConflict       options that cannot be meant together
+    ├── CannotCompare         pictures to compare cannot be read, or differ in size
+    ├── RequestRefused        a host program's request cannot be understood or followed
+    └── Cancelled             a host program asked for the end of its request, or is gone
 """
 
 
@@ -78,3 +81,15 @@ class FolderLocked(FolderUnavailable):
 
 class OptionsConflict(CodiffError):
     """Two options cannot be meant together."""
+
+
+class CannotCompare(CodiffError):
+    """The pictures cannot be read, or are not of one size."""
+
+
+class RequestRefused(CodiffError):
+    """A request of a host program that cannot be understood or followed."""
+
+
+class Cancelled(CodiffError):
+    """The host program asked for the end of its request, or is gone."""

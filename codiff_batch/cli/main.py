@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from codiff_batch import __version__
+from codiff_batch.cli.compare_command import compare_command
 from codiff_batch.cli.exit_codes import ExitCode
 from codiff_batch.cli.gimp_command import gimp_command
 from codiff_batch.cli.inspect_command import inspect_command
@@ -86,6 +87,7 @@ cli.add_command(inspect_command)
 cli.add_command(models_command)
 cli.add_command(status_command)
 cli.add_command(report_command)
+cli.add_command(compare_command)
 cli.add_command(undo_command)
 cli.add_command(watch_command)
 cli.add_command(serve_command)

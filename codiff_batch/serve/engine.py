@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codiff_batch import __version__
+from codiff_batch.errors import RequestRefused
 from codiff_batch.jpeg import JpegPhoto
 from codiff_batch.jpeg.quantization import ijg_table
 from codiff_batch.models.catalogue import DEFAULT_MODEL, available
-from codiff_batch.serve.errors import RequestRefused
 from codiff_batch.serve.origin import jpeg_behind
 from codiff_batch.serve.pixels import read_picture
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codiff_batch.serve.errors import RequestRefused
+from codiff_batch.errors import RequestRefused
 
 TYPES: dict[str, tuple[np.dtype[Any], float]] = {
     "u8": (np.dtype(np.uint8), 1.0),

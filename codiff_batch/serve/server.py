@@ -16,10 +16,9 @@ from typing import Any
 
 import psutil
 
-from codiff_batch.errors import CodiffError, FolderUnavailable
+from codiff_batch.errors import Cancelled, CodiffError, FolderUnavailable
 from codiff_batch.serve.channel import Channel, Message, SocketChannel
 from codiff_batch.serve.engine import Engine
-from codiff_batch.serve.errors import Cancelled
 
 KEY = "key"
 """File in the folder whose bytes a client must know."""

@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,7 @@ class Engine:
     def _connect(self) -> Connection | None:
         try:
             return Client(_address(self.folder), authkey=(self.folder / "key").read_bytes())
-        except (EOFError, OSError):
+        except (AuthenticationError, EOFError, OSError):
             return None
 
     def _start(self) -> Connection:
@@ -104,9 +105,7 @@ class Engine:
             )
         for left_over in ("socket", "key"):
             (self.folder / left_over).unlink(missing_ok=True)
-        descriptor = os.open(self.folder / "key", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(os.urandom(32))
+        (self.folder / "key").write_bytes(os.urandom(32))  # in a folder that nobody else can look into
         command = [python, "-m", "codiff_batch", "serve", "--folder", str(self.folder), "--host", str(os.getppid())]
         environment = {name: value for name, value in os.environ.items() if name not in GIMPS_OWN}
         alone = {"creationflags": subprocess.CREATE_NO_WINDOW} if os.name == "nt" else {"start_new_session": True}
@@ -141,8 +140,8 @@ class Engine:
 
 def _private_folder() -> Path:
     """The engine's folder, one for each GIMP, that nobody else can look into."""
-    root = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
-    folder = root / f"codiff-batch-gimp-{os.getppid()}"
+    # Not the smaller $XDG_RUNTIME_DIR: a large picture of floats has hundreds of megabytes.
+    folder = Path(tempfile.gettempdir()) / f"codiff-batch-gimp-{os.getppid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if os.name != "nt":
         found = folder.lstat()
@@ -340,7 +339,7 @@ def run(
             return procedure.new_return_values(Gimp.PDBStatusType.CANCEL, GLib.Error())
         names = ("model", "strength", "quality", "output", "constrain", "jpeg")
         restore(image, drawable, region, {name: config.get_property(name) for name in names})
-    except Refused as error:
+    except (Refused, OSError) as error:
         reason = GLib.Error.new_literal(Gimp.PlugIn.error_quark(), str(error), 0)
         return procedure.new_return_values(Gimp.PDBStatusType.EXECUTION_ERROR, reason)
     return procedure.new_return_values(Gimp.PDBStatusType.SUCCESS, GLib.Error())

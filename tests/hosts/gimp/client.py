@@ -27,7 +27,7 @@ class Gimp:
             '(config-version "3.0.4")\n(check-updates no)\n(show-welcome-dialog no)\n(metadata-rotation-policy keep)\n'
         )
         self.runtime = folder / "run"
-        """Where the engine's folder lies, in place of /run/user/N."""
+        """Where the engine's folder lies, in place of /tmp."""
         self.runtime.mkdir(mode=0o700)
 
     def command_line(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -46,7 +46,7 @@ class Gimp:
             "HOME": str(self.folder),
             "LANG": "C.UTF-8",
             "GIMP3_DIRECTORY": str(self.user),
-            "XDG_RUNTIME_DIR": str(self.runtime),
+            "TMPDIR": str(self.runtime),
             "PYTHONDONTWRITEBYTECODE": "1",
             "OMP_WAIT_POLICY": "PASSIVE",
             **variables,
