@@ -50,7 +50,9 @@ def compare(first: Path, second: Path, original: Path | None = None) -> list[Pan
     for kind, pixels in read.items():
         path = named[kind]
         assert path is not None
-        panels.append(Panel(path.name, "" if pixels is reference else quality(pixels, reference), pixels))
+        others = [other.name for other in named.values() if other is not None]
+        name = path.name if others.count(path.name) == 1 else f"{path.parent.name}/{path.name}"
+        panels.append(Panel(name, "" if pixels is reference else quality(pixels, reference), pixels))
     difference = np.abs(read["first"].astype(np.int16) - read["second"])
     shown = (difference * AMPLIFIED).clip(0, 255).astype(np.uint8)
     words = f"mean {difference.mean():.2f}, largest {difference.max()} levels"
