@@ -77,7 +77,7 @@ def cli() -> None:
     """Restore JPEG photos that were compressed too hard.
 
     PATH is a photo or a folder (searched recursively). Photos that are good already are skipped; restored ones go to
-    a folder called <name>-restored beside the source, with all their metadata. Sources are never changed, unless
+    a folder called NAME-restored beside the source, with all their metadata. Sources are never changed, unless
     --in-place is given.
     """
 
