@@ -279,7 +279,7 @@ def test_quiet_prints_failures_only(run, tmp_path: Path) -> None:
         (["--min-qf", "101", "."], 2, "0<=x<=100"),
         (["--format", "gif", "."], 2, "gif"),
         (["--in-place", "."], 2, "needs --backup"),
-        (["--report", "r.txt", "."], 2, ".json or .csv"),
+        (["--report", "r.txt", "."], 2, ".json, .csv or .html"),
         (["--report", "missing/r.json", "."], 2, "folder does not exist"),
         (["--model", "unheard-of", "."], 4, "no model is called 'unheard-of'; available: compact"),
         (["--model", "./nowhere", "."], 4, "not a model folder"),
