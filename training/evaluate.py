@@ -21,6 +21,7 @@ from PIL import Image
 
 from codiff_batch.engine import Restorer, restore_photo
 from codiff_batch.jpeg import JpegPhoto
+from codiff_batch.metrics import psnr, ssim
 
 Pixels = NDArray[np.uint8]
 SUBSAMPLING = {"4:4:4": 0, "4:2:2": 1, "4:2:0": 2}
@@ -39,30 +40,6 @@ class Score:
     estimated_qf: float
     lpips: float = float("nan")
     dists: float = float("nan")
-
-
-def psnr(image: Pixels, reference: Pixels) -> float:
-    """Peak signal-to-noise ratio in dB over all channels; infinite for equal pictures."""
-    error = np.mean((image.astype(np.float64) - reference) ** 2)
-    return float(10 * np.log10(255**2 / error)) if error else float("inf")
-
-
-def ssim(image: Pixels, reference: Pixels) -> float:
-    """Structural similarity (Wang et al. 2004): 11x11 Gaussian window, sigma 1.5, mean over channels."""
-    from skimage.metrics import structural_similarity
-
-    axis = 2 if image.ndim == 3 else None
-    return float(
-        structural_similarity(
-            image,
-            reference,
-            gaussian_weights=True,
-            sigma=1.5,
-            use_sample_covariance=False,
-            channel_axis=axis,
-            data_range=255,
-        )
-    )
 
 
 def psnr_b(image: Pixels, reference: Pixels) -> float:

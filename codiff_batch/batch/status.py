@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +43,20 @@ def find_journals(folder: Path) -> list[Path]:
     raise FolderUnavailable(f"no journal in {folder}; name the output folder, or the backup folder of --in-place")
 
 
+def open_journals(folder: Path) -> Iterator[Journal]:
+    """The journals of :func:`find_journals`, each open until the next one is asked for.
+
+    Raises:
+        FolderUnavailable: there are none, or they cannot be read.
+    """
+    for path in find_journals(folder):
+        journal = Journal(path, create=False)
+        try:
+            yield journal
+        finally:
+            journal.close()
+
+
 def read_status(folder: Path) -> Status:
     """Read the journals of a folder; a run that is at work is not disturbed.
 
@@ -54,12 +69,8 @@ def read_status(folder: Path) -> Status:
     runs: list[Run] = []
     left: int | None = 0
     photos = megapixels = seconds = 0.0
-    for path in find_journals(folder):
-        journal = Journal(path, create=False)
-        try:
-            entries, run = list(journal.entries()), journal.last_run()
-        finally:
-            journal.close()
+    for journal in open_journals(folder):
+        entries, run = list(journal.entries()), journal.last_run()
         for entry in entries:
             counts[entry.outcome] += 1
             if entry.outcome == "skipped":

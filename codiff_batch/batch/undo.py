@@ -9,7 +9,7 @@ from pathlib import Path
 from codiff_batch.batch.journal import Entry, Identity, Journal, sha256
 from codiff_batch.batch.outcome import Outcome
 from codiff_batch.batch.outputs import write_atomically
-from codiff_batch.batch.status import find_journals
+from codiff_batch.batch.status import open_journals
 from codiff_batch.errors import PhotoError
 
 
@@ -22,14 +22,10 @@ def undo(folder: Path) -> Iterator[Outcome]:
     Raises:
         FolderUnavailable: the folder has no journal, or it cannot be written.
     """
-    for path in find_journals(folder):
-        journal = Journal(path, create=False)
-        try:
-            for entry in journal.entries():
-                if entry.backup is not None and entry.outcome in ("restored", "writing"):
-                    yield _undo(entry, journal)
-        finally:
-            journal.close()
+    for journal in open_journals(folder):
+        for entry in journal.entries():
+            if entry.backup is not None and entry.outcome in ("restored", "writing"):
+                yield _undo(entry, journal)
 
 
 def _undo(entry: Entry, journal: Journal) -> Outcome:

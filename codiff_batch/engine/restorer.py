@@ -52,13 +52,21 @@ class Restorer:
         Image.fromarray(restored).save("restored.png")
     """
 
-    def __init__(self, card: ModelCard, networks: Networks, device: torch.device, batch: int | None = None) -> None:
+    def __init__(
+        self,
+        card: ModelCard,
+        networks: Networks,
+        device: torch.device,
+        batch: int | None = None,
+        tile: int | None = None,
+    ) -> None:
         self.card = card
         self.networks = networks
         self._runner = NetworkRunner(networks, device, card)
         # A CPU gains nothing from more than one tile at a time and would need the memory for them.
         self._batch = batch or (1 if device.type == "cpu" else 8)
-        self._geometry = Geometry(card.tile, card.overlap, card.multiple)
+        own = Geometry(card.tile, card.overlap, card.multiple)
+        self._geometry = own.of_side(tile) if tile else own
 
     @classmethod
     def load(

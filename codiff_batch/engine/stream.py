@@ -64,11 +64,13 @@ class Geometry:
 
     def smaller(self) -> Geometry | None:
         """Tiles of half the side, or None where that would be too little for the networks."""
-        multiple = self.multiple
-        tile = self.tile // 2 // multiple * multiple
-        if tile < 2 * multiple:
-            return None
-        return Geometry(tile, min(self.overlap, tile // 2 // multiple * multiple), multiple)
+        half = self.tile // 2
+        return self.of_side(half) if half >= 2 * self.multiple else None
+
+    def of_side(self, side: int) -> Geometry:
+        """Tiles of about another side; at most half of a tile is overlap."""
+        tile = max(side // self.multiple, 2) * self.multiple
+        return Geometry(tile, min(self.overlap, tile // 2 // self.multiple * self.multiple), self.multiple)
 
 
 class PictureUnderWay:

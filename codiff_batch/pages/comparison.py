@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import io
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from codiff_batch.batch.outputs import write_atomically
 from codiff_batch.errors import CannotCompare
+from codiff_batch.metrics import SSIM_WINDOW, Pixels, psnr, ssim
+from codiff_batch.pages.files import address, folder_beside, template
 
 AMPLIFIED = 8
 """How much brighter than it is a difference map shows a difference."""
 LABEL_HEIGHT = 34
-
-Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -61,16 +60,12 @@ def compare(first: Path, second: Path, original: Path | None = None) -> list[Pan
 
 def quality(pixels: Pixels, reference: Pixels) -> str:
     """PSNR over RGB, and SSIM where scikit-image is installed."""
-    error = np.square(pixels.astype(np.float64) - reference).mean()
-    psnr = f"PSNR {10 * np.log10(255**2 / error):.2f} dB" if error else "equal"
-    try:
-        from skimage.metrics import structural_similarity
-    except ImportError:
-        return psnr
-    if min(pixels.shape[:2]) < 7:  # scikit-image's window
-        return psnr
-    similarity = structural_similarity(reference, pixels, channel_axis=2)  # type: ignore[no-untyped-call]
-    return f"{psnr}, SSIM {similarity:.4f}"
+    distance = psnr(pixels, reference)
+    words = "equal" if np.isinf(distance) else f"PSNR {distance:.2f} dB"
+    if min(pixels.shape[:2]) >= SSIM_WINDOW:
+        with contextlib.suppress(ImportError):
+            words += f", SSIM {ssim(pixels, reference):.4f}"
+    return words
 
 
 def write_comparison(target: Path, panels: list[Panel]) -> None:
@@ -82,16 +77,16 @@ def write_comparison(target: Path, panels: list[Panel]) -> None:
     if target.suffix.lower() == ".png":
         write_atomically(target, _png(_row(panels)), overwrite=True)
         return
-    folder = target.with_name(f"{target.stem}-files")
+    folder = folder_beside(target)
     figures = []
     for index, panel in enumerate(panels):
         name = f"panel-{index}.png"
         write_atomically(folder / name, _png(Image.fromarray(panel.pixels)), overwrite=True)
-        source = html.escape(f"{folder.name}/{name}".replace("%", "%25").replace("#", "%23").replace("?", "%3F"))
         caption = f"<b>{html.escape(panel.name)}</b> {html.escape(panel.words)}"
-        figures.append(f'<figure><figcaption>{caption}</figcaption><div><img src="{source}" alt=""></div></figure>')
-    template = files("codiff_batch.pages").joinpath("comparison.html").read_text("utf-8")
-    write_atomically(target, template.replace("@FIGURES@", "\n".join(figures)).encode(), overwrite=True)
+        image = f'<img src="{address(folder, name)}" alt="">'
+        figures.append(f"<figure><figcaption>{caption}</figcaption><div>{image}</div></figure>")
+    page = template("comparison.html").replace("@FIGURES@", "\n".join(figures))
+    write_atomically(target, page.encode(), overwrite=True)
 
 
 def _read(path: Path) -> Pixels:

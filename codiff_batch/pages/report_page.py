@@ -10,16 +10,16 @@ import urllib.parse
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from codiff_batch import __version__
-from codiff_batch.batch.journal import Entry, Journal
+from codiff_batch.batch.journal import Entry
 from codiff_batch.batch.outcome import Outcome
 from codiff_batch.batch.outputs import write_atomically
-from codiff_batch.batch.status import find_journals
+from codiff_batch.batch.status import open_journals
 from codiff_batch.errors import PhotoError
+from codiff_batch.pages.files import address, folder_beside, template
 from codiff_batch.pages.thumbnails import make_thumbnails
 
 _THUMBNAIL = re.compile(r"\d{6}-(before|after)\.jpg")
@@ -29,36 +29,18 @@ _THUMBNAIL = re.compile(r"\d{6}-(before|after)\.jpg")
 class Row:
     """One photo on the page."""
 
-    source: Path
+    told: Outcome | Entry
     before: Path | None
     """Where the photo lies as it was; None if nowhere any more."""
     after: Path | None
     """The restored photo."""
-    outcome: str
-    reason: str
-    header_qf: float | None
-    estimated_qf: float | None
-    width: int | None
-    height: int | None
-    seconds: float
 
     @classmethod
     def of(cls, told: Outcome | Entry, backup: Path | None = None) -> Row:
         """From a record of the report or of the journal."""
         restored = told.outcome == "restored"
-        in_place = restored and told.output is not None and told.output == told.source
-        return cls(
-            source=told.source,
-            before=backup if in_place else told.source,
-            after=told.output if restored else None,
-            outcome=told.outcome,
-            reason=told.reason,
-            header_qf=told.header_qf,
-            estimated_qf=told.estimated_qf,
-            width=told.width,
-            height=told.height,
-            seconds=told.seconds,
-        )
+        in_place = restored and told.output == told.source
+        return cls(told, before=backup if in_place else told.source, after=told.output if restored else None)
 
 
 def rows_of_journals(folder: Path) -> list[Row]:
@@ -67,14 +49,8 @@ def rows_of_journals(folder: Path) -> list[Row]:
     Raises:
         FolderUnavailable: there are none, or they cannot be read.
     """
-    rows = []
-    for path in find_journals(folder):
-        journal = Journal(path, create=False)
-        try:
-            rows += [Row.of(entry, entry.backup) for entry in journal.entries() if entry.outcome != "writing"]
-        finally:
-            journal.close()
-    return rows
+    entries = (entry for journal in open_journals(folder) for entry in journal.entries())
+    return [Row.of(entry, entry.backup) for entry in entries if entry.outcome != "writing"]
 
 
 def write_page(page: Path, rows: Sequence[Row]) -> None:
@@ -85,7 +61,7 @@ def write_page(page: Path, rows: Sequence[Row]) -> None:
     Raises:
         PhotoError: the file system refuses.
     """
-    folder = page.with_name(f"{page.stem}-files")
+    folder = folder_beside(page)
     try:
         folder.mkdir(exist_ok=True)
         for earlier in folder.glob("[0-9]*-*.jpg"):
@@ -100,24 +76,20 @@ def write_page(page: Path, rows: Sequence[Row]) -> None:
 
 
 def _record(page: Path, folder: Path, index: int, row: Row) -> dict[str, Any]:
-    small = make_thumbnails(folder, f"{index:06}", row.before, row.after)
-
-    def thumbnail(name: str | None) -> str | None:
-        return None if name is None else f"{urllib.parse.quote(folder.name)}/{name}"
-
+    told, small = row.told, make_thumbnails(folder, f"{index:06}", row.before, row.after)
     return {
-        "name": _text(row.source.name),
-        "folder": _text(str(row.source.parent)),
+        "name": _text(told.source.name),
+        "folder": _text(str(told.source.parent)),
         "before": _link(page, row.before),
         "after": _link(page, row.after),
-        "small": [thumbnail(small.before), thumbnail(small.after)],
+        "small": [name and address(folder, name) for name in (small.before, small.after)],
         "change": small.change,
-        "outcome": row.outcome,
-        "reason": _text(row.reason),
-        "header": row.header_qf,
-        "estimate": row.estimated_qf,
-        "size": [row.width, row.height],
-        "seconds": round(row.seconds, 2),
+        "outcome": told.outcome,
+        "reason": _text(told.reason),
+        "header": told.header_qf,
+        "estimate": told.estimated_qf,
+        "size": [told.width, told.height],
+        "seconds": round(told.seconds, 2),
     }
 
 
@@ -138,8 +110,7 @@ def _text(name: str) -> str:
 
 
 def _html(records: Iterable[dict[str, Any]]) -> str:
-    template = files("codiff_batch.pages").joinpath("report.html").read_text("utf-8")
     # Inside a script element only "</" could end it, and "<!--" change its meaning.
     data = json.dumps(list(records), ensure_ascii=False).replace("<", "\\u003c")
     made = f"codiff-batch {__version__}, {time.strftime('%Y-%m-%d %H:%M')}"
-    return template.replace("@MADE@", made).replace("@DATA@", data)
+    return template("report.html").replace("@MADE@", made).replace("@DATA@", data)

@@ -54,9 +54,6 @@ def _reduced(path: Path) -> Image.Image | None:
     try:
         with Image.open(path) as image:
             image.draft("RGB", (COMPARED, COMPARED))
-            image.load()
-            reduced = image if image.mode in ("L", "RGB") else image.convert("RGB")
-            reduced.info["exif"] = image.info.get("exif", b"")
-            return reduced.copy()
+            return image.copy() if image.mode in ("L", "RGB") else image.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,12 +21,9 @@ from codiff_batch.serve.pixels import read_picture
 
 if TYPE_CHECKING:
     from codiff_batch.engine import Restorer
+    from codiff_batch.models.card import ModelCard
 
 PROTOCOL = 1
-MARGIN = 64
-"""Pixels around a region that the network sees beside it."""
-GRID = 16
-"""Regions start on multiples of this, so that the network's grid and JPEG's are the whole picture's."""
 
 Answer = dict[str, Any]
 Report = Callable[[int, int], None]
@@ -89,7 +87,9 @@ class Engine:
         if strength == 0:
             restored: NDArray[Any] = seen
         else:
-            window = tuple(_widened(part, side) for part, side in zip((rows, columns), seen.shape, strict=False))
+            window = tuple(
+                _widened(part, side, restorer.card) for part, side in zip((rows, columns), seen.shape, strict=False)
+            )
             part = np.ascontiguousarray(source[window])
             levels = restorer.restore_levels(
                 part, strength=strength, tables=tables, embedding=embedding, progress=report
@@ -163,6 +163,8 @@ def _region(request: Mapping[str, Any], height: int, width: int) -> tuple[slice,
     return slice(y, y + h), slice(x, x + w)
 
 
-def _widened(part: slice, side: int) -> slice:
-    start = max(0, part.start - MARGIN) // GRID * GRID
-    return slice(start, min(side, -(-(part.stop + MARGIN) // GRID) * GRID))
+def _widened(part: slice, side: int, card: ModelCard) -> slice:
+    """A stretch with as much around it as tiles share, on the grids of the network and of JPEG's largest blocks."""
+    margin, grid = card.overlap, math.lcm(card.multiple, 16)
+    start = max(0, part.start - margin) // grid * grid
+    return slice(start, min(side, -(-(part.stop + margin) // grid) * grid))

@@ -25,3 +25,11 @@ def hosts() -> Path:
     if VARIABLE not in os.environ:
         pytest.skip(f"set {VARIABLE} to a folder that may take some gigabytes, for tests in real host programs")
     return Path(os.environ[VARIABLE]).resolve()
+
+
+@pytest.fixture
+def shots(hosts: Path) -> Path:
+    """Where screenshots are kept, to be looked at."""
+    folder = hosts / "screenshots"
+    folder.mkdir(exist_ok=True)
+    return folder

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
+from codiff_batch.batch.outcome import Outcome
 from codiff_batch.pages.report_page import Row, write_page
 from tests.browser import browser
 from tests.tiny_model import make_tiny_model
@@ -215,7 +216,7 @@ def test_a_folder_that_happens_to_have_the_name_loses_nothing(night: Path, tmp_p
     theirs = tmp_path / "report-files/holiday.jpg"
     theirs.parent.mkdir()
     theirs.write_bytes(b"theirs")
-    photo = Row(EXAMPLES / "lavender-q20.jpg", EXAMPLES / "lavender-q20.jpg", None, "skipped", "", 20, 20, 9, 9, 0)
+    photo = Row.of(Outcome(EXAMPLES / "lavender-q20.jpg", None, "skipped", ""))
     write_page(tmp_path / "report.html", [photo, photo])
     write_page(tmp_path / "report.html", [photo])
     names = sorted(path.name for path in theirs.parent.iterdir())
@@ -239,7 +240,7 @@ def test_it_fits_a_phone_in_dark_and_light(night: Path, scheme: Any) -> None:
 @pytest.mark.slow
 def test_thousands_of_photos_are_paged(tmp_path: Path) -> None:
     rows = [
-        Row(Path(f"/gone/{i:05}.jpg"), None, None, "skipped", "good already", 80.0, 75.0, 10, 10, 0.0)
+        Row.of(Outcome(Path(f"/gone/{i:05}.jpg"), None, "skipped", "good already", 80.0, 75.0, 10, 10))
         for i in range(10_000)
     ]
     write_page(tmp_path / "many.html", rows)

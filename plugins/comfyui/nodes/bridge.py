@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -29,8 +31,6 @@ class JpegFile:
 
     photo: JpegPhoto
     """Bytes, tables, sampling and metadata; its ``path`` is where it was loaded from."""
-    orientation: int
-    """EXIF Orientation 1..8; the image on the other wire is as stored, not turned."""
     estimated_qf: float | None = None
     """CaVE's quality factor 0..100, once 'Estimate JPEG Quality' has looked."""
 
@@ -43,6 +43,11 @@ class JpegFile:
     def header_qf(self) -> float:
         """Quality factor 1..100 that fits the tables best."""
         return self.photo.header.qf
+
+    @property
+    def orientation(self) -> int:
+        """EXIF Orientation 1..8; the image on the other wire is as stored, not turned."""
+        return self.photo.metadata().orientation or 1
 
     @property
     def exif(self) -> bytes | None:
@@ -84,6 +89,16 @@ def engine() -> ModuleType:
             f'"{sys.executable}" -m pip install {what}'
         ) from None
     return codiff_batch
+
+
+@contextlib.contextmanager
+def in_its_own_words(about: str = "") -> Iterator[None]:
+    """Turn the engine's errors into ones that ComfyUI shows as a sentence, begun with what they are about."""
+    package = engine()
+    try:
+        yield
+    except package.CodiffError as error:
+        raise ValueError(f"{about}{error}") from None
 
 
 def aliases(*words: str) -> dict[str, Any]:

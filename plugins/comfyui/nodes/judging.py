@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from comfy_api.latest import io, ui
 
-from .bridge import CATEGORY, JPEG, MODEL, JpegFile, LoadedModel, aliases, engine, only_image, to_pixels
+from .bridge import CATEGORY, JPEG, MODEL, JpegFile, LoadedModel, aliases, in_its_own_words, only_image, to_pixels
 from .running import restorer_of
 
 
@@ -46,11 +46,8 @@ class EstimateQuality(io.ComfyNode):
         """Estimate."""
         only_image(image, jpeg)
         restorer = restorer_of(model)
-        package = engine()
-        try:
+        with in_its_own_words():
             estimates = [restorer.estimate_qf(to_pixels(one)) for one in image]
-        except package.CodiffError as error:
-            raise ValueError(str(error)) from None
         quality = min([*estimates, *([jpeg.header_qf] if jpeg is not None else [])])
         words = ", ".join(f"{estimate:.0f}" for estimate in estimates)
         text = f"quality {words} by the pixels" + (f", {jpeg.header_qf:.0f} by the file's tables" if jpeg else "")

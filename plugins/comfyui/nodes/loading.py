@@ -10,7 +10,7 @@ from typing import Any
 import folder_paths
 from comfy_api.latest import io
 
-from .bridge import CATEGORY, JPEG, JpegFile, aliases, engine, to_image
+from .bridge import CATEGORY, JPEG, JpegFile, aliases, engine, in_its_own_words, to_image
 
 log = logging.getLogger(__name__)
 
@@ -23,13 +23,9 @@ def read(path: Path) -> tuple[Any, JpegFile]:
     Raises:
         ValueError: with the engine's own words, such as that the file is truncated.
     """
-    package = engine()
-    try:
-        photo = package.JpegPhoto.open(path)
-        image = to_image(photo.pixels())
-    except package.CodiffError as error:
-        raise ValueError(f"{path.name}: {error}") from None
-    return image, JpegFile(photo, photo.metadata().orientation or 1)
+    with in_its_own_words(f"{path.name}: "):
+        photo = engine().JpegPhoto.open(path)
+        return to_image(photo.pixels()), JpegFile(photo)
 
 
 def describe(jpeg: JpegFile) -> str:

@@ -10,7 +10,7 @@ import folder_paths
 import torch
 from comfy_api.latest import io
 
-from .bridge import CATEGORY, MODEL, LoadedModel, aliases, engine
+from .bridge import CATEGORY, MODEL, LoadedModel, aliases, engine, in_its_own_words
 
 FOLDER = "codiff"
 
@@ -68,13 +68,10 @@ class LoadModel(io.ComfyNode):
     @classmethod
     def execute(cls, model: str) -> io.NodeOutput:
         """Load onto the CPU; the nodes that use it ask ComfyUI to bring it to the device."""
-        package = engine()
-        from codiff_batch.models.loading import load_networks
+        with in_its_own_words():
+            from codiff_batch.models.loading import load_networks
 
-        try:
             card, networks = load_networks(model_folders()[model])
-        except package.CodiffError as error:
-            raise ValueError(str(error)) from None
         module = torch.nn.ModuleDict(networks._asdict())
         kind = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
         patcher = kind(

@@ -13,6 +13,7 @@ from .bridge import (
     LoadedModel,
     aliases,
     engine,
+    in_its_own_words,
     only_image,
     own_pixels,
     to_image,
@@ -87,31 +88,25 @@ class RestoreJPEG(io.ComfyNode):
     ) -> io.NodeOutput:
         """Restore, one image of a batch after the other."""
         only_image(image, jpeg)
-        package = engine()
         restorer = restorer_of(model, tile=tile, batch=tiles_at_once)
-        try:
-            if jpeg is not None and (pixels := own_pixels(image, jpeg)) is not None:
-                restored = package.restore_photo(
+        with in_its_own_words():
+            pixels = own_pixels(image, jpeg) if jpeg is not None else None
+            if jpeg is not None and pixels is not None:
+                restored = engine().restore_photo(
                     jpeg.photo, restorer, strength=strength, constrain=constrain, pixels=pixels, progress=progress_bar()
                 )
-                images, how = (
-                    [to_image(restored)],
-                    "with the file's tables" + (", inside its cells" if constrain else ""),
-                )
+                images = [to_image(restored)]
+                how = "with the file's tables" + (", inside its cells" if constrain else "")
             else:
                 tables = jpeg.tables if jpeg is not None else None
-                how = (
-                    "from the pixels alone"
-                    if jpeg is None
-                    else "with the file's tables; the image is not the file's own"
-                )
                 images = [
                     to_image(
                         restorer.restore(to_pixels(one), strength=strength, tables=tables, progress=progress_bar())
                     )
                     for one in image
                 ]
-        except package.CodiffError as error:
-            raise ValueError(str(error)) from None
+                how = "from the pixels alone"
+                if jpeg is not None:
+                    how = "with the file's tables; the image is not the file's own"
         text = f"restored {len(images)} image{'s' if len(images) > 1 else ''} by {model.card.name}, {how}"
         return io.NodeOutput(torch.cat(images), text, ui=ui.PreviewText(text))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import comfy.model_management
@@ -30,14 +29,10 @@ def restorer_of(model: LoadedModel, *, tile: int = 0, batch: int = 0) -> Restore
     from codiff_batch.engine import Restorer
     from codiff_batch.models.loading import Networks
 
-    card = model.card
-    if tile:
-        side = max(tile // card.multiple, 2) * card.multiple
-        card = replace(card, tile=side, overlap=min(card.overlap, side // 2 // card.multiple * card.multiple))
-    needed = card.tile**2 * BYTES_PER_PIXEL * max(batch, 1)
+    needed = (tile or model.card.tile) ** 2 * BYTES_PER_PIXEL * max(batch, 1)
     comfy.model_management.load_models_gpu([model.patcher], memory_required=needed)
     networks = Networks(model.patcher.model["cave"], model.patcher.model["generator"])
-    return Restorer(card, networks, model.patcher.load_device, batch or None)
+    return Restorer(model.card, networks, model.patcher.load_device, batch or None, tile or None)
 
 
 def progress_bar() -> Callable[[int, int], None]:

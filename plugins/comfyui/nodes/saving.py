@@ -8,7 +8,7 @@ import folder_paths
 import torch
 from comfy_api.latest import io, ui
 
-from .bridge import CATEGORY, JPEG, JpegFile, aliases, engine, only_image, own_pixels, to_pixels
+from .bridge import CATEGORY, JPEG, JpegFile, aliases, engine, in_its_own_words, only_image, own_pixels, to_pixels
 
 
 class SaveJPEG(io.ComfyNode):
@@ -69,13 +69,11 @@ class SaveJPEG(io.ComfyNode):
         path = Path(folder) / f"{name}_{counter:05}_.jpg"
         judged = f" qf={jpeg.estimated_qf:.0f}" if jpeg.estimated_qf is not None else ""
         note = f"codiff-batch {package.__version__} (ComfyUI){judged}"
-        try:
+        with in_its_own_words():
             if unchanged:
                 data = jpeg.photo.data
             else:
                 data = encode_jpeg(pixels, jpeg.photo, note=note, quality=quality, drop_signature=include_signed)
             write_atomically(path, data, like=jpeg.photo.path)
-        except package.CodiffError as error:
-            raise ValueError(str(error)) from None
         saved = ui.SavedResult(path.name, subfolder, io.FolderType.output)
         return io.NodeOutput(str(path), ui=ui.SavedImages([saved]))

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection
 from pathlib import Path
@@ -42,10 +42,6 @@ START_SECONDS = 60.0
 
 class Refused(Exception):
     """Something that the user can mend; the text is for them."""
-
-
-class EngineDied(Refused):
-    """The engine ended in the middle of a request."""
 
 
 # --- The engine: one process for each running GIMP ---
@@ -76,19 +72,19 @@ class Engine:
                 else:
                     return answer
         except (EOFError, OSError):
-            raise EngineDied(f"The engine ended unexpectedly.{self._last_words()}") from None
+            last_words = self._last_words()
+            shutil.rmtree(self.folder, ignore_errors=True)  # in its place
+            raise Refused(f"The engine ended unexpectedly.{last_words}") from None
 
     def file(self, name: str) -> Path:
         """Path for a picture on its way."""
         return self.folder / f"{os.getpid()}-{name}.raw"
 
-    def close(self, *, dead: bool = False) -> None:
-        """Let the engine go on without us; if it is dead, clean up in its place."""
+    def close(self) -> None:
+        """Let the engine go on without us."""
         self._connection.close()
         for name in ("in", "out"):
             self.file(name).unlink(missing_ok=True)
-        if dead:
-            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _connect(self) -> Connection | None:
         try:
@@ -206,6 +202,18 @@ def origin(image: Gimp.Image, drawable: Gimp.Drawable, named: str = "") -> dict[
 # --- The procedure ---
 
 
+@contextlib.contextmanager
+def engine_at_work(words: str) -> Iterator[Engine]:
+    """The engine, with a progress bar for as long as it is needed."""
+    Gimp.progress_init(words)
+    engine = Engine()
+    try:
+        yield engine
+    finally:
+        engine.close()
+        Gimp.progress_end()
+
+
 def check(drawables: list[Gimp.Drawable]) -> tuple[Gimp.Drawable, list[int]]:
     """The one layer to work on."""
     if len(drawables) != 1:
@@ -245,9 +253,7 @@ def put(image: Gimp.Image, pixels: Pixels, region: list[int], path: Path, *, in_
 
 def restore(image: Gimp.Image, drawable: Gimp.Drawable, region: list[int], settings: dict[str, Any]) -> None:
     """Send the layer to the engine and put back what it returns."""
-    Gimp.progress_init("Removing JPEG artifacts")
-    engine, dead = Engine(), False
-    try:
+    with engine_at_work("Removing JPEG artifacts") as engine:
         pixels = Pixels(drawable)
         result = engine.file("out")
         engine.ask(
@@ -263,27 +269,16 @@ def restore(image: Gimp.Image, drawable: Gimp.Drawable, region: list[int], setti
             **origin(image, drawable, settings["jpeg"]),
         )
         put(image, pixels, region, result, in_place=settings["output"] == "in-place")
-    except EngineDied:
-        dead = True
-        raise
-    finally:
-        engine.close(dead=dead)
-        Gimp.progress_end()
     Gimp.displays_flush()
 
 
 def look(image: Gimp.Image, drawable: Gimp.Drawable) -> tuple[list[dict[str, str]], dict[str, Any]]:
     """Ask the engine about the picture and itself, for the dialog."""
-    Gimp.progress_init("Looking at the picture")
-    engine = Engine()
-    try:
+    with engine_at_work("Looking at the picture") as engine:
         models = engine.ask(do="hello")["models"]
         Gimp.progress_update(0.3)
         picture = Pixels(drawable).write(engine.file("in"))
         return models, engine.ask(do="estimate", picture=picture, **origin(image, drawable))
-    finally:
-        engine.close()
-        Gimp.progress_end()
 
 
 def ask_user(

@@ -31,17 +31,15 @@ Example = dict[str, tuple[str, tuple[int, int], tuple[int, int], dict[str, Any]]
 
 RESTORING = {"strength": 1.0, "constrain": True, "tile": 0, "tiles_at_once": 0}
 SAVING = {"filename_prefix": "codiff/%source%", "quality": 95, "include_signed": False}
+JUDGED = {"image": ["1", 0], "model": ["2", 0], "jpeg": ["1", 1]}
+"""What the photo of node 1 and the model of node 2 feed."""
+RESTORE = ("CODiffRestoreJPEG", (420, 0), (320, 220), {**JUDGED, **RESTORING})
 MODEL = ("CODiffLoadModel", (0, 470), (320, 60), {"model": "compact"})
 
 ONE_PHOTO: Example = {
     "1": ("CODiffLoadJPEG", (0, 0), (320, 400), {"image": NAME}),
     "2": MODEL,
-    "3": (
-        "CODiffRestoreJPEG",
-        (420, 0),
-        (320, 220),
-        {"image": ["1", 0], "model": ["2", 0], "jpeg": ["1", 1], **RESTORING},
-    ),
+    "3": RESTORE,
     "4": ("CODiffSaveJPEG", (840, 0), (360, 400), {"image": ["3", 0], "jpeg": ["1", 1], **SAVING}),
     "5": ("PreviewAny", (420, 300), (320, 100), {"source": ["3", 1]}),
 }
@@ -52,13 +50,13 @@ SKIPPING: Example = {
         "CODiffEstimateQuality",
         (420, 0),
         (320, 150),
-        {"image": ["1", 0], "model": ["2", 0], "jpeg": ["1", 1]},
+        JUDGED,
     ),
     "4": (
         "CODiffRestoreJPEG",
         (420, 250),
         (320, 220),
-        {"image": ["1", 0], "model": ["2", 0], "jpeg": ["1", 1], **RESTORING},
+        {**JUDGED, **RESTORING},
     ),
     "5": (
         "CODiffSkipIfGood",
@@ -72,12 +70,7 @@ SKIPPING: Example = {
 FOLDER: Example = {
     "1": ("CODiffLoadJPEGFolder", (0, 0), (320, 200), {"folder": ALBUM, "subfolders": False, "first": 0, "count": 100}),
     "2": ("CODiffLoadModel", (0, 280), (320, 60), {"model": "compact"}),
-    "3": (
-        "CODiffRestoreJPEG",
-        (420, 0),
-        (320, 220),
-        {"image": ["1", 0], "model": ["2", 0], "jpeg": ["1", 1], **RESTORING},
-    ),
+    "3": RESTORE,
     "4": ("CODiffSaveJPEG", (840, 0), (360, 400), {"image": ["3", 0], "jpeg": ["1", 1], **SAVING}),
     "5": ("PreviewAny", (420, 300), (320, 100), {"source": ["1", 2]}),
 }

@@ -26,14 +26,6 @@ def page(comfyui: ComfyUI) -> Iterator[Page]:
         assert not errors
 
 
-@pytest.fixture
-def shots(hosts: Path) -> Path:
-    """Where screenshots are kept, to be looked at."""
-    folder = hosts / "screenshots"
-    folder.mkdir(exist_ok=True)
-    return folder
-
-
 def open_template(page: Page, name: str) -> None:
     page.get_by_text("Templates", exact=True).click()
     page.get_by_placeholder("Search").fill(name)  # beside ours there are hundreds of ComfyUI's own

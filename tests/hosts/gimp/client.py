@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,12 @@ class Gimp:
         told = self.folder / "told.json"
         assert told.exists(), output
         return json.loads(told.read_text())
+
+    def wait_for_engines_end(self) -> None:
+        """Give engines the seconds they may take to notice that GIMP is gone."""
+        until = time.monotonic() + 10
+        while (self.remains() or self.engines()) and time.monotonic() < until:
+            time.sleep(0.1)
 
     def engines(self) -> list[Path]:
         """Folders of engines that are there."""

@@ -200,9 +200,7 @@ image.delete()
     assert len(told["engines"][0]) == 1
     assert told["pictures"] == []
     assert not np.array_equal(kept(gimp, "by-hand"), kept(gimp, "automatic"))
-    deadline = time.monotonic() + 10
-    while (gimp.remains() or gimp.engines()) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    gimp.wait_for_engines_end()
     assert not gimp.remains()
     assert not gimp.engines()
 
@@ -285,8 +283,6 @@ remove_artifacts(image, image.get_layers())
     finally:
         if program.poll() is None:
             os.killpg(program.pid, signal.SIGKILL)
-    deadline = time.monotonic() + 10
-    while (gimp.remains() or gimp.engines()) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    gimp.wait_for_engines_end()
     assert not gimp.remains()
     assert not gimp.engines()

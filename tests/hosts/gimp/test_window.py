@@ -30,14 +30,6 @@ def screen() -> Iterator[Screen]:
         yield screen
 
 
-@pytest.fixture
-def shots(hosts: Path) -> Path:
-    """Where screenshots are kept, to be looked at."""
-    folder = hosts / "screenshots"
-    folder.mkdir(exist_ok=True)
-    return folder
-
-
 class Window:
     """GIMP with a photo open."""
 
@@ -94,9 +86,7 @@ def test_dialog_result_undo_and_repeat(window: Window, screen: Screen, shots: Pa
     screen.wait_for("2 layers)")
     assert TITLE not in screen.windows().values()
     window.close()
-    deadline = time.monotonic() + 10
-    while (gimp.remains() or gimp.engines()) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    gimp.wait_for_engines_end()
     assert not gimp.remains()
     assert not gimp.engines()
 
