@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from codiff_batch.engine.device import choose_device
 from codiff_batch.models.loading import build_compact
+from training.adversary import Adversary, CompactDiscriminator
 from training.fit import Group, TrainingConfig, fit, prepare, stage_options
-from training.loop import Batch, averaged_weights, batches, read_config
+from training.loop import Batch, Loss, averaged_weights, batches, read_config, to_device
 from training.perceptual import DISTS, LPIPS
 from training.photos import Pixels
 
@@ -46,6 +46,13 @@ class CompactConfig(TrainingConfig):
     dists_patches: int = 2
     """How many patches of a batch DISTS looks at: its VGG costs twenty times what AlexNet does."""
 
+    gan_weight: float = 0.0
+    """Weight of the generator's GAN loss; 5e-3 in the paper. 0 leaves the discriminator out."""
+    gan_horizon: int = 400
+    """The discriminator's timesteps end here; later ones bury a latent of plain pixels in noise."""
+    prompt: Literal["cave", "learnable", "empty"] = "cave"
+    """What guides the generator (the paper's Table 3): CaVE's tokens, one learned sequence for all, or zeros."""
+
     @property
     def sizes(self) -> dict[str, Any]:
         """The sizes that a model's card records."""
@@ -60,17 +67,37 @@ class CompactConfig(TrainingConfig):
         }
 
 
+class Prompt(nn.Module):
+    """What the generator is guided by, made of CaVE's tokens or in place of them."""
+
+    LEARNED_TOKENS = 16
+
+    def __init__(self, kind: Literal["cave", "learnable", "empty"], width: int) -> None:
+        super().__init__()
+        self.kind = kind
+        self.learned = nn.Parameter(torch.zeros(1, self.LEARNED_TOKENS, width)) if kind == "learnable" else None
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return (B, K, width) for tokens of that shape, K maybe another."""
+        if self.learned is not None:
+            return self.learned.expand(len(tokens), -1, -1)
+        return tokens if self.kind == "cave" else torch.zeros_like(tokens)
+
+
 class CompactCODiff(nn.Module):
     """CaVE and the one-step generator, trained together."""
 
     def __init__(self, config: CompactConfig) -> None:
         super().__init__()
         self.cave, self.generator = build_compact(config.sizes)
+        self.prompt = Prompt(config.prompt, config.token_width)
+        self._cave_learns = config.cave_share > 0
 
     def forward(self, image: Tensor, tables: Tensor) -> tuple[Tensor, Tensor]:
         """Return (restored image, quality factor (B,))."""
-        tokens, qf = self.cave(image)
-        return self.generator(image, tokens, tables=tables), qf
+        with torch.set_grad_enabled(self._cave_learns and torch.is_grad_enabled()):
+            tokens, qf = self.cave(image)
+        return self.generator(image, self.prompt(tokens), tables=tables), qf
 
 
 class Perception(nn.Module):
@@ -107,17 +134,29 @@ class Perception(nn.Module):
         return loss, parts
 
 
+def build_adversary(config: CompactConfig) -> Adversary | None:
+    """The discriminator that a configuration asks for."""
+    if not config.gan_weight:
+        return None
+    return Adversary(CompactDiscriminator(3 * config.sizes["factor"] ** 2), config.gan_horizon)
+
+
 def objective(
-    model: CompactCODiff, batch: Batch, config: CompactConfig, perception: Perception
-) -> tuple[Tensor, dict[str, float]]:
-    """Restoration loss plus the explicit QF loss and the perceptual ones, and what the curves show."""
+    model: nn.Module, batch: Batch, config: CompactConfig, perception: Perception, adversary: Adversary | None = None
+) -> Loss:
+    """Restoration loss plus the explicit QF loss, the perceptual ones and the GAN loss."""
     restored, qf = model(batch.compressed, batch.tables)
     restoration = rmse(restored, batch.clean)
     qf_error = F.l1_loss(qf, batch.qf) / 100
     perceptual, parts = perception(restored, batch.clean)
+    total = restoration + config.qf_weight * qf_error + perceptual
     gain = (psnr(restored.detach(), batch.clean) - psnr(batch.compressed, batch.clean)).mean()
     parts |= {"restoration": restoration.item(), "qf_error": 100 * qf_error.item(), "gain": gain.item()}
-    return restoration + config.qf_weight * qf_error + perceptual, parts
+    if adversary is None:
+        return Loss(total, parts)
+    real, fake = (F.pixel_unshuffle(image * 2 - 1, config.sizes["factor"]) for image in (batch.clean, restored))
+    fooling = adversary.generator_loss(fake)
+    return Loss(total + config.gan_weight * fooling, parts | {"gan": fooling.item()}, real, fake)
 
 
 def rmse(restored: Tensor, clean: Tensor) -> Tensor:
@@ -131,26 +170,28 @@ def psnr(image: Tensor, reference: Tensor) -> Tensor:
     return -10 * torch.log10(error.clamp(min=1e-6))
 
 
+@torch.inference_mode()
 def held_out_scores(
     model: CompactCODiff, photos: list[Pixels], config: CompactConfig, perception: Perception
 ) -> dict[str, float]:
     """Gain over the JPEG in dB, mean QF error, and the perceptual distances, on photos that are not trained on."""
-    model.eval()
     gains, errors, qfs, distances = [], [], [], []
-    with torch.inference_mode():
-        for batch, _ in zip(batches(photos, 192, 8, config.recipe, seed=0), range(24), strict=False):
-            restored, qf = model(batch.compressed, batch.tables)
-            gains.append(psnr(restored, batch.clean) - psnr(batch.compressed, batch.clean))
-            errors.append((qf - batch.qf).abs())
-            qfs.append(batch.qf)
-            distances.append(perception(restored, batch.clean)[1])
+    device = next(model.parameters()).device
+    for batch, _ in zip(batches(photos, 192, 8, config.recipe, seed=(0,)), range(24), strict=False):
+        there = to_device(batch, device)
+        restored, qf = model(there.compressed, there.tables)
+        gains.append(psnr(restored, there.clean) - psnr(there.compressed, there.clean))
+        errors.append((qf - there.qf).abs())
+        qfs.append(there.qf)
+        distances.append(perception(restored, there.clean)[1])
     gain, error, qf = torch.cat(gains), torch.cat(errors), torch.cat(qfs)
     scores = {"qf_error": error.mean().item()}
     scores |= {name: sum(parts[name] for parts in distances) / len(distances) for name in distances[0]}
     for low, high in ((5, 15), (15, 40), (40, 70), (70, 90), (90, 101)):
         among = (qf >= low) & (qf < high)
-        scores[f"gain_{low}_{high}"] = gain[among].mean().item()
-        scores[f"worst_{low}_{high}"] = gain[among].min().item()
+        if among.any():
+            scores[f"gain_{low}_{high}"] = gain[among].mean().item()
+            scores[f"worst_{low}_{high}"] = gain[among].min().item()
     return scores
 
 
@@ -173,25 +214,25 @@ def main(
 ) -> None:
     """Train the compact generator on lossless photos."""
     config = read_config(config_file, CompactConfig)
-    prepare(config)
-    where = choose_device(device)
-    model = CompactCODiff(config).to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    accelerator = prepare(config, device)
+    model = CompactCODiff(config)
     if start is not None:
         model.load_state_dict(averaged_weights(start))
     elif cave is not None:
         weights = averaged_weights(cave)
         model.cave.load_state_dict({k.removeprefix("cave."): v for k, v in weights.items() if k.startswith("cave.")})
-    perception = Perception(config, networks).to(where).eval().requires_grad_(False)
+    perception = Perception(config, networks).to(accelerator.device).eval().requires_grad_(False)
+    adversary = build_adversary(config)
     fit(
         config,
         model,
-        [Group(model.generator), Group(model.cave, config.cave_share)],
-        lambda module, batch: objective(module, batch, config, perception),
-        fresh=lambda: CompactCODiff(config),
-        scores=lambda module, held_out: held_out_scores(module, held_out, config, perception),
+        [Group(model.generator), Group(model.cave, config.cave_share), Group(model.prompt)],
+        lambda module, batch: objective(module, batch, config, perception, adversary),
+        adversary=adversary,
+        scores=lambda held_out: held_out_scores(model, held_out, config, perception),
         photos=photos,
         out=out,
-        device=where,
+        accelerator=accelerator,
     )
 
 

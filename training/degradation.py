@@ -7,14 +7,26 @@ the engine sees photos.
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
-from typing import NamedTuple
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from codiff_batch.jpeg.quantization import fit_quality
 from training.photos import Pixels
+
+CAMERA_TABLES = Path(__file__).with_name("camera_tables.json")
+"""Quantization tables of cameras and editors that scale no IJG table."""
+
+AUTHORS_FAVOURITES = (10, 20, 30, 40, 50, 60)
+LARGEST_SHRINK = 1.25
+"""Pictures that are made smaller between two compressions are at most this much larger before."""
 
 Tables = NDArray[np.uint16]
 
@@ -38,6 +50,13 @@ class Recipe:
     chroma_422: float = 0.08
     tables_hidden: float = 0.35
     """Pairs whose quantization tables are not told to the generator (a PNG of a JPEG has none)."""
+    camera_tables: float = 0.0
+    """First compressions with a camera's or an editor's own tables instead of the IJG's."""
+    resized: float = 0.0
+    """Of the double ones: made smaller by up to a fifth between the compressions, as web sites do."""
+    qf_mix: Literal["wide", "authors"] = "wide"
+    """``wide`` is half uniform, half log-uniform in qf_low..qf_high, with the ``fine`` share; ``authors`` is what the
+    released code draws: a quarter uniform in 8..95, the rest one of 10, 20, 30, 40, 50, 60."""
     qf_low: float = 5
     qf_high: float = 95
 
@@ -55,10 +74,21 @@ class Pair(NamedTuple):
     """Luma and chroma tables of the last compression, (2, 8, 8); all zero where hidden or absent."""
 
 
-def compress(pixels: Pixels, qf: int, subsampling: int) -> tuple[Pixels, Tables]:
+@dataclass(frozen=True)
+class Encoding:
+    """How to compress: a quality factor or tables, and Pillow's code of the sampling (0 4:4:4, 1 4:2:2, 2 4:2:0)."""
+
+    qf: int
+    subsampling: int
+    tables: tuple[tuple[int, ...], ...] | None = None
+    """Luma and chroma in natural order; ``qf`` is then the IJG quality factor that is nearest to them."""
+
+
+def compress(pixels: Pixels, encoding: Encoding) -> tuple[Pixels, Tables]:
     """Encode and decode RGB (H, W, 3) or gray (H, W); returns pixels and tables (2, 8, 8) in natural order."""
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=qf, subsampling=subsampling)
+    how: dict[str, Any] = {"quality": encoding.qf} if encoding.tables is None else {"qtables": encoding.tables}
+    Image.fromarray(pixels).save(buffer, "JPEG", subsampling=encoding.subsampling, **how)
     with Image.open(buffer) as image:
         decoded = np.asarray(image)
         luma = np.array(image.quantization[0], np.uint16).reshape(8, 8)  # type: ignore[attr-defined]
@@ -66,10 +96,25 @@ def compress(pixels: Pixels, qf: int, subsampling: int) -> tuple[Pixels, Tables]
     return decoded, np.stack((luma, chroma))
 
 
-class Degrader:
-    """Draws patches from photos and compresses them, from one seeded generator."""
+@cache
+def camera_encodings() -> Sequence[Encoding]:
+    """Encodings with the tables of :data:`CAMERA_TABLES`; their sampling is to be replaced."""
+    found = []
+    for row in json.loads(CAMERA_TABLES.read_text(encoding="utf-8")):
+        tables = tuple(row["luma"]), tuple(row["chroma"])
+        qf, _ = fit_quality([np.array(table, np.uint16).reshape(8, 8) for table in tables])
+        found.append(Encoding(round(qf), 0, tables))
+    return tuple(found)
 
-    def __init__(self, photos: list[Pixels], patch: int, recipe: Recipe, seed: int) -> None:
+
+class Degrader:
+    """Draws patches from photos and compresses them, from one seeded generator.
+
+    Args:
+        seed: a number or several; the same seed draws the same pairs.
+    """
+
+    def __init__(self, photos: list[Pixels], patch: int, recipe: Recipe, seed: int | Sequence[int]) -> None:
         self._photos = photos
         self._patch = patch
         self._recipe = recipe
@@ -78,7 +123,7 @@ class Degrader:
     def draw(self) -> Pair:
         """Make one pair."""
         rng, recipe, size = self._rng, self._recipe, self._patch
-        source = self._draw_patch(size + 8)
+        source = self._draw_patch(int(size * LARGEST_SHRINK) + 8 if recipe.resized else size + 8)
         if rng.random() < recipe.gray:
             source = np.asarray(Image.fromarray(source).convert("L"))
         dy, dx = (int(v) for v in rng.integers(0, 8, 2))
@@ -86,23 +131,32 @@ class Degrader:
         if rng.random() < recipe.untouched:
             clean = _as_rgb(source[dy : dy + size, dx : dx + size])
             return Pair(clean, clean, 100.0, nothing)
-        subsampling = self._draw_subsampling()
-        qf = self._draw_qf()
+        encoding = self._draw_encoding()
+        qf = encoding.qf
         if rng.random() >= recipe.double:
             clean = source[:size, :size]
-            compressed, tables = compress(clean, qf, subsampling)
+            compressed, tables = compress(clean, encoding)
         else:
             if rng.random() >= recipe.shifted:
                 dy = dx = 0
-            clean = source[dy : dy + size, dx : dx + size]
-            first, _ = compress(source, qf, subsampling)
+            first, _ = compress(source, encoding)
+            if rng.random() < recipe.resized:
+                source, first = self._shrink(source, first)
+            place = slice(dy, dy + size), slice(dx, dx + size)
+            clean = source[place]
             second_qf = int(rng.integers(85 if rng.random() < recipe.resaved_fine else 20, 99))
-            again = np.ascontiguousarray(first[dy : dy + size, dx : dx + size])
-            compressed, tables = compress(again, second_qf, self._draw_subsampling())
+            again = np.ascontiguousarray(first[place])
+            compressed, tables = compress(again, Encoding(second_qf, self._draw_subsampling()))
             qf = min(qf, second_qf)
         if rng.random() < recipe.tables_hidden:
             tables = nothing
         return Pair(_as_rgb(clean), _as_rgb(compressed), float(qf), tables)
+
+    def _shrink(self, *pictures: Pixels) -> list[Pixels]:
+        """Make pictures smaller, all by the same factor, so that a patch still fits."""
+        side = int(self._rng.integers(self._patch + 8, pictures[0].shape[0] + 1))
+        smaller = (Image.fromarray(pixels).resize((side, side), Image.Resampling.LANCZOS) for pixels in pictures)
+        return [np.asarray(picture) for picture in smaller]
 
     def _draw_patch(self, size: int) -> Pixels:
         """A random crop, flipped and turned at random; photos that are too small are mirrored."""
@@ -115,9 +169,18 @@ class Degrader:
         patch = np.rot90(photo[top : top + size, left : left + size], int(rng.integers(4)))
         return np.ascontiguousarray(patch[:, ::-1] if rng.random() < 0.5 else patch)
 
+    def _draw_encoding(self) -> Encoding:
+        """The first compression."""
+        if self._rng.random() < self._recipe.camera_tables:
+            cameras = camera_encodings()
+            return replace(cameras[self._rng.integers(len(cameras))], subsampling=self._draw_subsampling())
+        return Encoding(self._draw_qf(), self._draw_subsampling())
+
     def _draw_qf(self) -> int:
-        """Half uniform, half log-uniform, so that the hard low end is seen often; a share is nearly perfect."""
+        """A quality factor by the recipe's mix; ``wide`` sees the hard low end often."""
         rng, recipe = self._rng, self._recipe
+        if recipe.qf_mix == "authors":
+            return int(rng.integers(8, 96) if rng.random() < 0.25 else rng.choice(AUTHORS_FAVOURITES))
         if rng.random() < recipe.fine:
             return int(rng.integers(90, 101))
         if rng.random() < 0.5:

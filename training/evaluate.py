@@ -22,6 +22,7 @@ from PIL import Image
 from codiff_batch.engine import Restorer, restore_photo
 from codiff_batch.jpeg import JpegPhoto
 from codiff_batch.metrics import psnr, ssim
+from training.photos import SUFFIXES
 
 Pixels = NDArray[np.uint8]
 SUBSAMPLING = {"4:4:4": 0, "4:2:2": 1, "4:2:0": 2}
@@ -94,6 +95,11 @@ class Perceptual:
             pair.append(torch.from_numpy(rgb.copy()).permute(2, 0, 1)[None] / 255)
         with torch.inference_mode():
             return float(self._lpips(*pair)), float(self._dists(*pair))
+
+
+def find_lossless(folder: Path) -> list[Path]:
+    """The pictures of a folder to measure on, in a stable order."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
 
 
 def compress(pixels: Pixels, qf: int, sampling: str) -> JpegPhoto:
@@ -190,9 +196,7 @@ def main(
     restorers = [Restorer.load(model) for model in models]
     perceptual = Perceptual(networks) if networks else None
     again = Resave(resave, shift) if resave else None
-    paths = sorted(
-        p for p in photos.iterdir() if p.suffix.lower() in {".png", ".bmp", ".tif", ".tiff", ".avif", ".webp"}
-    )
+    paths = find_lossless(photos)
     scores = [
         score
         for path in paths[::every]

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import click
 import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
 
+from training.adversary import Adversary
 from training.degradation import Recipe
-from training.loop import Average, Batch, Run, Schedule, batches, to_device, train
+from training.loop import Average, Batch, Loss, Run, Schedule, batches, to_device, train
 from training.photos import Pixels, find_photos, load_photos
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -36,6 +38,10 @@ class TrainingConfig:
     seed: int = 1
     threads: int = 0
     """CPU threads; 0 leaves the choice to torch."""
+    precision: Literal["no", "bf16"] = "no"
+    """Of the arithmetic; bf16 for GPUs, since CPUs gain nothing by it."""
+    gan_rate_share: float = 1.0
+    """The discriminator's learning rate as a share of the generator's."""
     recipe: Recipe = field(default_factory=Recipe)
 
 
@@ -51,7 +57,7 @@ def stage_options(command: Command) -> Command:
     """The arguments that every stage takes."""
     folder = click.Path(exists=True, file_okay=False, path_type=Path)
     for option in (
-        click.option("--device", "device", default="auto", show_default=True),
+        click.option("--device", type=click.Choice(["auto", "cpu"]), default="auto", show_default=True),
         click.option(
             "--out",
             required=True,
@@ -69,53 +75,92 @@ def fit(
     config: TrainingConfig,
     module: Module,
     groups: Sequence[Group],
-    objective: Callable[[Module, Batch], tuple[Tensor, dict[str, float]]],
+    objective: Callable[[Module, Batch], Loss],
     *,
-    fresh: Callable[[], Module],
-    scores: Callable[[Module, list[Pixels]], dict[str, float]],
+    adversary: Adversary | None = None,
+    scores: Callable[[list[Pixels]], dict[str, float]],
     photos: Path,
     out: Path,
-    device: torch.device,
+    accelerator: Accelerator,
 ) -> None:
     """Train a module to the end of its schedule, from its checkpoint in ``out`` if there is one.
 
     Args:
-        module: on the device.
-        groups: what learns, and how fast; parameters in no group stay as they are.
-        objective: the loss of a batch, and its parts for the curves.
-        fresh: builds a module of the same kind on the CPU, for the averaged weights to be validated in.
-        scores: of a module on photos that are held out.
+        module: what learns. With several processes it is called through its ``forward`` only.
+        groups: its parts, and how fast each learns; parameters in no group, and frozen ones, stay as they are.
+        objective: the loss of a batch.
+        adversary: learns along, to tell the objective's real latents from its fake ones.
+        scores: of the module, with its averaged weights, on photos that are held out.
         photos: folder to train on and to hold out from.
+
+    Raises:
+        click.UsageError: several processes are to stop by the clock, at which each would stop elsewhere.
     """
-    asked: list[dict[str, Any]] = [{"params": list(g.module.parameters()), "share": g.share} for g in groups]
-    optimizer = torch.optim.AdamW(asked, lr=config.rate, betas=(0.9, 0.98), weight_decay=1e-5)
-    average = Average(module, config.average)
-    run = Run(out, module, optimizer, average)
-    for group, wanted in zip(optimizer.param_groups, groups, strict=True):
-        group["share"] = wanted.share  # a resumed run follows its configuration, not its checkpoint
-    click.echo(f"{asdict(config)}, from step {run.step}")
+    if accelerator.num_processes > 1 and not config.steps:
+        raise click.UsageError("several processes need a schedule in steps")
+    asked = [{"params": _learning(group.module), "share": group.share} for group in groups]
+    modules: dict[str, nn.Module] = {"module": module}
+    optimizers = {"module": torch.optim.AdamW(asked, betas=(0.9, 0.98), weight_decay=1e-5)}
+    if adversary is not None:
+        modules["adversary"] = adversary
+        # The share balances the two players (two time-scale update rule, Heusel et al. 2017).
+        rival: list[dict[str, Any]] = [{"params": _learning(adversary), "share": config.gan_rate_share}]
+        optimizers["adversary"] = torch.optim.AdamW(rival, betas=(0.5, 0.98), weight_decay=1e-5)
+    for part in modules.values():
+        part.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    run = Run(out, modules, optimizers, Average(module, config.average))
+    wrapped = {name: accelerator.prepare(part) for name, part in modules.items()}
+    accelerator.print(f"{asdict(config)}, from step {run.step}")
 
-    def step(batch: Batch) -> dict[str, float]:
-        loss, parts = objective(module, to_device(batch, device))
+    def descend(name: str, loss: Tensor, rate: float) -> None:
+        optimizer = optimizers[name]
+        for group in optimizer.param_groups:
+            group["lr"] = rate * group["share"]
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(module.parameters(), config.clip)
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_(modules[name].parameters(), config.clip)
         optimizer.step()
-        return parts
 
-    def validate() -> dict[str, float]:
-        averaged = fresh()
-        averaged.load_state_dict(average.weights)
-        return scores(averaged, held_out)
+    def step(batch: Batch, rate: float) -> dict[str, float]:
+        with accelerator.autocast():
+            loss = objective(wrapped["module"], to_device(batch, accelerator.device))
+        descend("module", loss.total, rate)
+        if adversary is not None and loss.real is not None and loss.fake is not None:
+            with accelerator.autocast():
+                rivalry = wrapped["adversary"](loss.real, loss.fake)
+            descend("adversary", rivalry, rate)
+            loss.parts["discriminator"] = rivalry.item()
+        return loss.parts
 
-    held_out = load_photos(find_photos(photos, held_out=True))
+    held_out = load_photos(find_photos(photos, held_out=True)) if accelerator.is_main_process else []
     trained_on = load_photos(find_photos(photos, held_out=False))
-    data = batches(trained_on, config.patch, config.batch, config.recipe, seed=config.seed + run.step)
-    train(run, Schedule(config.rate, config.steps, config.minutes), data, step, validate=validate, log=click.echo)
+    seed = config.seed, accelerator.process_index
+    train(
+        run,
+        Schedule(config.rate, config.steps, config.minutes),
+        batches(trained_on, config.patch, config.batch, config.recipe, seed, start=run.step),
+        step,
+        seed=config.seed * 2**32 + accelerator.process_index * 2**24,
+        validate=lambda: scores(held_out),
+        writes=accelerator.is_main_process,
+        log=click.echo,
+    )
+    accelerator.end_training()
 
 
-def prepare(config: TrainingConfig) -> None:
-    """Set the seed and the number of threads."""
+def _learning(module: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]
+
+
+def prepare(config: TrainingConfig, device: str) -> Accelerator:
+    """Set the seed and the number of threads, and choose the devices.
+
+    Args:
+        device: ``cpu``, or ``auto`` for one GPU, or as many as ``accelerate launch`` starts processes for.
+    """
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
+    # Not every parameter takes part in every configuration, such as a frozen CaVE's.
+    several = DistributedDataParallelKwargs(find_unused_parameters=True)
+    return Accelerator(cpu=device == "cpu", mixed_precision=config.precision, kwargs_handlers=[several])

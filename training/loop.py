@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import queue
 import threading
 import time
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +22,8 @@ from training.degradation import Degrader, Recipe
 from training.photos import Pixels
 
 Config = TypeVar("Config")
+
+CHECKPOINT = "checkpoint.pt"
 
 
 def read_config(path: Path, kind: type[Config]) -> Config:
@@ -74,13 +78,20 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     return Batch(*images, batch.qf.to(device), batch.tables.to(device))
 
 
-def batches(photos: list[Pixels], patch: int, size: int, recipe: Recipe, seed: int) -> Iterator[Batch]:
-    """Draw batches for ever, two ahead in a thread, so that the encoder never keeps the network waiting."""
-    degrader = Degrader(photos, patch, recipe, seed)
+def batches(
+    photos: list[Pixels], patch: int, size: int, recipe: Recipe, seed: Sequence[int], start: int = 0
+) -> Iterator[Batch]:
+    """Draw batches for ever, two ahead in a thread, so that the encoder never keeps the network waiting.
+
+    Args:
+        seed: with the number of a batch it decides what is in it, so a run that is resumed at batch ``start`` sees
+            what it would have seen.
+    """
     ready: queue.Queue[Batch] = queue.Queue(maxsize=2)
 
     def fill() -> None:
-        while True:
+        for index in itertools.count(start):
+            degrader = Degrader(photos, patch, recipe, (*seed, index))
             ready.put(_collate([degrader.draw() for _ in range(size)]))
 
     threading.Thread(target=fill, daemon=True).start()
@@ -101,42 +112,105 @@ def _collate(pairs: list[Any]) -> Batch:
     )
 
 
+class Loss(NamedTuple):
+    """What an objective says of a batch."""
+
+    total: Tensor
+    """Scalar, to be made small."""
+    parts: dict[str, float]
+    """What the curves show."""
+    real: Tensor | None = None
+    fake: Tensor | None = None
+    """Latents for the discriminator to tell apart, where there is one."""
+
+
+def learned_state(module: nn.Module) -> dict[str, Tensor]:
+    """The state of a module without the parameters that are frozen: a LoRA run need not keep its base model."""
+    frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
+    return {name: value for name, value in module.state_dict().items() if name not in frozen}
+
+
+def load_learned_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Put back what :func:`learned_state` gave.
+
+    Raises:
+        RuntimeError: the state is of another module.
+    """
+    missing = set(learned_state(module)) ^ set(state)
+    if missing:
+        raise RuntimeError(f"the checkpoint does not fit the networks: {', '.join(sorted(missing)[:5])} ...")
+    module.load_state_dict(dict(state), strict=False)
+
+
 class Average:
-    """Exponential moving average of a module's weights, with the usual ramp at the start."""
+    """Exponential moving average of what a module learns, with the usual ramp at the start."""
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.weights = {name: value.detach().clone() for name, value in module.state_dict().items()}
+        self.weights = {name: value.detach().clone() for name, value in learned_state(module).items()}
 
     @torch.no_grad()
     def update(self, module: nn.Module, step: int) -> None:
         """Move the average towards the module's weights of this step."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        for name, value in module.state_dict().items():
+        for name, value in learned_state(module).items():
             if value.is_floating_point():
                 self.weights[name].lerp_(value, 1 - decay)
             else:
                 self.weights[name].copy_(value)
+
+    @contextmanager
+    def inside(self, module: nn.Module) -> Iterator[None]:
+        """Let a module have the averaged weights for a while, in evaluation mode."""
+        own = {name: value.detach().clone() for name, value in learned_state(module).items()}
+        load_learned_state(module, self.weights)
+        module.eval()
+        try:
+            yield
+        finally:
+            load_learned_state(module, own)
+            module.train()
+
+
+class Stateful(Protocol):
+    """An optimizer, for a checkpoint."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What has to be kept."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> object:
+        """Put it back."""
 
 
 class Run:
     """One training run: steps, clock and checkpoints.
 
     The clock counts training only, so a run that was stopped goes on where it was.
+
+    Args:
+        modules: what learns, by name; the first one is what the run is for, and what ``average`` follows.
+        optimizers: of each module, by the same names.
     """
 
-    def __init__(self, folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, average: Average) -> None:
+    def __init__(
+        self, folder: Path, modules: Mapping[str, nn.Module], optimizers: Mapping[str, Stateful], average: Average
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.step, self._spent = folder, 0, 0.0
-        self.module, self.optimizer, self.average = module, optimizer, average
+        self.modules, self.optimizers, self.average = modules, optimizers, average
         self._started = time.monotonic()
         if self.checkpoint.exists():
             self._resume()
 
     @property
+    def module(self) -> nn.Module:
+        """What the run is for."""
+        return next(iter(self.modules.values()))
+
+    @property
     def checkpoint(self) -> Path:
         """Where the resumable state lies."""
-        return self.folder / "checkpoint.pt"
+        return self.folder / CHECKPOINT
 
     @property
     def seconds(self) -> float:
@@ -148,9 +222,9 @@ class Run:
         state = {
             "step": self.step,
             "seconds": self.seconds,
-            "module": self.module.state_dict(),
             "average": self.average.weights,
-            "optimizer": self.optimizer.state_dict(),
+            "modules": {name: learned_state(module) for name, module in self.modules.items()},
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
         }
         partial = self.checkpoint.with_suffix(".part")
         torch.save(state, partial)
@@ -158,8 +232,10 @@ class Run:
 
     def _resume(self) -> None:
         state = torch.load(self.checkpoint, weights_only=True, map_location="cpu")
-        self.module.load_state_dict(state["module"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for name, module in self.modules.items():
+            load_learned_state(module, state["modules"][name])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
         for name, value in state["average"].items():
             self.average.weights[name].copy_(value)
         self.step, self._spent = state["step"], state["seconds"]
@@ -167,7 +243,7 @@ class Run:
 
 def averaged_weights(folder: Path) -> dict[str, Tensor]:
     """The averaged weights of the run in a folder, on the CPU."""
-    state: dict[str, dict[str, Tensor]] = torch.load(folder / "checkpoint.pt", weights_only=True, map_location="cpu")
+    state: dict[str, dict[str, Tensor]] = torch.load(folder / CHECKPOINT, weights_only=True, map_location="cpu")
     return state["average"]
 
 
@@ -175,29 +251,34 @@ def train(
     run: Run,
     schedule: Schedule,
     data: Iterator[Batch],
-    step: Callable[[Batch], dict[str, float]],
+    step: Callable[[Batch, float], dict[str, float]],
     *,
+    seed: int,
     validate: Callable[[], dict[str, float]],
     save_every: float = 120,
     validate_every: float = 600,
+    writes: bool = True,
     log: Callable[[str], None] = print,
 ) -> None:
     """Run the loop to the end of the schedule.
 
     Args:
-        step: does one optimizer step and returns its losses; the learning rate is set before it is called.
+        step: does one step of every optimizer at the learning rate it is given, and returns the losses.
+        seed: with the number of a step it decides what the networks draw at random in it.
         save_every, validate_every: seconds of training between checkpoints and validations.
+        writes: whether this process keeps checkpoints and curves; one of several does.
     """
     from torch.utils.tensorboard import SummaryWriter
 
-    curves = SummaryWriter(str(run.folder))
+    curves = SummaryWriter(str(run.folder)) if writes else None
     saved = validated = run.seconds
     while schedule.progress(run.step, run.seconds) < 1:
-        for group in run.optimizer.param_groups:
-            group["lr"] = schedule.rate_at(run.step, run.seconds) * group.get("share", 1.0)
-        losses = step(next(data))
+        torch.manual_seed(seed + run.step)
+        losses = step(next(data), schedule.rate_at(run.step, run.seconds))
         run.average.update(run.module, run.step)
         run.step += 1
+        if curves is None:
+            continue
         if run.step % 100 == 0:
             for name, value in losses.items():
                 curves.add_scalar(f"train/{name}", value, run.step)
@@ -206,10 +287,12 @@ def train(
             run.save()
             saved = run.seconds
         if run.seconds - validated > validate_every or schedule.progress(run.step, run.seconds) >= 1:
-            scores = validate()
+            with run.average.inside(run.module):
+                scores = validate()
             validated = run.seconds
             for name, value in scores.items():
                 curves.add_scalar(f"validation/{name}", value, run.step)
             log(f"validation at step {run.step}: " + " ".join(f"{k} {v:.3f}" for k, v in scores.items()))
-    run.save()
-    curves.close()
+    if curves is not None:
+        run.save()
+        curves.close()

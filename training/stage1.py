@@ -13,10 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from codiff_batch.engine.device import choose_device
 from codiff_batch.networks.compact_cave import CompactCaVE, ImplicitDecoder
 from training.fit import Group, TrainingConfig, fit, prepare, stage_options
-from training.loop import Batch, batches, read_config
+from training.loop import Batch, Loss, batches, read_config, to_device
 from training.photos import Pixels
 
 
@@ -56,24 +55,21 @@ def build(config: Stage1Config) -> DualLearner:
     )
 
 
-def objective(learner: DualLearner, batch: Batch, config: Stage1Config) -> tuple[Tensor, dict[str, float]]:
+def objective(learner: DualLearner, batch: Batch, config: Stage1Config) -> Loss:
     """Dual loss L = explicit_weight * L_QF + implicit_weight * L_rec, and its parts for the curves."""
     qf, restored = learner(batch.compressed)
     explicit = F.l1_loss(qf, batch.qf) / 100
     implicit = F.l1_loss(restored, batch.clean)
     loss = config.explicit_weight * explicit + config.implicit_weight * implicit
-    return loss, {"qf_error": 100 * explicit.item(), "restoration": implicit.item()}
+    return Loss(loss, {"qf_error": 100 * explicit.item(), "restoration": implicit.item()})
 
 
+@torch.inference_mode()
 def held_out_scores(learner: DualLearner, photos: list[Pixels], config: Stage1Config) -> dict[str, float]:
     """Mean absolute QF error on photos that are not trained on, over the recipe's own mix."""
-    learner.eval()
-    with torch.inference_mode():
-        data = batches(photos, config.patch, 32, config.recipe, seed=0)
-        errors = [
-            (learner.cave(batch.compressed)[1] - batch.qf).abs() for batch, _ in zip(data, range(12), strict=False)
-        ]
-    learner.train()
+    device = next(learner.parameters()).device
+    data = (to_device(batch, device) for batch in batches(photos, config.patch, 32, config.recipe, seed=(0,)))
+    errors = [(learner.cave(batch.compressed)[1] - batch.qf).abs() for batch, _ in zip(data, range(12), strict=False)]
     return {"qf_error": torch.cat(errors).mean().item()}
 
 
@@ -82,19 +78,17 @@ def held_out_scores(learner: DualLearner, photos: list[Pixels], config: Stage1Co
 def main(config_file: Path, photos: Path, out: Path, device: str) -> None:
     """Train CaVE on lossless photos."""
     config = read_config(config_file, Stage1Config)
-    prepare(config)
-    where = choose_device(device)
-    learner = build(config).to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    accelerator = prepare(config, device)
+    learner = build(config)
     fit(
         config,
         learner,
         [Group(learner)],
         lambda module, batch: objective(module, batch, config),
-        fresh=lambda: build(config),
-        scores=lambda module, held_out: held_out_scores(module, held_out, config),
+        scores=lambda held_out: held_out_scores(learner, held_out, config),
         photos=photos,
         out=out,
-        device=where,
+        accelerator=accelerator,
     )
 
 

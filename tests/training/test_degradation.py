@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from training.degradation import Degrader, Recipe, compress
+from training.degradation import Degrader, Encoding, Recipe, camera_encodings, compress
 
 
 def photos() -> list[np.ndarray]:
@@ -42,7 +42,7 @@ def test_gray_pairs_stay_gray() -> None:
 
 def test_a_single_compression_is_reproduced_by_its_quality_and_lies_on_the_grid() -> None:
     for pair in draw(20, untouched=0, gray=0, double=0, chroma_420=1, tables_hidden=0):
-        again, tables = compress(pair.clean, round(pair.qf), 2)
+        again, tables = compress(pair.clean, Encoding(round(pair.qf), 2))
         assert np.array_equal(pair.compressed, again)
         assert np.array_equal(pair.tables, tables)
 
@@ -50,8 +50,30 @@ def test_a_single_compression_is_reproduced_by_its_quality_and_lies_on_the_grid(
 def test_a_double_compression_is_labelled_by_its_lower_quality() -> None:
     pairs = draw(100, untouched=0, double=1, fine=0)
     assert all(5 <= pair.qf <= 95 for pair in pairs)
-    assert np.mean([pair.qf for pair in pairs]) < 40
+    assert np.mean([pair.qf for pair in pairs]) < 45
 
 
 def test_hidden_tables_are_zero() -> None:
     assert not any(pair.tables.any() for pair in draw(10, tables_hidden=1))
+
+
+def test_camera_tables_are_the_files_own_and_labelled_by_the_nearest_quality() -> None:
+    for pair in draw(20, untouched=0, double=0, camera_tables=1, tables_hidden=0, gray=0):
+        assert any(
+            round(pair.qf) == known.qf and np.array_equal(pair.tables.reshape(2, 64), known.tables)
+            for known in camera_encodings()
+        )
+
+
+def test_pictures_made_smaller_in_between_still_match_their_clean_patch() -> None:
+    degrader = Degrader(photos()[:1], 64, Recipe(untouched=0, double=1, resized=1, qf_low=60), seed=1)
+    for pair in (degrader.draw() for _ in range(20)):
+        assert pair.clean.shape == pair.compressed.shape == (64, 64, 3)
+        assert np.abs(pair.clean.astype(int) - pair.compressed).mean() < 25
+
+
+def test_the_authors_mix_has_their_favourites() -> None:
+    qfs = [pair.qf for pair in draw(200, untouched=0, double=0, qf_mix="authors")]
+    favourites = np.isin(qfs, (10, 20, 30, 40, 50, 60)).mean()
+    assert 0.65 < favourites < 0.9
+    assert all(8 <= qf <= 95 for qf in qfs)
