@@ -12,7 +12,8 @@
     │   └── RestoreFailed         the network gave no usable picture
     ├── ModelError            a model cannot be used
     │   ├── ModelNotFound         no model of that name
-    │   └── ModelDamaged          a file is missing, changed or malformed
+    │   ├── ModelDamaged          a file is missing, changed or malformed
+    │   └── CannotInstall         a model's files cannot be had, or are not what they should be
     ├── DeviceUnavailable     the asked-for device is not on this machine
     ├── FolderUnavailable     an output or backup folder cannot be used at all
     │   └── FolderLocked          another run is at work in it
@@ -65,6 +66,10 @@ class ModelNotFound(ModelError):
 
 class ModelDamaged(ModelError):
     """A model folder lacks a file, or a file differs from its recorded checksum."""
+
+
+class CannotInstall(ModelError):
+    """A model cannot be installed: a file is missing, of another kind, or out of reach."""
 
 
 class DeviceUnavailable(CodiffError):

@@ -1,4 +1,4 @@
-"""``codiff-batch models``: what can be used."""
+"""``codiff-batch models``: what can be used, and getting more."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import click
 
 from codiff_batch.cli.parameters import models_dir_option
 
+_file = click.Path(dir_okay=False, path_type=Path)
+
 
 @click.group("models")
 def models_command() -> None:
-    """List models and show their cards."""
+    """List models, show their cards, and install more."""
 
 
 @models_command.command("list")
@@ -37,3 +39,69 @@ def show_command(name: str, models_dir: Path | None) -> None:
     from codiff_batch.models.catalogue import find
 
     click.echo(json.dumps(asdict(read_card(find(name, models_dir))), indent=2, ensure_ascii=False))
+
+
+@models_command.command("pull")
+@click.argument("name", default="codiff-sd21")
+@click.option("--mirror", "mirrors", multiple=True, metavar="ID", help="Repository to try instead of the known ones.")
+@models_dir_option
+def pull_command(name: str, mirrors: tuple[str, ...], models_dir: Path | None) -> None:
+    """Fetch what a known model is built on, and say what is left to fetch by hand."""
+    from codiff_batch.models.hub import pull_base, source_of
+
+    source = source_of(name)
+    repository, folder = pull_base(mirrors or source.base, models_dir)
+    click.echo(f"{repository} is in {folder}")
+    click.echo("Two files are left that only a person can fetch, because they are behind a web page:")
+    for file, page in source.by_hand.items():
+        click.echo(f"  {file}: {page}")
+    click.echo("Then install the model:")
+    elsewhere = f" --models-dir {models_dir}" if models_dir else ""
+    files = " ".join(f"--{Path(file).stem} {file}" for file in source.by_hand)
+    base = f" --base {mirrors[0]}" if mirrors else ""
+    click.echo(f"  codiff-batch models import {files}{base}{elsewhere}")
+
+
+@models_command.command("import")
+@click.option("--codiff", required=True, type=_file, help="The authors' codiff.pkl.")
+@click.option("--cave", required=True, type=_file, help="The authors' cave.pth.")
+@click.option(
+    "--base",
+    metavar="DIR|ID",
+    help="Stable Diffusion 2.1-base: a folder with unet/, vae/ and scheduler/, or a repository on the hub.  "
+    "[default: what 'models pull' fetched, fetched now if need be]",
+)
+@click.option("--name", default="codiff-sd21", show_default=True, help="What --model is to call it.")
+@click.option("--precision", type=click.Choice(["fp16", "bf16"]), default="fp16", show_default=True)
+@click.option("--replace", "replace_existing", is_flag=True, help="Replace an installed model of this name.")
+@models_dir_option
+def import_command(
+    codiff: Path,
+    cave: Path,
+    base: str | None,
+    name: str,
+    precision: str,
+    replace_existing: bool,
+    models_dir: Path | None,
+) -> None:
+    """Install the authors' checkpoints as a model."""
+    import torch
+
+    from codiff_batch.models.hub import pull_base, source_of
+    from codiff_batch.models.install import FULL_MODEL, import_official
+
+    if base is not None and Path(base).is_dir():
+        source, folder = base, Path(base)
+    else:
+        source, folder = pull_base([base] if base else source_of(FULL_MODEL).base, models_dir)
+    installed = import_official(
+        codiff,
+        cave,
+        folder,
+        name=name,
+        base_source=source,
+        precision={"fp16": torch.float16, "bf16": torch.bfloat16}[precision],
+        replace_existing=replace_existing,
+        models_dir=models_dir,
+    )
+    click.echo(f"installed {name} in {installed}; use it with --model {name}")

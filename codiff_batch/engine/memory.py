@@ -1,12 +1,54 @@
-"""Running out of device memory: how it looks, and how to give back what the failed step held."""
+"""Device memory: how much a step may take, how running out looks, and how to give back what the failed step held."""
 
 from __future__ import annotations
 
 import gc
 
+import psutil
 import torch
 
+from codiff_batch.models.card import ModelCard
+
 _PHRASES = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
+
+USABLE = 0.8
+"""Share of the free memory that a step may take; the rest is for other programs and for fragmentation."""
+
+MOST_TILES = 16
+"""Larger batches keep no device busier."""
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that this process may still take on a device; on Apple's, half of the machine's."""
+    if device.type != "cuda":
+        available: int = psutil.virtual_memory().available
+        return available // 2
+    free, total = torch.cuda.mem_get_info(device)
+    fraction = torch.cuda.get_per_process_memory_fraction(device)
+    return min(free, int(total * fraction) - torch.cuda.memory_reserved(device))
+
+
+def fit_tiles(card: ModelCard, free: int, *, precision: torch.dtype, one_at_a_time: bool) -> tuple[int, int]:
+    """Choose the side of the tiles and how many of them go together.
+
+    The model's own side comes first; where not even one tile fits, the side is halved as often as it takes, down to a
+    quarter. A batch that needs too much nevertheless is halved when it fails.
+
+    Args:
+        free: bytes.
+        one_at_a_time: for devices that gain nothing by more.
+
+    Returns:
+        (side in pixels, tiles in a batch)
+    """
+    if not card.working_memory:
+        return card.tile, 1 if one_at_a_time else 8
+    each = card.working_memory * precision.itemsize // 2
+    side = card.tile
+    while side > card.tile // 4 and each * side**2 > USABLE * free:
+        side //= 2
+    count = int(USABLE * free / (each * side**2))
+    return side, 1 if one_at_a_time else max(1, min(MOST_TILES, count))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

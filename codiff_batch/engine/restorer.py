@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,9 @@ from torch import Tensor
 
 from codiff_batch.engine import colour
 from codiff_batch.engine.crops import textured_crops
-from codiff_batch.engine.device import choose_device
-from codiff_batch.engine.runner import NetworkRunner
+from codiff_batch.engine.device import choose_device, choose_precision, seconds_per_megapixel
+from codiff_batch.engine.memory import fit_tiles, free_memory
+from codiff_batch.engine.runner import NetworkRunner, UnderWay
 from codiff_batch.engine.stream import (
     Embedding,
     Geometry,
@@ -59,14 +61,23 @@ class Restorer:
         device: torch.device,
         batch: int | None = None,
         tile: int | None = None,
+        *,
+        compiled: bool = False,
     ) -> None:
         self.card = card
         self.networks = networks
-        self._runner = NetworkRunner(networks, device, card)
+        precision = choose_precision(card, device)
+        self._runner = NetworkRunner(networks, device, card, precision=precision, compiled=compiled)
         # A CPU gains nothing from more than one tile at a time and would need the memory for them.
-        self._batch = batch or (1 if device.type == "cpu" else 8)
-        own = Geometry(card.tile, card.overlap, card.multiple)
-        self._geometry = own.of_side(tile) if tile else own
+        alone = device.type == "cpu"
+        side, count = fit_tiles(card, free_memory(device), precision=precision, one_at_a_time=alone)
+        if side < card.tile and tile is None:
+            log.warning("little memory is free on %s: working with tiles of %d pixels", device, side)
+        self._batch = batch or count
+        # One shape suits compiled networks, and GPUs, which then choose their kernels once.
+        one_size = compiled or (card.embeds_tiles and not alone)
+        own = Geometry(card.tile, card.overlap, card.multiple, one_size)
+        self._geometry = own.of_side(tile or side) if (tile or side) != card.tile else own
 
     @classmethod
     def load(
@@ -76,6 +87,8 @@ class Restorer:
         *,
         models_dir: Path | None = None,
         batch: int | None = None,
+        tile: int | None = None,
+        compiled: bool = False,
     ) -> Restorer:
         """Load a model by name, or from a model folder given as a path.
 
@@ -83,7 +96,10 @@ class Restorer:
             model: a name that ``codiff-batch models list`` shows, or the path of a folder with a ``model.json``.
             device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
             models_dir: where installed models lie, instead of the user's data directory.
-            batch: tiles that go through the networks together; 1 on a CPU and 8 elsewhere if not given.
+            batch: tiles that go through the networks together; by default 1 on a CPU, and elsewhere what the
+                device's free memory allows.
+            tile: side of the tiles in pixels; the model's own by default, or less where memory is short.
+            compiled: have torch compile the networks first, which takes minutes and then makes each step faster.
 
         Raises:
             ModelNotFound, ModelDamaged: there is no such model, or its files are not what its card says.
@@ -91,7 +107,19 @@ class Restorer:
         """
         chosen = choose_device(device)
         card, networks = load_networks(find(model, models_dir))
-        return cls(card, networks, chosen, batch)
+        restorer = cls(card, networks, chosen, batch, tile, compiled=compiled)
+        restorer._tell_what_to_expect()
+        return restorer
+
+    def _tell_what_to_expect(self) -> None:
+        """Warn of a model that is too large for a CPU to be pleasant."""
+        if self.card.macs_per_pixel and self._runner.device.type == "cpu":
+            minutes = seconds_per_megapixel(self.card, self._runner.device, self._runner.precision) / 60
+            log.warning(
+                "%s on a processor takes about %.1f minutes a megapixel (a 12-megapixel photo: %.0f minutes); "
+                "it is made for GPUs, and --model %s takes seconds",
+                *(self.name, minutes, 12 * minutes, DEFAULT_MODEL),
+            )
 
     @property
     def name(self) -> str:
@@ -222,34 +250,55 @@ class Restorer:
             yield Result(request, request.pixels.astype(np.float32))
             return
         condition = self._runner.condition(request.tables) if self.card.uses_tables else {}
-        pool.add(PictureUnderWay(request, embedding.tokens, condition, strength, pool.geometry))
+        # Tiles that are embedded by themselves need none of the photo's tokens, and may share a batch with any others.
+        tokens = embedding.tokens[:, :0] if self.card.embeds_tiles else embedding.tokens
+        pool.add(PictureUnderWay(request, tokens, condition, strength, pool.geometry))
 
     def _work(self, pool: TilePool, *, only_full: bool) -> Iterator[Result]:
-        """Take batches from the pool as long as it has some."""
-        while batch := pool.next(self._batch, only_full=only_full):
-            try:
-                restored = self._runner.restore(batch, self._batch)
-            except Exception as error:
-                yield from self._give_up(pool, batch, error)
-                continue
-            if restored is None:
-                if not self._use_less_memory(pool, batch):
-                    size = f"{pool.geometry.tile}x{pool.geometry.tile}"
-                    message = f"out of memory on {self.device}, even for a single tile of {size} pixels"
-                    yield from self._give_up(pool, batch, RestoreFailed(message))
-                continue
-            finished = [w.picture for w, part in zip(batch, restored, strict=True) if w.picture.take(w.tile, part)]
-            for picture in {id(w.picture): w.picture for w in batch}.values():
-                if picture.request.progress is not None:
-                    picture.request.progress(picture.done, len(picture.tiles))
-            for picture in finished:
-                yield self._finish(picture)
+        """Take batches from the pool as long as it has some; one is prepared while the one before is under way."""
+        under_way: deque[tuple[list[Waiting], UnderWay]] = deque()
+        while True:
+            batch = pool.next(self._batch, only_full=only_full)
+            if batch:
+                try:
+                    step = self._runner.start(batch, self._batch, pool.geometry)
+                except Exception as error:
+                    yield from self._give_up(pool, batch, error)
+                    continue
+                if step is not None:
+                    under_way.append((batch, step))
+                else:
+                    while under_way:
+                        yield from self._land(pool, *under_way.popleft())
+                    if not self._use_less_memory(pool, batch):
+                        size = f"{pool.geometry.tile}x{pool.geometry.tile}"
+                        message = f"out of memory on {self.device}, even for a single tile of {size} pixels"
+                        yield from self._give_up(pool, batch, RestoreFailed(message))
+            if under_way and (len(under_way) > 1 or not batch):
+                yield from self._land(pool, *under_way.popleft())
+            elif not batch:
+                return
+
+    def _land(self, pool: TilePool, batch: Sequence[Waiting], step: UnderWay) -> Iterator[Result]:
+        """Wait for a batch and blend its tiles in; yield the pictures that it finished."""
+        try:
+            restored = step.levels()
+        except Exception as error:
+            yield from self._give_up(pool, batch, error)
+            return
+        finished = [w.picture for w, part in zip(batch, restored, strict=True) if w.picture.take(w.tile, part)]
+        for picture in {id(w.picture): w.picture for w in batch}.values():
+            if picture.request.progress is not None and not picture.given_up:
+                picture.request.progress(picture.done, len(picture.tiles))
+        for picture in finished:
+            yield self._finish(picture)
 
     def _give_up(self, pool: TilePool, batch: Sequence[Waiting], error: Exception) -> Iterator[Result]:
         """Fail the pictures of a batch; the others in the pool go on."""
         for picture in {id(w.picture): w.picture for w in batch}.values():
-            pool.remove(picture)
-            yield Result(picture.request, error=error)
+            if not picture.given_up:
+                pool.remove(picture)
+                yield Result(picture.request, error=error)
 
     def _use_less_memory(self, pool: TilePool, batch: Sequence[Waiting]) -> bool:
         """Halve the batch, then the tile, for this and all later pictures; tell whether that was possible."""

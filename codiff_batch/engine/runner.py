@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 
 from codiff_batch.engine.memory import give_back, is_out_of_memory
-from codiff_batch.engine.stream import Levels, Pixels, Waiting
+from codiff_batch.engine.stream import Geometry, Levels, Pixels, Waiting
 from codiff_batch.errors import RestoreFailed
 from codiff_batch.models.card import ModelCard
 from codiff_batch.models.loading import Networks
@@ -27,64 +27,84 @@ T = TypeVar("T")
 
 
 class NetworkRunner:
-    """CaVE and the generator of one model."""
+    """CaVE and the generator of one model.
 
-    def __init__(self, networks: Networks, device: torch.device, card: ModelCard) -> None:
-        self.device = device
+    Args:
+        precision: what the networks compute in.
+        compiled: have torch compile the networks; the first step of each shape then takes minutes.
+    """
+
+    def __init__(
+        self,
+        networks: Networks,
+        device: torch.device,
+        card: ModelCard,
+        *,
+        precision: torch.dtype = torch.float32,
+        compiled: bool = False,
+    ) -> None:
+        self.device, self.precision = device, precision
         self.busy_seconds = 0.0
         """Time spent in the networks so far, transfers included."""
-        self._name, self._multiple, self._views = card.name, card.multiple, card.views
-        layout = {"memory_format": torch.channels_last}
-        self._cave = networks.cave.to(device, **layout)  # type: ignore[call-overload]
-        self._generator = networks.generator.to(device, **layout)  # type: ignore[call-overload]
+        self._name, self._views, self._embeds_tiles = card.name, card.views, card.embeds_tiles
+        for network in networks:
+            network.to(device, precision, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._cave = networks.cave
+        self._step: Callable[..., Tensor] = self._restored
+        self._generator: nn.Module = networks.generator
+        if compiled:
+            self._step = torch.compile(self._restored, dynamic=False)
 
     def look(self, crops: Sequence[Pixels]) -> tuple[Tensor, Tensor] | None:
         """CaVE's tokens (B, K, D) and quality factors (B,) of crops of one size; None if memory ran out."""
 
         def step() -> tuple[Tensor, Tensor]:
-            tokens, qf = self._cave(torch.cat([self._to_tensor(crop) for crop in crops]))
+            height, width = crops[0].shape[:2]
+            tokens, qf = self._cave(self._upload(crops, height, width))
             return tokens, qf.float().cpu()
 
         return self._within_memory(step)
 
-    def restore(self, batch: Sequence[Waiting], count: int) -> list[Levels] | None:
-        """Restore up to ``count`` tiles in one step; None if memory ran out.
+    def start(self, batch: Sequence[Waiting], count: int, geometry: Geometry) -> UnderWay | None:
+        """Begin to restore up to ``count`` tiles in one step; None if memory ran out.
 
-        Tiles are padded to the size the networks need and cropped back. The batch is filled up to ``count``, so that
-        its shape is always the same and a tile's values do not depend on its companions.
+        On a GPU the step goes on by itself while the next one is prepared. Tiles are padded by mirroring and cropped
+        back. The batch is filled up to ``count``, so that its shape is always the same and a tile's values do not
+        depend on its companions.
 
         Raises:
             RestoreFailed: the network gave another size than it got.
         """
         parts = [waiting.pixels for waiting in batch]
         rows = [*batch, *[batch[-1]] * (count - len(batch))]
+        height, width = (max(geometry.padded(part.shape[axis]) for part in parts) for axis in (0, 1))
 
-        def step() -> NDArray[np.float32]:
-            images = torch.cat([_pad_to_multiple(self._to_tensor(row.pixels), self._multiple) for row in rows])
+        def step() -> UnderWay:
+            images = self._upload([row.pixels for row in rows], height, width)
             tokens = torch.cat([row.picture.tokens for row in rows])
             names = rows[0].picture.condition
             condition = {name: torch.cat([row.picture.condition[name] for row in rows]) for name in names}
-            restored = self._mean_of_views(images, tokens, condition)
-            return np.asarray(restored.mul(255).permute(0, 2, 3, 1).float().cpu().numpy())
+            restored = self._step(images, tokens, condition)
+            if restored.shape != images.shape:
+                raise RestoreFailed(f"model {self._name!r} gave a picture of another size")
+            return UnderWay(parts, restored.float().mul(255).permute(0, 2, 3, 1), self._timed)
 
-        levels = self._within_memory(step)
-        if levels is None:
-            return None
-        cropped = [tile[: part.shape[0], : part.shape[1]] for tile, part in zip(levels, parts, strict=False)]
-        return [tile if part.ndim == 3 else tile @ LUMA for tile, part in zip(cropped, parts, strict=True)]
+        return self._within_memory(step)
 
-    def _mean_of_views(self, images: Tensor, tokens: Tensor, condition: dict[str, Tensor]) -> Tensor:
+    def _restored(self, images: Tensor, tokens: Tensor, condition: dict[str, Tensor]) -> Tensor:
         """Restore mirrored views one after the other, which needs the memory of one, and average them.
 
         Mirroring keeps the 8x8 grid in place, since the sides are multiples of 8, and keeps rows rows, so that the
         tokens and the tables hold for every view.
         """
+        if self._embeds_tiles:
+            tokens, _ = self._cave(images)
+        if self._views == 1:
+            restored: Tensor = self._generator(images, tokens, **condition)
+            return restored
         total = torch.zeros_like(images)
         for axes in MIRRORINGS[: self._views]:
-            restored = self._generator(images.flip(axes), tokens, **condition)
-            if restored.shape != images.shape:
-                raise RestoreFailed(f"model {self._name!r} gave a picture of another size")
-            total += restored.flip(axes)
+            total += self._generator(images.flip(axes), tokens, **condition).flip(axes)
         return total / self._views
 
     def condition(self, tables: Sequence[NDArray[np.uint16]] | None) -> dict[str, Tensor]:
@@ -92,34 +112,74 @@ class NetworkRunner:
         if not tables:
             return {}
         luma_and_chroma = np.stack((tables[0], tables[1] if len(tables) > 1 else tables[0])).astype(np.float32)
-        return {"tables": torch.from_numpy(luma_and_chroma).unsqueeze(0).to(self.device)}
+        return {"tables": torch.from_numpy(luma_and_chroma).unsqueeze(0).to(self.device, self.precision)}
 
     def _within_memory(self, step: Callable[[], T]) -> T | None:
-        started = time.perf_counter()
         # The same input gives the same bytes on one device.
         deterministic = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
         try:
-            with torch.inference_mode(), deterministic:
+            with self._timed(), torch.inference_mode(), deterministic:
                 return step()
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-        finally:
-            self.busy_seconds += time.perf_counter() - started
         give_back(self.device)
         return None
 
-    def _to_tensor(self, pixels: Pixels) -> Tensor:
-        """uint8 (H, W, 3) or (H, W) -> float (1, 3, H, W) in [0, 1] on the device."""
-        if pixels.ndim == 2:
-            pixels = np.repeat(pixels[..., None], 3, axis=2)
-        tensor = torch.from_numpy(pixels.copy()).to(self.device)
-        return tensor.permute(2, 0, 1).unsqueeze(0).float().div_(255)
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.busy_seconds += time.perf_counter() - started
+
+    def _upload(self, pictures: Sequence[Pixels], height: int, width: int) -> Tensor:
+        """uint8 (h, w, 3) or (h, w) -> floats (B, 3, H, W) in [0, 1] on the device, mirrored right and bottom.
+
+        Bytes travel, not floats, and on CUDA from pinned memory, so that the host need not wait.
+        """
+        host = torch.empty((len(pictures), height, width, 3), dtype=torch.uint8, pin_memory=self.device.type == "cuda")
+        rows = host.numpy()
+        for row, pixels in zip(rows, pictures, strict=True):
+            row[...] = _mirrored(pixels if pixels.ndim == 3 else pixels[..., None], height, width)
+        images = host.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+        return images.to(self.precision).div_(255)
 
 
-def _pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
-    """Pad (1, 3, H, W) right and bottom by reflection, or by replication where a side is too short to reflect."""
-    height, width = image.shape[-2:]
-    pad_h, pad_w = -height % multiple, -width % multiple
-    mode = "reflect" if pad_h < height and pad_w < width else "replicate"
-    return F.pad(image, (0, pad_w, 0, pad_h), mode=mode)
+class UnderWay:
+    """A step that has been begun.
+
+    Args:
+        parts: the pixels of the tiles, without those that only filled the batch.
+        restored: (B, H, W, 3) on the device.
+        timed: counts the time spent waiting.
+    """
+
+    def __init__(
+        self, parts: Sequence[Pixels], restored: Tensor, timed: Callable[[], AbstractContextManager[None]]
+    ) -> None:
+        self._parts, self._timed = parts, timed
+        self._done: torch.cuda.Event | None = None
+        if restored.device.type == "cuda":
+            self._levels = torch.empty(restored.shape, dtype=restored.dtype, pin_memory=True)
+            self._levels.copy_(restored, non_blocking=True)
+            self._done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._done.record()
+        else:
+            self._levels = restored.cpu()
+
+    def levels(self) -> list[Levels]:
+        """Wait for the step, and return each tile's levels 0..255, not clipped, in the tile's own shape."""
+        with self._timed():
+            if self._done is not None:
+                self._done.synchronize()
+            levels: Levels = self._levels.numpy()
+        cropped = [tile[: part.shape[0], : part.shape[1]] for tile, part in zip(levels, self._parts, strict=False)]
+        return [tile if part.ndim == 3 else tile @ LUMA for tile, part in zip(cropped, self._parts, strict=True)]
+
+
+def _mirrored(pixels: Pixels, height: int, width: int) -> Pixels:
+    """Continue a picture to the right and below by mirroring it, as often as it takes."""
+    below, right = height - pixels.shape[0], width - pixels.shape[1]
+    return np.pad(pixels, ((0, below), (0, right), (0, 0)), mode="reflect") if below or right else pixels

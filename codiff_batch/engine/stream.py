@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -61,6 +61,9 @@ class Geometry:
     tile: int
     overlap: int
     multiple: int
+    one_size: bool = False
+    """Whether all that the networks get is of the tile's size, small pictures included: some runtimes prepare
+    themselves for each size anew."""
 
     def smaller(self) -> Geometry | None:
         """Tiles of half the side, or None where that would be too little for the networks."""
@@ -70,7 +73,16 @@ class Geometry:
     def of_side(self, side: int) -> Geometry:
         """Tiles of about another side; at most half of a tile is overlap."""
         tile = max(side // self.multiple, 2) * self.multiple
-        return Geometry(tile, min(self.overlap, tile // 2 // self.multiple * self.multiple), self.multiple)
+        return replace(self, tile=tile, overlap=min(self.overlap, tile // 2 // self.multiple * self.multiple))
+
+    def padded(self, length: int) -> int:
+        """Side that the networks get for a tile's side of this length."""
+        return self.tile if self.one_size else -(-length // self.multiple) * self.multiple
+
+    def tiles(self, height: int, width: int) -> list[Tile]:
+        """Cut a picture."""
+        cut = plan_tiles(height, width, self.tile, self.overlap, self.multiple, one_size=self.one_size)
+        return list(cut)
 
 
 class PictureUnderWay:
@@ -80,13 +92,14 @@ class PictureUnderWay:
         self, request: Request, tokens: Tensor, condition: dict[str, Tensor], strength: float, geometry: Geometry
     ) -> None:
         self.request, self.tokens, self.condition, self.strength = request, tokens, condition, strength
+        self.given_up = False
         self.plan(geometry)
 
     def plan(self, geometry: Geometry) -> None:
         """Cut the picture into tiles, forgetting what was done with other ones."""
         pixels = self.request.pixels
         height, width = pixels.shape[:2]
-        self.tiles = list(plan_tiles(height, width, geometry.tile, geometry.overlap, geometry.multiple))
+        self.tiles = geometry.tiles(height, width)
         self.blended: Levels = np.zeros(pixels.shape, np.float32)
         self.done = 0
 
@@ -120,7 +133,7 @@ class TilePool:
     def add(self, picture: PictureUnderWay) -> None:
         """Queue all tiles of a picture."""
         for tile in picture.tiles:
-            height, width = (-(-len(span.weights) // self.geometry.multiple) for span in (tile.rows, tile.columns))
+            height, width = (self.geometry.padded(len(span.weights)) for span in (tile.rows, tile.columns))
             kind = (height, width, picture.tokens.shape[1], *sorted(picture.condition))
             self.groups.setdefault(kind, deque()).append(Waiting(picture, tile))
 
@@ -136,6 +149,7 @@ class TilePool:
 
     def remove(self, picture: PictureUnderWay) -> None:
         """Forget the tiles of a picture that failed."""
+        picture.given_up = True
         remaining = {
             kind: deque(waiting for waiting in group if waiting.picture is not picture)
             for kind, group in self.groups.items()
@@ -148,5 +162,6 @@ class TilePool:
         pictures = {id(w.picture): w.picture for w in waiting}
         self.geometry, self.groups = geometry, {}
         for picture in pictures.values():
-            picture.plan(geometry)
-            self.add(picture)
+            if not picture.given_up:
+                picture.plan(geometry)
+                self.add(picture)

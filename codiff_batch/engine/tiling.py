@@ -41,8 +41,10 @@ class Tile:
         return (self.rows.weights[:, None] * self.columns.weights[None, :])[..., None]
 
 
-def plan_spans(length: int, tile: int, overlap: int, multiple: int) -> list[Span]:
+def plan_spans(length: int, tile: int, overlap: int, multiple: int, *, one_size: bool = False) -> list[Span]:
     """Cover ``length`` pixels by as few spans as ``tile`` allows, evenly spread and no longer than they need be.
+
+    With ``one_size`` they are as long as the tile, wherever the picture is.
 
     All are of one length up to rounding and start at multiples of ``multiple``, which keeps every tile on the same 8x8
     grid and the same phase of the network's own down-sampling as the whole picture.
@@ -58,7 +60,7 @@ def plan_spans(length: int, tile: int, overlap: int, multiple: int) -> list[Span
     stride = (tile - overlap) // multiple * multiple
     count = -(-(length - tile) // stride) + 1
     shared = (count - 1) * overlap
-    side = min(tile, -(-(length + shared) // (count * multiple)) * multiple)
+    side = tile if one_size else min(tile, -(-(length + shared) // (count * multiple)) * multiple)
     even = (length - side) / (count - 1)
     starts = [int(i * even) // multiple * multiple for i in range(count)]
     starts[-1] = -(-(length - side) // multiple) * multiple
@@ -70,10 +72,12 @@ def plan_spans(length: int, tile: int, overlap: int, multiple: int) -> list[Span
     return [Span(a, b, w / total[a:b]) for a, b, w in zip(starts, stops, raw, strict=True)]
 
 
-def plan_tiles(height: int, width: int, tile: int, overlap: int, multiple: int) -> Iterator[Tile]:
+def plan_tiles(
+    height: int, width: int, tile: int, overlap: int, multiple: int, *, one_size: bool = False
+) -> Iterator[Tile]:
     """All tiles of a picture, row by row."""
-    columns = plan_spans(width, tile, overlap, multiple)
-    for row in plan_spans(height, tile, overlap, multiple):
+    columns = plan_spans(width, tile, overlap, multiple, one_size=one_size)
+    for row in plan_spans(height, tile, overlap, multiple, one_size=one_size):
         for column in columns:
             yield Tile(row, column)
 

@@ -17,7 +17,10 @@ FORMAT = 1
 
 COLOUR_FIXES = ("none", "adain", "wavelet")
 VIEWS = (1, 2, 4)
-_MERELY_TOLD = ("name", "summary", "licence", "scores", "training", "weights_of")
+_MERELY_TOLD = (
+    *("name", "summary", "licence", "scores", "training", "weights_of"),
+    *("working_memory", "macs_per_pixel"),
+)
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,12 @@ class ModelCard:
         weights_of: name of the model beside this one whose files it uses; empty for its own.
         views: how many mirrored views of a tile the generator restores, 1, 2 or 4; their mean is the result
             (the self-ensemble of EDSR, Lim et al. 2017, section 3.4, without its transposes).
+        half_precision: whether the networks may run in 16-bit floats, on devices that gain by it.
+        embeds_tiles: whether each tile is guided by CaVE's tokens of its own, as the full model is, instead of by
+            the tokens of a few crops of the photo.
+        working_memory: bytes that a step needs for each pixel of a tile in 16-bit floats, beside the weights; 0 where
+            the tile is small enough for any device.
+        macs_per_pixel: multiplications of a step for each pixel; 0 where nobody need be warned of them.
         scores, training: free-form records of how good the model is and how it was made.
     """
 
@@ -60,6 +69,10 @@ class ModelCard:
     uses_tables: bool = False
     fade: tuple[float, float] = (100.0, 100.0)
     colour_fix: str = "none"
+    half_precision: bool = False
+    embeds_tiles: bool = False
+    working_memory: int = 0
+    macs_per_pixel: float = 0.0
     scores: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     format: int = FORMAT

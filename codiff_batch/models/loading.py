@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from codiff_batch.errors import ModelDamaged
 from codiff_batch.models.card import ModelCard, read_card, sha256_of, verify
@@ -39,7 +40,44 @@ def build_compact(sizes: Mapping[str, Any]) -> Networks:
     return Networks(cave, OneStepGenerator(autoencoder, unet, projector))
 
 
-BUILDERS: Mapping[str, Callable[[Mapping[str, Any]], Networks]] = {"compact": build_compact}
+def build_stable_diffusion(sizes: Mapping[str, Any]) -> Networks:
+    """The paper's model: the authors' CaVE, and Stable Diffusion's VAE and UNet with all adapters merged."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+
+    from codiff_batch.networks.cave import CaVE
+    from codiff_batch.networks.stable_diffusion import DenoisingUNet, LatentAutoencoder
+
+    cave = CaVE(sizes["cave_widths"], sizes["cave_depth"])
+    vae = AutoencoderKL.from_config(dict(sizes["vae"]))
+    unet = UNet2DConditionModel.from_config(dict(sizes["unet"]))
+    projector = nn.Linear(sizes["cave_widths"][-1], unet.config["cross_attention_dim"])
+    return Networks(cave, OneStepGenerator(LatentAutoencoder(vae), DenoisingUNet(unet), projector))
+
+
+def _specialize(networks: Networks) -> None:
+    """Fold and fuse what is constant in the one step; no value changes but for rounding."""
+    from codiff_batch.networks.stable_diffusion import fold_timestep
+
+    unet = networks.generator.unet.unet  # type: ignore[union-attr]
+    fold_timestep(unet)
+    unet.fuse_qkv_projections()  # type: ignore[union-attr,operator]
+
+
+class Architecture(NamedTuple):
+    """How to make the networks of a kind of model."""
+
+    build: Callable[[Mapping[str, Any]], Networks]
+    """From the card's sizes, with fresh weights."""
+    specialize: Callable[[Networks], None] = lambda networks: None
+    """What to do once the weights are in."""
+    large: bool = False
+    """Whether fresh weights are not worth their making, because they are replaced at once."""
+
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    "compact": Architecture(build_compact),
+    "stable-diffusion": Architecture(build_stable_diffusion, _specialize, large=True),
+}
 """Architectures by the name in the card."""
 
 
@@ -49,32 +87,45 @@ def build(card: ModelCard) -> Networks:
     Raises:
         ModelDamaged: the architecture or one of its sizes is not known to this version.
     """
-    if card.architecture not in BUILDERS:
+    if card.architecture not in ARCHITECTURES:
         raise ModelDamaged(f"model {card.name!r}: architecture {card.architecture!r} is not known to this version")
     try:
-        return BUILDERS[card.architecture](card.sizes)
+        return ARCHITECTURES[card.architecture].build(card.sizes)
     except (KeyError, TypeError, ValueError) as error:
         raise ModelDamaged(f"model {card.name!r}: sizes do not fit its architecture: {error!r}") from error
 
 
 def load_networks(folder: Path) -> tuple[ModelCard, Networks]:
-    """Load a model folder onto the CPU in 32-bit floats, after checking every checksum.
+    """Load a model folder onto the CPU, after checking every checksum.
+
+    Weights come in 32-bit floats, or as they are stored where the card allows half precision.
 
     Raises:
         ModelNotFound, ModelDamaged: the folder is not a usable model.
     """
     card = read_card(folder)
     verify(card, folder)
-    networks = build(card)
-    file = card.files_in(folder) / WEIGHTS
-    try:
-        weights = load_file(file)
-        for part, module in networks._asdict().items():
-            own = {key.removeprefix(f"{part}."): value for key, value in weights.items() if key.startswith(f"{part}.")}
-            module.load_state_dict({key: value.float() for key, value in own.items()})
-            module.eval().requires_grad_(False)
-    except (SafetensorError, OSError, RuntimeError) as error:
-        raise ModelDamaged(f"{file}: {str(error).splitlines()[0]}") from error
+    large = card.architecture in ARCHITECTURES and ARCHITECTURES[card.architecture].large
+    with torch.device("meta") if large else contextlib.nullcontext():
+        networks = build(card)
+    state: dict[str, Tensor] = {}
+    for name in card.files:
+        file = card.files_in(folder) / name
+        try:
+            state |= load_file(file)
+        except (SafetensorError, OSError) as error:
+            raise ModelDamaged(f"{file}: {str(error).splitlines()[0]}") from error
+    for part, module in networks._asdict().items():
+        own = {key.removeprefix(f"{part}."): value for key, value in state.items() if key.startswith(f"{part}.")}
+        if not card.half_precision:
+            own = {key: value.float() for key, value in own.items()}
+        try:
+            module.load_state_dict(own, assign=True)
+        except RuntimeError as error:
+            files = ", ".join(card.files)
+            raise ModelDamaged(f"{card.files_in(folder)}/{files}: {str(error).splitlines()[0]}") from error
+        module.eval().requires_grad_(False)
+    ARCHITECTURES[card.architecture].specialize(networks)
     return card, networks
 
 

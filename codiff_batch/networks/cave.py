@@ -42,7 +42,7 @@ def _blocks(width: int, depth: int, offset: float = 0.0) -> list[nn.Module]:
 
 
 class CaVE(nn.Module):
-    """Compression-aware visual embedder with QF predictor and the UNet decoder of the implicit objective.
+    """Compression-aware visual embedder with its QF predictor: the part of CaVE that is used after stage 1.
 
     Args:
         widths: channels at the four scales; (64, 128, 256, 512) in the paper.
@@ -57,11 +57,6 @@ class CaVE(nn.Module):
         self.m_down2 = nn.Sequential(*_blocks(w1, depth), nn.Conv2d(w1, w2, 4, stride=4))
         self.m_down3 = nn.Sequential(*_blocks(w2, depth), nn.Conv2d(w2, w3, 4, stride=4))
         self.m_body_encoder = nn.Sequential(*_blocks(w3, depth))
-        self.m_body_decoder = nn.Sequential(*_blocks(w3, depth))
-        self.m_up3 = nn.Sequential(nn.ConvTranspose2d(w3, w2, 4, stride=4), *_blocks(w2, depth, offset=1.0))
-        self.m_up2 = nn.Sequential(nn.ConvTranspose2d(w2, w1, 4, stride=4), *_blocks(w1, depth, offset=1.0))
-        self.m_up1 = nn.Sequential(nn.ConvTranspose2d(w1, w0, 2, stride=2), *_blocks(w0, depth, offset=1.0))
-        self.m_tail = nn.Conv2d(w0, 3, 3, padding=1)
         self.qf_pred = nn.Sequential(
             *_blocks(w3, depth),
             nn.AdaptiveAvgPool2d(1),
@@ -96,6 +91,19 @@ class CaVE(nn.Module):
         """Return (tokens (B, K, D), quality factor (B,) in 0..100); the released network predicts (100 - QF)/100."""
         body = self.encode(image)[-1]
         return body.flatten(2).transpose(1, 2), self._quality(body)
+
+
+class DualCaVE(CaVE):
+    """CaVE with the UNet decoder of the implicit objective: what stage 1 trains and ``cave.pth`` holds."""
+
+    def __init__(self, widths: Sequence[int] = (64, 128, 256, 512), depth: int = 4) -> None:
+        super().__init__(widths, depth)
+        w0, w1, w2, w3 = widths
+        self.m_body_decoder = nn.Sequential(*_blocks(w3, depth))
+        self.m_up3 = nn.Sequential(nn.ConvTranspose2d(w3, w2, 4, stride=4), *_blocks(w2, depth, offset=1.0))
+        self.m_up2 = nn.Sequential(nn.ConvTranspose2d(w2, w1, 4, stride=4), *_blocks(w1, depth, offset=1.0))
+        self.m_up1 = nn.Sequential(nn.ConvTranspose2d(w1, w0, 2, stride=2), *_blocks(w0, depth, offset=1.0))
+        self.m_tail = nn.Conv2d(w0, 3, 3, padding=1)
 
     def restore(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Return (image restored by the implicit objective's decoder, quality factor); sides multiples of 32.

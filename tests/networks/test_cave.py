@@ -7,14 +7,14 @@ import pytest
 import torch
 from PIL import Image
 
-from codiff_batch.networks.cave import CaVE
+from codiff_batch.networks.cave import CaVE, DualCaVE
 from codiff_batch.networks.compact_cave import CompactCaVE, ImplicitDecoder
 from codiff_batch.networks.dct import BlockDCT, rgb_to_ycbcr, ycbcr_to_rgb
 
 
 def test_authors_layout_has_the_released_checkpoints_size_and_names() -> None:
     with torch.device("meta"):
-        state = CaVE().state_dict()
+        state = DualCaVE().state_dict()
     assert len(state) == 346
     learned = {k: v for k, v in state.items() if "running" not in k and "num_batches" not in k}
     assert sum(v.numel() for v in learned.values()) == 74_887_428
@@ -37,7 +37,7 @@ def test_one_token_for_each_32x32_pixels_of_any_size(
 
 
 def test_released_decoder_restores_an_image_of_the_same_size() -> None:
-    cave = CaVE((4, 4, 8, 16), depth=1).eval()
+    cave = DualCaVE((4, 4, 8, 16), depth=1).eval()
     restored, qf = cave.restore(torch.rand(2, 3, 64, 32))
     assert restored.shape == (2, 3, 64, 32)
     assert qf.shape == (2,)

@@ -1,0 +1,205 @@
+"""The authors' checkpoints, turned into the weights of a model folder.
+
+``cave.pth`` is CaVE's state dict; ``codiff.pkl`` holds LoRA adapters for Stable Diffusion 2.1-base and the projector.
+Both are zip pickles of dicts, lists, strings, numbers and tensors, and are read as nothing but that.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from codiff_batch.errors import CannotInstall
+from codiff_batch.models.loading import Networks
+from codiff_batch.networks.cave import CaVE, DualCaVE
+from codiff_batch.networks.one_step import OneStepGenerator
+from codiff_batch.networks.stable_diffusion import DenoisingUNet, LatentAutoencoder
+
+BASE_PARTS = ("unet", "vae", "scheduler")
+"""What is needed of the base model; its text encoder is not, since CaVE's tokens stand for the prompt."""
+
+LORA_ALPHA = 8
+"""peft's default, which the authors trained with: adapters of rank 16 are scaled by a half."""
+
+UNET_ADAPTERS = {
+    "default_encoder": "unet_lora_encoder_modules",
+    "default_decoder": "unet_lora_decoder_modules",
+    "default_others": "unet_lora_others_modules",
+}
+VAE_ADAPTERS = {"default_encoder": "vae_lora_encoder_modules"}
+
+_WEB_PAGE_STARTS = (b"<!doctype", b"<html", b"<head", b"<?xml")
+
+
+def import_networks(codiff: Path, cave: Path, base: Path) -> tuple[Networks, dict[str, Any]]:
+    """Read the authors' two files and the base model.
+
+    Args:
+        codiff: ``codiff.pkl``.
+        cave: ``cave.pth``.
+        base: folder of Stable Diffusion 2.1-base in diffusers' layout.
+
+    Returns:
+        The networks with all adapters merged, and the card's ``sizes``.
+
+    Raises:
+        CannotInstall: a file is missing, of another kind, or does not fit the others.
+    """
+    check_base(base)
+    embedder, sizes = _read_cave(cave)
+    adapters = _read_pickle(codiff, {"state_dict_unet", "state_dict_vae", "proj", "rank_unet", "rank_vae"})
+    unet, vae = _load_base(base)
+    _merge(unet, adapters, "state_dict_unet", UNET_ADAPTERS, "rank_unet", codiff)
+    _merge(vae, adapters, "state_dict_vae", VAE_ADAPTERS, "rank_vae", codiff)
+    weight = adapters["proj"]["weight"]
+    width = unet.config["cross_attention_dim"]
+    if weight.shape != (width, sizes["cave_widths"][-1]):
+        raise CannotInstall(f"{codiff} and {cave} do not belong together: their tokens differ in size")
+    projector = nn.Linear(weight.shape[1], weight.shape[0])
+    projector.load_state_dict(adapters["proj"])
+    sizes |= {"unet": _own_settings(unet), "vae": _own_settings(vae)}
+    return Networks(embedder, OneStepGenerator(LatentAutoencoder(vae), DenoisingUNet(unet), projector)), sizes
+
+
+def check_base(base: Path) -> None:
+    """See that a folder is Stable Diffusion 2.1-base, and not the 768-pixel model of nearly the same name.
+
+    Raises:
+        CannotInstall: with what is wrong.
+    """
+    settings: dict[str, dict[str, Any]] = {}
+    for part, name in (("unet", "config.json"), ("vae", "config.json"), ("scheduler", "scheduler_config.json")):
+        file = base / part / name
+        try:
+            settings[part] = json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise CannotInstall(f"{base} is not a base model: it has no {part}/{name}") from None
+        except (OSError, ValueError) as error:
+            raise CannotInstall(f"{file}: {error}") from error
+    prediction, side = settings["scheduler"].get("prediction_type", "epsilon"), settings["unet"].get("sample_size")
+    if prediction != "epsilon" or side != 64:
+        raise CannotInstall(
+            f"{base} is not Stable Diffusion 2.1-base but a relative of it (it predicts {prediction!r} at sample size "
+            f"{side}, not 'epsilon' at 64); the 768-pixel model is often found under this name"
+        )
+
+
+def refuse_web_page(file: Path) -> None:
+    """Tell a web page that was saved in place of a file, as download sites hand out when they want a click more.
+
+    Raises:
+        CannotInstall: it is one.
+    """
+    with file.open("rb") as opened:
+        start = opened.read(256).lstrip().lower()
+    if start.startswith(_WEB_PAGE_STARTS):
+        raise CannotInstall(f"{file} is a web page, not the file itself: open the link in a browser and download it")
+
+
+def _read_pickle(file: Path, expected: Collection[str]) -> dict[str, Any]:
+    """Read a zip pickle of plain values and tensors.
+
+    Raises:
+        CannotInstall: it is something else, or lacks an expected key.
+    """
+    if not file.is_file():
+        raise CannotInstall(f"{file} does not exist")
+    refuse_web_page(file)
+    if not zipfile.is_zipfile(file):
+        raise CannotInstall(f"{file} is not a checkpoint, or was not downloaded whole")
+    try:
+        values = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except (UnpicklingError, RuntimeError, EOFError) as error:
+        raise CannotInstall(f"{file} cannot be read as plain weights: {str(error).splitlines()[0]}") from error
+    if not isinstance(values, dict) or not set(expected) <= set(values):
+        raise CannotInstall(f"{file} is a checkpoint of something else: it lacks {', '.join(sorted(expected))}")
+    return values
+
+
+def _read_cave(file: Path) -> tuple[CaVE, dict[str, Any]]:
+    """CaVE without its decoder, and its sizes."""
+    state = _read_pickle(file, {"m_head.weight", "m_down1.0.res.0.weight", "m_body_encoder.0.res.0.weight"})
+    depth = len({key.split(".")[1] for key in state if key.startswith("m_body_encoder.")})
+    try:
+        widths = [state[name].shape[0] for name in ("m_head.weight", *(f"m_down{i}.{depth}.weight" for i in (1, 2, 3)))]
+        with torch.device("meta"):
+            whole, used = DualCaVE(widths, depth), CaVE(widths, depth)
+        whole.load_state_dict(state, assign=True)
+        used.load_state_dict({name: whole.state_dict()[name] for name in used.state_dict()}, assign=True)
+    except (KeyError, RuntimeError) as error:
+        raise CannotInstall(f"{file} is not CaVE's checkpoint: {str(error).splitlines()[0]}") from error
+    return used.eval(), {"cave_widths": widths, "cave_depth": depth}
+
+
+def _load_base(base: Path) -> tuple[Any, Any]:
+    """Stable Diffusion's UNet and VAE in 32-bit floats, from whichever of its files are there."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+
+    loaded = []
+    for part, kind in (("unet", UNet2DConditionModel), ("vae", AutoencoderKL)):
+        names = {path.name for path in (base / part).iterdir()}
+        plain = any(name.startswith("diffusion_pytorch_model.") and "fp16" not in name for name in names)
+        try:
+            loaded.append(
+                kind.from_pretrained(
+                    base / part, local_files_only=True, torch_dtype=torch.float32, variant=None if plain else "fp16"
+                )
+            )
+        except (OSError, ValueError, RuntimeError) as error:
+            raise CannotInstall(f"{base / part} cannot be loaded: {str(error).splitlines()[0]}") from error
+    return loaded[0].eval(), loaded[1].eval()
+
+
+def _merge(
+    module: Any, adapters: Mapping[str, Any], state: str, lists: Mapping[str, str], rank: str, file: Path
+) -> None:
+    """Put the adapters on a stock network, load them, and merge them into its weights.
+
+    Raises:
+        CannotInstall: the file's adapters are not all used, or some that are needed are not in it.
+    """
+    add_adapters(module, {name: adapters[key] for name, key in lists.items()}, adapters[rank])
+    weights: Mapping[str, Tensor] = adapters[state]
+    try:
+        missing, unexpected = module.load_state_dict(dict(weights), strict=False)
+    except RuntimeError as error:
+        raise CannotInstall(f"{file} does not fit the base model: {str(error).splitlines()[0]}") from error
+    lacking = [key for key in missing if "lora" in key]
+    if lacking or unexpected:
+        named = (lacking or unexpected)[0]
+        raise CannotInstall(f"{file} does not fit the base model: {named} is {'missing' if lacking else 'unknown'}")
+    merge_adapters(module)
+
+
+def add_adapters(module: Any, targets: Mapping[str, Sequence[str]], rank: int) -> None:
+    """Give a diffusers network LoRA adapters by the names of the modules they sit on, all of them active."""
+    from peft import LoraConfig
+
+    named = {name: modules for name, modules in targets.items() if modules}
+    for name, modules in named.items():
+        config = LoraConfig(r=rank, lora_alpha=LORA_ALPHA, init_lora_weights="gaussian", target_modules=list(modules))
+        module.add_adapter(config, adapter_name=name)
+    module.set_adapter(list(named))
+
+
+def merge_adapters(module: nn.Module) -> None:
+    """Add LoRA's products to the weights they adapt and put the plain layers back, for peft over stock diffusers."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    adapted = [(name, layer) for name, layer in module.named_modules() if isinstance(layer, BaseTunerLayer)]
+    for name, layer in adapted:
+        layer.merge()
+        parent, _, attribute = name.rpartition(".")
+        setattr(module.get_submodule(parent), attribute, layer.get_base_layer())
+
+
+def _own_settings(module: Any) -> dict[str, Any]:
+    """A diffusers network's settings without diffusers' own notes."""
+    return {name: value for name, value in module.config.items() if not name.startswith("_")}
