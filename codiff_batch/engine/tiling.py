@@ -20,7 +20,7 @@ class Span:
     start: int
     stop: int
     weights: NDArray[np.float32]
-    """(stop - start,), in (0, 1]; over all spans of the axis they add up to one at each pixel."""
+    """(stop - start,), in [0, 1]; over all spans of the axis they add up to one at each pixel."""
 
 
 @dataclass(frozen=True)
@@ -97,5 +97,7 @@ def _ramped(starts: list[int], stops: list[int], index: int) -> NDArray[np.float
 
 
 def _ramp(length: int) -> NDArray[np.float32]:
-    middle = (np.arange(length, dtype=np.float32) + 0.5) / length
-    return (0.5 - 0.5 * np.cos(np.pi * middle)).astype(np.float32)
+    """From 0 to 1. The outermost quarter stays at 0: those pixels are there as the others' surroundings only."""
+    margin = length // 4
+    middle = (np.arange(length - 2 * margin, dtype=np.float32) + 0.5) / (length - 2 * margin)
+    return np.pad((0.5 - 0.5 * np.cos(np.pi * middle)).astype(np.float32), margin, constant_values=((0, 1),))

@@ -15,7 +15,7 @@ MODELS_DIR_VARIABLE = "CODIFF_BATCH_MODELS"
 BUNDLED = Path(__file__).parent / "bundled"
 
 KNOWN = {
-    "codiff-sd21": "CODiff of the paper on Stable Diffusion 2.1, for GPUs; 'codiff-batch models pull codiff-sd21' tells how",
+    "codiff-sd21": "CODiff of the paper, for GPUs; 'codiff-batch models pull codiff-sd21' begins its installation",
 }
 """Models that exist but are not part of the package."""
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from codiff_batch.errors import CannotInstall
 from codiff_batch.models.card import sha256_of
 from codiff_batch.models.catalogue import user_models_dir
-from codiff_batch.models.official import check_base, refuse_web_page
+from codiff_batch.models.downloads import check_base, refuse_web_page
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,6 @@ def pull_base(repositories: Sequence[str], models_dir: Path | None = None) -> tu
 
 def _fetch(repository: str, folder: Path) -> None:
     from huggingface_hub import HfApi, hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
     try:
         told = HfApi().model_info(repository, files_metadata=True)
@@ -111,6 +110,8 @@ def _fetch(repository: str, folder: Path) -> None:
             if listed[name] is not None and sha256_of(file) != listed[name]:
                 file.unlink()
                 raise CannotInstall(f"{name} arrived damaged; try again")
-    except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError, ValueError) as error:
-        raise CannotInstall(str(error).strip().splitlines()[0]) from error
+    except CannotInstall:
+        raise
+    except Exception as error:  # Connection errors are those of whichever HTTP client the hub's library uses today.
+        raise CannotInstall((str(error).strip() or repr(error)).splitlines()[0]) from error
     (folder / COMPLETE).write_text("")

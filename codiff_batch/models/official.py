@@ -6,7 +6,6 @@ Both are zip pickles of dicts, lists, strings, numbers and tensors, and are read
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -17,13 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from codiff_batch.errors import CannotInstall
+from codiff_batch.models.downloads import check_base, refuse_web_page
 from codiff_batch.models.loading import Networks
 from codiff_batch.networks.cave import CaVE, DualCaVE
 from codiff_batch.networks.one_step import OneStepGenerator
 from codiff_batch.networks.stable_diffusion import DenoisingUNet, LatentAutoencoder
-
-BASE_PARTS = ("unet", "vae", "scheduler")
-"""What is needed of the base model; its text encoder is not, since CaVE's tokens stand for the prompt."""
 
 LORA_ALPHA = 8
 """peft's default, which the authors trained with: adapters of rank 16 are scaled by a half."""
@@ -34,8 +31,6 @@ UNET_ADAPTERS = {
     "default_others": "unet_lora_others_modules",
 }
 VAE_ADAPTERS = {"default_encoder": "vae_lora_encoder_modules"}
-
-_WEB_PAGE_STARTS = (b"<!doctype", b"<html", b"<head", b"<?xml")
 
 
 def import_networks(codiff: Path, cave: Path, base: Path) -> tuple[Networks, dict[str, Any]]:
@@ -66,41 +61,6 @@ def import_networks(codiff: Path, cave: Path, base: Path) -> tuple[Networks, dic
     projector.load_state_dict(adapters["proj"])
     sizes |= {"unet": _own_settings(unet), "vae": _own_settings(vae)}
     return Networks(embedder, OneStepGenerator(LatentAutoencoder(vae), DenoisingUNet(unet), projector)), sizes
-
-
-def check_base(base: Path) -> None:
-    """See that a folder is Stable Diffusion 2.1-base, and not the 768-pixel model of nearly the same name.
-
-    Raises:
-        CannotInstall: with what is wrong.
-    """
-    settings: dict[str, dict[str, Any]] = {}
-    for part, name in (("unet", "config.json"), ("vae", "config.json"), ("scheduler", "scheduler_config.json")):
-        file = base / part / name
-        try:
-            settings[part] = json.loads(file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise CannotInstall(f"{base} is not a base model: it has no {part}/{name}") from None
-        except (OSError, ValueError) as error:
-            raise CannotInstall(f"{file}: {error}") from error
-    prediction, side = settings["scheduler"].get("prediction_type", "epsilon"), settings["unet"].get("sample_size")
-    if prediction != "epsilon" or side != 64:
-        raise CannotInstall(
-            f"{base} is not Stable Diffusion 2.1-base but a relative of it (it predicts {prediction!r} at sample size "
-            f"{side}, not 'epsilon' at 64); the 768-pixel model is often found under this name"
-        )
-
-
-def refuse_web_page(file: Path) -> None:
-    """Tell a web page that was saved in place of a file, as download sites hand out when they want a click more.
-
-    Raises:
-        CannotInstall: it is one.
-    """
-    with file.open("rb") as opened:
-        start = opened.read(256).lstrip().lower()
-    if start.startswith(_WEB_PAGE_STARTS):
-        raise CannotInstall(f"{file} is a web page, not the file itself: open the link in a browser and download it")
 
 
 def _read_pickle(file: Path, expected: Collection[str]) -> dict[str, Any]:

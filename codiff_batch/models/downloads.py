@@ -1,0 +1,46 @@
+"""Is a download what it should be? No torch here, so that fetching starts at once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from codiff_batch.errors import CannotInstall
+
+_WEB_PAGE_STARTS = (b"<!doctype", b"<html", b"<head", b"<?xml")
+
+
+def check_base(base: Path) -> None:
+    """See that a folder is Stable Diffusion 2.1-base, and not the 768-pixel model of nearly the same name.
+
+    Raises:
+        CannotInstall: with what is wrong.
+    """
+    settings: dict[str, dict[str, Any]] = {}
+    for part, name in (("unet", "config.json"), ("vae", "config.json"), ("scheduler", "scheduler_config.json")):
+        file = base / part / name
+        try:
+            settings[part] = json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise CannotInstall(f"{base} is not a base model: it has no {part}/{name}") from None
+        except (OSError, ValueError) as error:
+            raise CannotInstall(f"{file}: {error}") from error
+    prediction, side = settings["scheduler"].get("prediction_type", "epsilon"), settings["unet"].get("sample_size")
+    if prediction != "epsilon" or side != 64:
+        raise CannotInstall(
+            f"{base} is not Stable Diffusion 2.1-base but a relative of it (it predicts {prediction!r} at sample size "
+            f"{side}, not 'epsilon' at 64); the 768-pixel model is often found under this name"
+        )
+
+
+def refuse_web_page(file: Path) -> None:
+    """Tell a web page that was saved in place of a file, as download sites hand out when they want a click more.
+
+    Raises:
+        CannotInstall: it is one.
+    """
+    with file.open("rb") as opened:
+        start = opened.read(256).lstrip().lower()
+    if start.startswith(_WEB_PAGE_STARTS):
+        raise CannotInstall(f"{file} is a web page, not the file itself: open the link in a browser and download it")

@@ -1,0 +1,127 @@
+"""Fetching the base model, from a hub on the loopback interface."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from codiff_batch.models.card import read_card
+from tests.models.hub_server import Hub, serve_hub
+from tests.official import Official, change_settings, fabricate
+
+
+@pytest.fixture(scope="module")
+def official(tmp_path_factory: pytest.TempPathFactory) -> Official:
+    return fabricate(tmp_path_factory.mktemp("official"))
+
+
+@pytest.fixture
+def repositories(official: Official, tmp_path: Path) -> Path:
+    """The hub's folder, with a good copy in ``good/base``."""
+    shutil.copytree(official.base, tmp_path / "hub/good/base")
+    return tmp_path / "hub"
+
+
+@pytest.fixture
+def hub(repositories: Path) -> Iterator[Hub]:
+    with serve_hub(repositories) as running:
+        yield running
+
+
+def models(hub: Hub, *arguments: object, models_dir: Path) -> subprocess.CompletedProcess[str]:
+    """Run ``codiff-batch models`` as a user does."""
+    environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(models_dir / "hf"), "NO_PROXY": "127.0.0.1"}
+    command = [sys.executable, "-m", "codiff_batch", "models", *map(str, arguments), "--models-dir", str(models_dir)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180, check=False)
+
+
+def test_pull_then_import_installs_a_model_that_restores(
+    hub: Hub, official: Official, tmp_path: Path, run, caplog: pytest.LogCaptureFixture
+) -> None:
+    where = tmp_path / "models"
+    pulled = models(hub, "pull", "codiff-sd21", "--mirror", "gone/base", "--mirror", "good/base", models_dir=where)
+    assert pulled.returncode == 0, pulled.stderr
+    assert "gone/base" in pulled.stderr
+    assert "good/base is in" in pulled.stdout
+    assert "drive.google.com" in pulled.stdout
+    imported = models(
+        hub, "import", "--codiff", official.codiff, "--cave", official.cave, "--base", "good/base", models_dir=where
+    )
+    assert imported.returncode == 0, imported.stderr
+    assert read_card(where / "codiff-sd21").training["base"] == "good/base"
+    photos = Path(__file__).parents[2] / "examples/photos"
+    ran = run(photos / "lavender-q20.jpg", "--model", "codiff-sd21", "--models-dir", where, "-o", tmp_path / "out")
+    assert ran.code == 0, ran.err
+    assert "minutes a megapixel" in caplog.text
+    assert (tmp_path / "out/lavender-q20.jpg").exists()
+
+
+def test_what_was_pulled_once_is_not_asked_for_again(hub: Hub, tmp_path: Path) -> None:
+    models(hub, "pull", "--mirror", "good/base", models_dir=tmp_path / "models")
+    before = len(hub.asked)
+    again = models(hub, "pull", "--mirror", "good/base", models_dir=tmp_path / "models")
+    assert again.returncode == 0
+    assert len(hub.asked) == before
+
+
+def test_a_download_that_breaks_off_goes_on_where_it_was(hub: Hub, repositories: Path, tmp_path: Path) -> None:
+    large = repositories / "good/base/unet/diffusion_pytorch_model.safetensors"
+    large.write_bytes(large.read_bytes() + bytes(24 << 20))
+    hub.break_after = 21 << 20
+    pulled = models(hub, "pull", "--mirror", "good/base", models_dir=tmp_path / "models")
+    assert pulled.returncode == 0, pulled.stderr
+    assert hub.cut == {large.as_posix()}
+    assert any("unet" in asked and "bytes=" in asked and "bytes=0-" not in asked for asked in hub.asked)
+    (arrived,) = (tmp_path / "models/.base/good--base/unet").glob("*.safetensors")
+    assert arrived.read_bytes() == large.read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["768 pixels", "web page", "no weights", "damaged"])
+def test_a_copy_that_is_not_what_it_says_is_refused_with_the_reason(
+    hub: Hub, repositories: Path, tmp_path: Path, kind: str
+) -> None:
+    copy = Path(shutil.copytree(repositories / "good/base", repositories / "bad/base"))
+    weights = copy / "unet/diffusion_pytorch_model.safetensors"
+    if kind == "768 pixels":
+        change_settings(copy / "scheduler/scheduler_config.json", prediction_type="v_prediction")
+    elif kind == "web page":
+        weights.write_text("<!DOCTYPE html><html><body>Please sign in")
+    elif kind == "no weights":
+        weights.unlink()
+    else:
+        hub.lie_about_checksums = True
+    pulled = models(hub, "pull", "--mirror", "bad/base", models_dir=tmp_path / "models")
+    assert pulled.returncode == 4
+    told = {
+        "768 pixels": "768-pixel",
+        "web page": "web page",
+        "no weights": "no safetensors weights",
+        "damaged": "arrived damaged",
+    }
+    assert told[kind] in pulled.stderr
+    assert "Traceback" not in pulled.stderr
+    if kind == "768 pixels":
+        assert not [asked for asked in hub.asked if "safetensors" in asked], "found out before gigabytes are fetched"
+    else:
+        again = models(hub, "pull", "--mirror", "bad/base", models_dir=tmp_path / "models")
+        assert again.returncode == 4
+
+
+def test_with_no_network_the_error_says_how_to_go_on(tmp_path: Path) -> None:
+    nowhere = Hub(url="http://127.0.0.1:9")
+    pulled = models(nowhere, "pull", "--mirror", "good/base", models_dir=tmp_path / "models")
+    assert pulled.returncode == 4
+    assert pulled.stderr.strip().splitlines()[-1].startswith("codiff-batch: error: the base model could not be fetched")
+    assert "--base" in pulled.stderr
+
+
+def test_a_model_that_nobody_knows_cannot_be_pulled(tmp_path: Path) -> None:
+    pulled = models(Hub(), "pull", "elsewhere", models_dir=tmp_path)
+    assert pulled.returncode == 4
+    assert "known are codiff-sd21" in pulled.stderr

@@ -1,0 +1,28 @@
+"""The full model is the paper's: Table 2 comes out of the stock networks."""
+
+import pytest
+from click.testing import CliRunner
+
+from benchmarks import gpu
+from benchmarks.complexity import parts
+
+
+def test_parameters_and_multiplications_at_1024_pixels_are_those_of_the_papers_table_2() -> None:
+    rows = parts(1024, adapters=True)
+    assert sum(row.parameters for row in rows) == pytest.approx(1.00e9, rel=0.005)
+    assert sum(row.layer_macs for row in rows) == pytest.approx(9.46e12, rel=0.005)
+
+
+def test_merging_the_adapters_saves_what_they_cost() -> None:
+    merged, apart = (sum(row.macs for row in parts(512, adapters=adapters)) for adapters in (False, True))
+    assert 2.40e12 < merged < 2.42e12
+    assert merged < apart < 1.05 * merged
+
+
+@pytest.mark.slow
+def test_the_gpu_benchmark_is_ready_to_run() -> None:
+    """Rehearsed with a tiny model on the CPU; its figures mean nothing there."""
+    result = CliRunner().invoke(gpu.main, ["--tiny", "--device", "cpu", "--runs", "1"], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert result.output.count("| VAE decoder |") == 4
+    assert "times faster" in result.output
