@@ -18,9 +18,10 @@ import numpy as np
 import torch
 
 from codiff_batch.engine.crops import textured_crops
+from codiff_batch.perceptual import Perceptual
 from training import compact, stage1
 from training.degradation import Encoding, compress
-from training.evaluate import Perceptual, find_lossless
+from training.evaluate import find_lossless
 from training.loop import averaged_weights, read_config
 from training.photos import Pixels, load_photos
 

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from codiff_batch.models.loading import build_compact
+from codiff_batch.perceptual import DISTS, LPIPS
 from training.adversary import Adversary, CompactDiscriminator
 from training.fit import Group, TrainingConfig, fit, prepare, stage_options
 from training.loop import Batch, Loss, averaged_weights, batches, read_config, to_device
-from training.perceptual import DISTS, LPIPS
 from training.photos import Pixels
 
 
@@ -104,7 +104,7 @@ class Perception(nn.Module):
     """The weighted sum of LPIPS and DISTS that a configuration asks for.
 
     Args:
-        networks: folder of their backbones (see :mod:`training.perceptual`); needed where a weight is not zero.
+        networks: folder of their backbones (see :mod:`codiff_batch.perceptual`); needed where a weight is not zero.
     """
 
     PHASES = 8

@@ -22,6 +22,7 @@ from PIL import Image
 from codiff_batch.engine import Restorer, restore_photo
 from codiff_batch.jpeg import JpegPhoto
 from codiff_batch.metrics import psnr, ssim
+from codiff_batch.perceptual import Perceptual
 from training.photos import SUFFIXES
 
 Pixels = NDArray[np.uint8]
@@ -75,26 +76,6 @@ class Resave:
     qf: int
     shift: int
     """Rows and columns cut off before, so that the 8x8 grids differ."""
-
-
-class Perceptual:
-    """LPIPS (AlexNet) and DISTS of pictures, with backbones from a folder; see :mod:`training.perceptual`."""
-
-    def __init__(self, folder: Path) -> None:
-        from training.perceptual import DISTS, LPIPS
-
-        self._lpips, self._dists = LPIPS(folder), DISTS(folder)
-
-    def __call__(self, image: Pixels, reference: Pixels) -> tuple[float, float]:
-        """Return (LPIPS, DISTS); gray pictures count as RGB."""
-        import torch
-
-        pair = []
-        for pixels in (image, reference):
-            rgb = pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
-            pair.append(torch.from_numpy(rgb.copy()).permute(2, 0, 1)[None] / 255)
-        with torch.inference_mode():
-            return float(self._lpips(*pair)), float(self._dists(*pair))
 
 
 def find_lossless(folder: Path) -> list[Path]:
@@ -175,7 +156,7 @@ def table(scores: list[Score]) -> str:
 @click.option(
     "--networks",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder of backbones for LPIPS and DISTS, which are left out without it (see training/perceptual.py).",
+    help="Folder of backbones for LPIPS and DISTS, which are left out without it (see codiff_batch/perceptual.py).",
 )
 @click.option(
     "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write all single scores here."

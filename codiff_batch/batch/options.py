@@ -31,6 +31,8 @@ class BatchOptions:
     models_dir: Path | None = None
     device: str = "auto"
     """One device, or several with commas between: a process is started for each."""
+    compiled: bool = False
+    """Have torch compile the networks first."""
     format: Format = "same"
     quality: int = 95
     """Of JPEG and WebP outputs, 1..100."""

@@ -52,7 +52,9 @@ class LazyRestorer:
             from codiff_batch.engine import Restorer
 
             options = self._options
-            self._restorer = Restorer.load(options.model, options.device, models_dir=options.models_dir)
+            self._restorer = Restorer.load(
+                options.model, options.device, models_dir=options.models_dir, compiled=options.compiled
+            )
         return self._restorer
 
 

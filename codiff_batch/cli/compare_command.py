@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from codiff_batch.errors import OptionsConflict
+from codiff_batch.errors import CannotCompare, OptionsConflict
+
+if TYPE_CHECKING:
+    from codiff_batch.perceptual import Perceptual
 
 _picture = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -22,16 +26,37 @@ _picture = click.Path(exists=True, dir_okay=False, path_type=Path)
     metavar="FILE",
     help="An .html page, or one .png picture.",
 )
+@click.option(
+    "--networks",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of the backbones of LPIPS and DISTS, to measure by them as well.  "
+    "[default: $CODIFF_BATCH_NETWORKS, or 'networks' in the user's data directory, if it is there]",
+)
 @click.argument("first", type=_picture)
 @click.argument("second", type=_picture)
-def compare_command(first: Path, second: Path, original: Path | None, output: Path) -> None:
+def compare_command(first: Path, second: Path, original: Path | None, output: Path, networks: Path | None) -> None:
     """Show two pictures of one size side by side, with the map of their differences, PSNR and SSIM."""
     from codiff_batch.pages.comparison import compare, write_comparison
 
     if output.suffix.lower() not in (".html", ".png"):
         raise OptionsConflict(f"--output {output.name}: the name must end in .html or .png")
-    panels = compare(first, second, original)
+    panels = compare(first, second, original, _perceptual(networks))
     write_comparison(output, panels)
     for panel in panels:
         if panel.words:
             click.echo(f"{panel.name}: {panel.words}")
+
+
+def _perceptual(folder: Path | None) -> Perceptual | None:
+    """The perceptual measures, if their backbones are at hand; torch is loaded only then."""
+    from codiff_batch.models.catalogue import networks_folder
+
+    place = folder or networks_folder()
+    if place is None:
+        return None
+    from codiff_batch.perceptual import Perceptual
+
+    try:
+        return Perceptual(place)
+    except FileNotFoundError as error:
+        raise CannotCompare(str(error)) from error

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from codiff_batch import __version__
 from codiff_batch.cli.compare_command import compare_command
@@ -54,6 +55,11 @@ class DefaultGroup(click.Group):
         if args and args[0] not in self.commands and args[0] not in _OWN_OPTIONS:
             args = [self.default, *args]
         return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete commands, the group's own options, and the default command's."""
+        own = super().shell_complete(ctx, incomplete)
+        return own + self.commands[self.default].shell_complete(ctx, incomplete)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Show the default command's options as the program's own, then the other commands."""

@@ -24,6 +24,12 @@ _OPTIONS = (
     model_option,
     device_option,
     click.option(
+        "--compile",
+        "compiled",
+        is_flag=True,
+        help="Have torch compile the networks first: minutes once, then faster; for large models and many photos.",
+    ),
+    click.option(
         "--format",
         type=click.Choice(["same", "jpeg", "png", "webp", "tiff"]),
         default="same",

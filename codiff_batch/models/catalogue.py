@@ -12,6 +12,7 @@ from codiff_batch.models.card import CARD_NAME, read_card
 
 DEFAULT_MODEL = "compact"
 MODELS_DIR_VARIABLE = "CODIFF_BATCH_MODELS"
+NETWORKS_VARIABLE = "CODIFF_BATCH_NETWORKS"
 BUNDLED = Path(__file__).parent / "bundled"
 
 KNOWN = {
@@ -38,9 +39,20 @@ def user_models_dir(models_dir: Path | None = None) -> Path:
         return models_dir
     if variable := os.environ.get(MODELS_DIR_VARIABLE):
         return Path(variable)
+    return _user_data() / "models"
+
+
+def networks_folder() -> Path | None:
+    """Where the user keeps the backbones of LPIPS and DISTS: ``$CODIFF_BATCH_NETWORKS``, else beside the models."""
+    named = os.environ.get(NETWORKS_VARIABLE)
+    folder = Path(named) if named else _user_data() / "networks"
+    return folder if named or folder.is_dir() else None
+
+
+def _user_data() -> Path:
     import platformdirs
 
-    return platformdirs.user_data_path("codiff-batch", appauthor=False) / "models"
+    return platformdirs.user_data_path("codiff-batch", appauthor=False)
 
 
 def available(models_dir: Path | None = None) -> list[ModelEntry]:

@@ -7,6 +7,7 @@ import html
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -15,6 +16,12 @@ from codiff_batch.batch.outputs import write_atomically
 from codiff_batch.errors import CannotCompare
 from codiff_batch.metrics import SSIM_WINDOW, Pixels, psnr, ssim
 from codiff_batch.pages.files import address, folder_beside, template
+
+if TYPE_CHECKING:
+    from codiff_batch.perceptual import Perceptual
+
+SMALLEST_SIDE = 64
+"""Of pictures that LPIPS and DISTS can be taken of: their networks halve the sides four times."""
 
 AMPLIFIED = 8
 """How much brighter than it is a difference map shows a difference."""
@@ -30,8 +37,13 @@ class Panel:
     pixels: Pixels
 
 
-def compare(first: Path, second: Path, original: Path | None = None) -> list[Panel]:
+def compare(
+    first: Path, second: Path, original: Path | None = None, perceptual: Perceptual | None = None
+) -> list[Panel]:
     """Read pictures and measure them: against the original if there is one, else the second against the first.
+
+    Args:
+        perceptual: measures LPIPS and DISTS as well, where its backbones are at hand.
 
     Returns:
         The pictures, (H, W, 3) as stored, and last the map of differences between first and second.
@@ -51,20 +63,23 @@ def compare(first: Path, second: Path, original: Path | None = None) -> list[Pan
         assert path is not None
         others = [other.name for other in named.values() if other is not None]
         name = path.name if others.count(path.name) == 1 else f"{path.parent.name}/{path.name}"
-        panels.append(Panel(name, "" if pixels is reference else quality(pixels, reference), pixels))
+        panels.append(Panel(name, "" if pixels is reference else quality(pixels, reference, perceptual), pixels))
     difference = np.abs(read["first"].astype(np.int16) - read["second"])
     shown = (difference * AMPLIFIED).clip(0, 255).astype(np.uint8)
     words = f"mean {difference.mean():.2f}, largest {difference.max()} levels"
     return [*panels, Panel(f"difference x{AMPLIFIED}", words, shown)]
 
 
-def quality(pixels: Pixels, reference: Pixels) -> str:
+def quality(pixels: Pixels, reference: Pixels, perceptual: Perceptual | None = None) -> str:
     """PSNR over RGB, and SSIM where scikit-image is installed."""
     distance = psnr(pixels, reference)
     words = "equal" if np.isinf(distance) else f"PSNR {distance:.2f} dB"
     if min(pixels.shape[:2]) >= SSIM_WINDOW:
         with contextlib.suppress(ImportError):
             words += f", SSIM {ssim(pixels, reference):.4f}"
+    if perceptual is not None and min(pixels.shape[:2]) >= SMALLEST_SIDE:
+        lpips, dists = perceptual(pixels, reference)
+        words += f", LPIPS {lpips:.4f}, DISTS {dists:.4f}"
     return words
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from codiff_batch.jpeg import JpegPhoto
+from codiff_batch.perceptual import Perceptual
 from tests.photos import jpeg, scene
-from training.evaluate import Perceptual, psnr, psnr_b, ssim
+from training.evaluate import psnr, psnr_b, ssim
 
 
 def noise(seed: int = 0) -> np.ndarray:

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -59,6 +61,7 @@ class Backbone(nn.Module):
             elif layer == "pool":
                 features = self._pool(features)
             else:
+                assert not isinstance(layer, str)
                 index, stride, padding = layer
                 weight, bias = (getattr(self, f"features_{index}_{part}") for part in ("weight", "bias"))
                 features = F.conv2d(features, weight, bias, int(stride), int(padding))
@@ -131,6 +134,29 @@ class DISTS(nn.Module):
         return 1 - similarity
 
 
+class Perceptual:
+    """LPIPS and DISTS of 8-bit pictures.
+
+    Args:
+        folder: of the backbones.
+
+    Raises:
+        FileNotFoundError: one is not there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._lpips, self._dists = LPIPS(folder), DISTS(folder)
+
+    def __call__(self, image: NDArray[np.uint8], reference: NDArray[np.uint8]) -> tuple[float, float]:
+        """Return (LPIPS, DISTS); gray pictures count as RGB."""
+        pair = []
+        for pixels in (image, reference):
+            rgb = pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
+            pair.append(torch.from_numpy(rgb.copy()).permute(2, 0, 1)[None] / 255)
+        with torch.inference_mode():
+            return float(self._lpips(*pair)), float(self._dists(*pair))
+
+
 def _unit(features: Tensor) -> Tensor:
     return features / (features.square().sum(dim=1, keepdim=True).sqrt() + 1e-10)
 
@@ -138,5 +164,5 @@ def _unit(features: Tensor) -> Tensor:
 def _one(folder: Path, pattern: str) -> Path:
     found = sorted(folder.glob(f"{pattern}.safetensors"))
     if not found:
-        raise FileNotFoundError(f"{folder} has no {pattern}.safetensors")
+        raise FileNotFoundError(f"{folder} has no {pattern}.safetensors, a backbone of LPIPS and DISTS")
     return found[0]
