@@ -3,7 +3,7 @@
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import gpu
+from benchmarks import gpu, report_page
 from benchmarks.complexity import parts
 
 
@@ -26,3 +26,10 @@ def test_the_gpu_benchmark_is_ready_to_run() -> None:
     assert result.exit_code == 0
     assert result.output.count("| VAE decoder |") == 4
     assert "times faster" in result.output
+
+
+@pytest.mark.slow
+def test_the_page_benchmark_runs() -> None:
+    result = CliRunner().invoke(report_page.main, ["--photos", "200", "--runs", "1"], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert "| 200 |" in result.output

@@ -30,7 +30,9 @@ ELSEWHERE = {
     "~/ComfyUI/venv/bin/python -m pip install .": "tests/hosts/comfyui/get_comfyui.py",
     # What needs several GPUs, a cluster, GIMP or the hub has its own tests, on what stands for them here.
     "codiff-batch photos --device cuda:0,cuda:1": "test_several_devices_share_the_photos_and_give_the_same_bytes",
-    "sbatch --array=1-16 --gres=gpu:1 --wrap 'codiff-batch photos -o restored --shard auto'": "test_shards_come_from_slurms_array",
+    "sbatch --array=1-16 --gres=gpu:1 --wrap 'codiff-batch photos -o restored --shard auto'": (
+        "test_shards_come_from_slurms_array"
+    ),
     "codiff-batch photos -o restored --cluster auto": (
         "test_a_cluster_does_every_photo_once_though_an_actor_is_killed"
     ),
