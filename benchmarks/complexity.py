@@ -14,15 +14,13 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from codiff_batch.models.official import add_adapters
+from codiff_batch.models.official import add_adapters, unet_targets, vae_targets
 from codiff_batch.networks.cave import CaVE
 from codiff_batch.networks.compact_cave import TOKEN_STRIDE
 from codiff_batch.networks.stable_diffusion import LATENT_STRIDE, SD21_UNET, SD21_VAE
 
 RANK = 16
 TOKEN_WIDTH, CONTEXT = 512, 1024
-ADAPTED = ("to_q", "to_k", "to_v", "to_out.0", "conv", "conv1", "conv2", "conv_shortcut", "conv_in", "conv_out")
-ADAPTED_ONLY_IN_UNET = ("proj_in", "proj_out", "ff.net.0.proj", "ff.net.2")
 
 
 class Part(NamedTuple):
@@ -62,8 +60,8 @@ def parts(side: int, *, adapters: bool) -> list[Part]:
         vae = AutoencoderKL.from_config(dict(SD21_VAE)).eval()
         unet = UNet2DConditionModel.from_config(dict(SD21_UNET)).eval()
         if adapters:
-            add_adapters(unet, {"default": _targets(unet, "", (*ADAPTED, *ADAPTED_ONLY_IN_UNET))}, RANK)
-            add_adapters(vae, {"default": [*_targets(vae, "encoder", ADAPTED), "quant_conv"]}, RANK)
+            add_adapters(unet, unet_targets(unet), RANK)
+            add_adapters(vae, vae_targets(vae), RANK)
         image = torch.empty(1, 3, side, side)
         latent = torch.empty(1, 4, side // LATENT_STRIDE, side // LATENT_STRIDE)
         tokens = torch.empty(1, (side // TOKEN_STRIDE) ** 2, TOKEN_WIDTH)
@@ -76,14 +74,6 @@ def parts(side: int, *, adapters: bool) -> list[Part]:
             count("UNet", [unet], lambda: unet(latent, timestep, torch.empty(1, tokens.shape[1], CONTEXT))),
             count("VAE decoder", [vae.decoder, vae.post_quant_conv], lambda: vae.decode(latent)),
         ]
-
-
-def _targets(network: nn.Module, part: str, names: tuple[str, ...]) -> list[str]:
-    return [
-        name
-        for name, module in network.named_modules()
-        if name.startswith(part) and isinstance(module, (nn.Conv2d, nn.Linear)) and name.endswith(names)
-    ]
 
 
 def table(rows: list[Part]) -> str:

@@ -16,14 +16,14 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from benchmarks.complexity import ADAPTED, ADAPTED_ONLY_IN_UNET, RANK, Part, count
+from benchmarks.complexity import RANK, Part, count
 from codiff_batch.engine import Restorer
 from codiff_batch.engine.device import choose_device, choose_precision
 from codiff_batch.models.install import full_card
 from codiff_batch.models.loading import ARCHITECTURES, Networks
-from codiff_batch.models.official import add_adapters
+from codiff_batch.models.official import add_adapters, unet_targets, vae_targets
 from codiff_batch.networks.one_step import TIMESTEP, clean_latent
 from codiff_batch.networks.stable_diffusion import SD21_UNET, SD21_VAE
 
@@ -98,16 +98,8 @@ class Baseline:
         self.cave, generator = networks
         self.vae, self.unet = generator.autoencoder.vae, generator.unet.unet  # type: ignore[union-attr]
         self.projector = generator.projector
-        for network, names in ((self.unet, (*ADAPTED, *ADAPTED_ONLY_IN_UNET)), (self.vae.encoder, ADAPTED)):
-            targets = [
-                name
-                for name, module in network.named_modules()  # type: ignore[union-attr,operator]
-                if isinstance(module, (nn.Conv2d, nn.Linear)) and name.endswith(names)
-            ]
-            if network is self.unet:
-                add_adapters(network, {"default": targets}, RANK)
-            else:
-                add_adapters(self.vae, {"default": [f"encoder.{name}" for name in targets]}, RANK)
+        add_adapters(self.unet, unet_targets(self.unet), RANK)  # type: ignore[arg-type]
+        add_adapters(self.vae, vae_targets(self.vae), RANK)  # type: ignore[arg-type]
         weight = next(self.vae.parameters())  # type: ignore[union-attr,operator]
         for network in (self.unet, self.vae):
             network.to(weight.device, weight.dtype).requires_grad_(False)  # type: ignore[union-attr,operator]

@@ -61,7 +61,7 @@ class Bench:
         networks = ("--networks", self.networks) if self.networks else ()
         return self.train("compact", config, "--start", start, *networks)
 
-    def cave(self, kind: str) -> stage1.DualLearner:
+    def cave(self, kind: str) -> stage1.DualLearner | stage1.PaperLearner:
         """A trained CaVE with its decoder, ready to look."""
         learner = stage1.build(read_config(CONFIGS / f"stage1-{kind}.toml", stage1.Stage1Config))
         learner.load_state_dict(averaged_weights(self.stage1(kind)))

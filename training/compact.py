@@ -22,6 +22,7 @@ from training.adversary import Adversary, CompactDiscriminator
 from training.fit import Group, TrainingConfig, fit, prepare, stage_options
 from training.loop import Batch, Loss, averaged_weights, batches, read_config, to_device
 from training.photos import Pixels
+from training.stage1 import load_cave
 
 
 @dataclass(frozen=True)
@@ -219,8 +220,7 @@ def main(
     if start is not None:
         model.load_state_dict(averaged_weights(start))
     elif cave is not None:
-        weights = averaged_weights(cave)
-        model.cave.load_state_dict({k.removeprefix("cave."): v for k, v in weights.items() if k.startswith("cave.")})
+        load_cave(model.cave, averaged_weights(cave))
     perception = Perception(config, networks).to(accelerator.device).eval().requires_grad_(False)
     adversary = build_adversary(config)
     fit(

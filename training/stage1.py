@@ -5,14 +5,17 @@ Run as ``python -m training.stage1 training/configs/compact-stage1.toml --photos
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import click
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from codiff_batch.networks.cave import DualCaVE
 from codiff_batch.networks.compact_cave import CompactCaVE, ImplicitDecoder
 from training.fit import Group, TrainingConfig, fit, prepare, stage_options
 from training.loop import Batch, Loss, batches, read_config, to_device
@@ -23,9 +26,13 @@ from training.photos import Pixels
 class Stage1Config(TrainingConfig):
     """Settings of stage 1; the defaults train the compact CaVE on two CPU cores."""
 
+    layout: Literal["compact", "paper"] = "compact"
+    """Which CaVE: the compact one over DCT statistics, or the authors'."""
     width: int = 128
     depth: int = 4
     token_width: int = 256
+    widths: tuple[int, ...] = (64, 128, 256, 512)
+    """Of the authors' layout, in place of ``width`` and ``token_width``."""
     explicit_weight: float = 1.0
     """Weight of |QF_pred - QF| / 100; 0 gives the paper's "implicit" ablation."""
     implicit_weight: float = 10.0
@@ -47,15 +54,35 @@ class DualLearner(nn.Module):
         return self.cave.quality(embedding.tokens), self.decoder(image, embedding)
 
 
-def build(config: Stage1Config) -> DualLearner:
+class PaperLearner(nn.Module):
+    """CaVE in the authors' layout, which has its decoder in it."""
+
+    def __init__(self, cave: DualCaVE) -> None:
+        super().__init__()
+        self.cave = cave
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (quality factor (B,), restored image)."""
+        restored, qf = self.cave.restore(image)
+        return qf, restored
+
+
+def load_cave(cave: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Put what a stage 1 has learned into a CaVE of its layout."""
+    cave.load_state_dict({name.removeprefix("cave."): w for name, w in weights.items() if name.startswith("cave.")})
+
+
+def build(config: Stage1Config) -> DualLearner | PaperLearner:
     """The networks of stage 1 with fresh weights."""
+    if config.layout == "paper":
+        return PaperLearner(DualCaVE(config.widths, config.depth))
     return DualLearner(
         CompactCaVE(config.width, config.depth, config.token_width),
         ImplicitDecoder(config.width, config.token_width),
     )
 
 
-def objective(learner: DualLearner, batch: Batch, config: Stage1Config) -> Loss:
+def objective(learner: nn.Module, batch: Batch, config: Stage1Config) -> Loss:
     """Dual loss L = explicit_weight * L_QF + implicit_weight * L_rec, and its parts for the curves."""
     qf, restored = learner(batch.compressed)
     explicit = F.l1_loss(qf, batch.qf) / 100
@@ -65,7 +92,9 @@ def objective(learner: DualLearner, batch: Batch, config: Stage1Config) -> Loss:
 
 
 @torch.inference_mode()
-def held_out_scores(learner: DualLearner, photos: list[Pixels], config: Stage1Config) -> dict[str, float]:
+def held_out_scores(
+    learner: DualLearner | PaperLearner, photos: list[Pixels], config: Stage1Config
+) -> dict[str, float]:
     """Mean absolute QF error on photos that are not trained on, over the recipe's own mix."""
     device = next(learner.parameters()).device
     data = (to_device(batch, device) for batch in batches(photos, config.patch, 32, config.recipe, seed=(0,)))

@@ -33,6 +33,32 @@ UNET_ADAPTERS = {
 VAE_ADAPTERS = {"default_encoder": "vae_lora_encoder_modules"}
 
 
+_ADAPTED = ("to_q", "to_k", "to_v", "to_out.0", "conv", "conv1", "conv2", "conv_shortcut", "conv_in", "conv_out")
+_ADAPTED_IN_UNET = (*_ADAPTED, "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2")
+
+
+def unet_targets(unet: nn.Module) -> dict[str, list[str]]:
+    """The modules of Stable Diffusion's UNet that the paper adapts, by the name of their adapter."""
+    return {
+        "default_encoder": _layers(unet, ("conv_in", "down_blocks"), _ADAPTED_IN_UNET),
+        "default_decoder": _layers(unet, ("conv_out", "up_blocks"), _ADAPTED_IN_UNET),
+        "default_others": _layers(unet, ("mid_block",), _ADAPTED_IN_UNET),
+    }
+
+
+def vae_targets(vae: nn.Module) -> dict[str, list[str]]:
+    """The modules of the VAE's encoder that the paper adapts, by the name of their adapter."""
+    return {"default_encoder": [*_layers(vae, ("encoder",), _ADAPTED), "quant_conv"]}
+
+
+def _layers(network: nn.Module, parts: tuple[str, ...], names: tuple[str, ...]) -> list[str]:
+    return [
+        name
+        for name, module in network.named_modules()
+        if name.startswith(parts) and name.endswith(names) and isinstance(module, (nn.Conv2d, nn.Linear))
+    ]
+
+
 def import_networks(codiff: Path, cave: Path, base: Path) -> tuple[Networks, dict[str, Any]]:
     """Read the authors' two files and the base model.
 
@@ -50,7 +76,7 @@ def import_networks(codiff: Path, cave: Path, base: Path) -> tuple[Networks, dic
     check_base(base)
     embedder, sizes = _read_cave(cave)
     adapters = _read_pickle(codiff, {"state_dict_unet", "state_dict_vae", "proj", "rank_unet", "rank_vae"})
-    unet, vae = _load_base(base)
+    unet, vae = load_base(base)
     _merge(unet, adapters, "state_dict_unet", UNET_ADAPTERS, "rank_unet", codiff)
     _merge(vae, adapters, "state_dict_vae", VAE_ADAPTERS, "rank_vae", codiff)
     weight = adapters["proj"]["weight"]
@@ -98,8 +124,12 @@ def _read_cave(file: Path) -> tuple[CaVE, dict[str, Any]]:
     return used.eval(), {"cave_widths": widths, "cave_depth": depth}
 
 
-def _load_base(base: Path) -> tuple[Any, Any]:
-    """Stable Diffusion's UNet and VAE in 32-bit floats, from whichever of its files are there."""
+def load_base(base: Path) -> tuple[Any, Any]:
+    """Stable Diffusion's UNet and VAE in 32-bit floats, from whichever of its files are there.
+
+    Raises:
+        CannotInstall: they cannot be loaded.
+    """
     from diffusers import AutoencoderKL, UNet2DConditionModel
 
     loaded = []
