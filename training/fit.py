@@ -162,5 +162,5 @@ def prepare(config: TrainingConfig, device: str) -> Accelerator:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     # Not every parameter takes part in every configuration, such as a frozen CaVE's.
-    several = DistributedDataParallelKwargs(find_unused_parameters=True)
+    several = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
     return Accelerator(cpu=device == "cpu", mixed_precision=config.precision, kwargs_handlers=[several])

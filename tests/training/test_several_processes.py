@@ -1,0 +1,43 @@
+"""Training on several devices, which on a CPU are processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.training.test_stages import TINY_COMPACT, photos  # noqa: F401 - a fixture
+from training.loop import averaged_weights
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def launch(*arguments: object, processes: int) -> subprocess.CompletedProcess[str]:
+    # What "accelerate launch" starts on GPUs; on CPUs it would want MPI.
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    command += ["-m", "training.compact", *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False)
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model_together(tmp_path: Path, photos: Path) -> None:  # noqa: F811
+    config = tmp_path / "config.toml"
+    config.write_text((TINY_COMPACT + "gan_weight = 0.01\n").format(steps=4))
+    ended = launch(config, "--photos", photos, "--out", tmp_path / "out", "--device", "cpu", processes=2)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    assert ended.stdout.count("validation at step 4") == 1, "one process validates and writes"
+    assert len(list((tmp_path / "out").glob("events.*"))) == 1
+    assert averaged_weights(tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_several_processes_need_a_schedule_in_steps(tmp_path: Path, photos: Path) -> None:  # noqa: F811
+    config = tmp_path / "config.toml"
+    config.write_text(TINY_COMPACT.format(steps=0).replace("minutes = 0.0", "minutes = 1.0"))
+    ended = launch(config, "--photos", photos, "--out", tmp_path / "out", "--device", "cpu", processes=2)
+    assert ended.returncode != 0
+    assert "schedule in steps" in ended.stderr
