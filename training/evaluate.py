@@ -1,6 +1,9 @@
 """Measure models on lossless photos: compress, restore, compare.
 
-Run as ``python -m training.evaluate --photos DIR [--model NAME]... [--qf 10]... [--json FILE]``.
+Run as ``python -m training.evaluate --photos DIR [--model NAME]... [--qf 10]... [--json FILE]``. Other people's
+networks are loaded through spandrel (``--outside FILE``). Any other tool restores what ``--write-jpegs DIR`` wrote and
+is measured by ``--written DIR``. Metrics without a reference come from pyiqa (``--no-reference musiq``), where it and
+its weights are.
 
 PSNR and SSIM are over RGB as FBCNN and SwinIR publish them, so the rows can be put beside theirs. PSNR-B follows its
 own paper and comes out lower than in their tables.
@@ -10,9 +13,10 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -29,6 +33,17 @@ Pixels = NDArray[np.uint8]
 SUBSAMPLING = {"4:4:4": 0, "4:2:2": 1, "4:2:0": 2}
 
 
+PUBLISHED: dict[tuple[str, int], dict[str, float]] = {
+    ("FBCNN (published)", 5): {"lpips": 0.374, "dists": 0.235},
+    ("FBCNN (published)", 10): {"lpips": 0.250, "dists": 0.179},
+    ("FBCNN (published)", 20): {"lpips": 0.158, "dists": 0.132},
+    ("CODiff (paper)", 5): {"lpips": 0.206, "dists": 0.112},
+    ("CODiff (paper)", 10): {"lpips": 0.1428, "dists": 0.0867},
+    ("CODiff (paper)", 20): {"lpips": 0.1101, "dists": 0.0692},
+}
+"""Rows of the paper's Table 1 for LIVE1."""
+
+
 @dataclass(frozen=True)
 class Score:
     """One photo at one QF through one model."""
@@ -42,6 +57,8 @@ class Score:
     estimated_qf: float
     lpips: float = float("nan")
     dists: float = float("nan")
+    no_reference: dict[str, float] = field(default_factory=dict)
+    """By metric, such as MUSIQ."""
 
 
 def psnr_b(image: Pixels, reference: Pixels) -> float:
@@ -90,38 +107,136 @@ def compress(pixels: Pixels, qf: int, sampling: str) -> JpegPhoto:
     return JpegPhoto.from_bytes(buffer.getvalue())
 
 
+class Outside:
+    """A restoration network of others, by any architecture that spandrel knows.
+
+    Raises:
+        click.UsageError: spandrel is not installed, or the file is none that it knows.
+    """
+
+    def __init__(self, file: Path) -> None:
+        try:
+            from spandrel import ImageModelDescriptor, ModelLoader
+        except (ImportError, RuntimeError) as error:
+            raise click.UsageError(f"--outside needs spandrel, of the extra codiff-batch[eval]: {error}") from error
+        try:
+            model = ModelLoader().load_from_file(file)
+        except Exception as error:  # spandrel tries dozens of architectures, each with errors of its own.
+            raise click.UsageError(f"--outside {file}: {(str(error) or repr(error)).splitlines()[0]}") from error
+        if not isinstance(model, ImageModelDescriptor) or model.scale != 1:
+            raise click.UsageError(f"{file} is not a network that restores pictures at their own size")
+        self.name, self._model = file.stem, model.eval()
+
+    def __call__(self, pixels: Pixels) -> Pixels:
+        """Restore RGB or gray pixels."""
+        import torch
+
+        rgb = pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
+        with torch.inference_mode():
+            restored = self._model(torch.from_numpy(rgb.copy()).permute(2, 0, 1)[None].float() / 255)
+        levels = restored[0].clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
+        return np.asarray(levels if pixels.ndim == 3 else levels.mean(axis=2).round().astype(np.uint8))
+
+
+def no_reference_metrics(names: Iterable[str]) -> dict[str, Callable[[Pixels], float]]:
+    """Metrics of pyiqa that look at the picture alone.
+
+    Raises:
+        click.UsageError: pyiqa is not installed, or has no such metric or not its weights.
+    """
+    made = {}
+    for name in names:
+        try:
+            import pyiqa
+            import torch
+
+            metric = pyiqa.create_metric(name)
+        except Exception as error:  # pyiqa raises whatever its many networks and their downloads do.
+            raise click.UsageError(f"--no-reference {name}: {str(error).splitlines()[0]}") from error
+
+        def call(pixels: Pixels, metric: Any = metric) -> float:
+            rgb = pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
+            return float(metric(torch.from_numpy(rgb.copy()).permute(2, 0, 1)[None].float() / 255))
+
+        made[name] = call
+    return made
+
+
+def written_by_another(folder: Path, photo: Path, qf: int) -> Pixels:
+    """What another tool made of ``<photo>_q<QF>.jpg``: a lossless picture of the same name.
+
+    Raises:
+        click.UsageError: there is none.
+    """
+    found = [path for path in folder.glob(f"{photo.stem}_q{qf}.*") if path.suffix.lower() in SUFFIXES]
+    if not found:
+        raise click.UsageError(f"{folder} has no lossless picture {photo.stem}_q{qf}")
+    with Image.open(found[0]) as image:
+        return np.asarray(image if image.mode in ("RGB", "L") else image.convert("RGB"))
+
+
+@dataclass(frozen=True)
+class Contestants:
+    """What is measured beside the JPEG itself."""
+
+    restorers: tuple[Restorer, ...] = ()
+    outside: tuple[Outside, ...] = ()
+    written: tuple[Path, ...] = ()
+    """Folders of pictures that another tool restored."""
+
+    def pictures(
+        self, photo: Path, qf: int, jpeg: JpegPhoto, decoded: Pixels, *, constrain: bool
+    ) -> Iterable[tuple[str, Pixels, float]]:
+        """Name, picture and estimated QF of each."""
+        for restorer in self.restorers:
+            restored = restore_photo(jpeg, restorer, constrain=constrain, pixels=decoded)
+            yield restorer.name, restored, restorer.estimate_qf(decoded)
+        for network in self.outside:
+            yield network.name, network(decoded), float("nan")
+        for folder in self.written:
+            yield folder.name, written_by_another(folder, photo, qf), float("nan")
+
+
 def measure(
     photo: Path,
     qf: int,
     sampling: str,
-    restorers: Iterable[Restorer],
+    contestants: Contestants,
     *,
     constrain: bool,
     perceptual: Perceptual | None = None,
+    no_reference: Mapping[str, Callable[[Pixels], float]] | None = None,
     resave: Resave | None = None,
+    write_jpegs: Path | None = None,
 ) -> Iterable[Score]:
-    """Score the JPEG itself and each model on one photo."""
+    """Score the JPEG itself and each contestant on one photo."""
     with Image.open(photo) as image:
         clean = np.asarray(image if image.mode in ("RGB", "L") else image.convert("RGB"))
     jpeg = compress(clean, qf, sampling)
     if resave is not None:
         clean = clean[resave.shift :, resave.shift :]
         jpeg = compress(jpeg.pixels()[resave.shift :, resave.shift :], resave.qf, sampling)
+    if write_jpegs is not None:
+        (write_jpegs / f"{photo.stem}_q{qf}.jpg").write_bytes(jpeg.data)
     decoded = jpeg.pixels()
     results = [("jpeg", decoded, jpeg.header.qf)]
-    for restorer in restorers:
-        restored = restore_photo(jpeg, restorer, constrain=constrain, pixels=decoded)
-        results.append((restorer.name, restored, restorer.estimate_qf(decoded)))
+    results += contestants.pictures(photo, qf, jpeg, decoded, constrain=constrain)
     for name, picture, estimate in results:
         faithful = psnr(picture, clean), ssim(picture, clean), psnr_b(picture, clean)
-        natural = perceptual(picture, clean) if perceptual else ()
-        yield Score(photo.name, name, qf, *faithful, estimate, *natural)
+        natural = perceptual(picture, clean) if perceptual else (float("nan"),) * 2
+        alone = {metric: judge(picture) for metric, judge in (no_reference or {}).items()}
+        yield Score(photo.name, name, qf, *faithful, estimate, *natural, alone)
 
 
-def table(scores: list[Score]) -> str:
-    """Mean scores as a Markdown table, with the gain over the JPEG and the worst photo's gain."""
+def table(scores: list[Score], *, published: bool = False) -> str:
+    """Mean scores as a Markdown table, with the gain over the JPEG and the worst photo's gain.
+
+    Args:
+        published: put :data:`PUBLISHED` rows below, which hold for LIVE1 only.
+    """
     plain = {(s.photo, s.qf): s.psnr for s in scores if s.model == "jpeg"}
-    titles = ("model", "QF", "PSNR", "SSIM", "PSNR-B", "LPIPS", "DISTS", "gain dB", "worst", "QF error")
+    alone = list(scores[0].no_reference)
+    titles = ("model", "QF", "PSNR", "SSIM", "PSNR-B", "LPIPS", "DISTS", "gain dB", "worst", "QF error", *alone)
     lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     for model in dict.fromkeys(s.model for s in scores):
         for qf in sorted({s.qf for s in scores}):
@@ -132,8 +247,16 @@ def table(scores: list[Score]) -> str:
             lines.append(
                 f"| {model} | {qf} | {means[0]:.2f} | {means[1]:.4f} | {means[2]:.2f} "
                 f"| {means[3]:.4f} | {means[4]:.4f} | {np.mean(gains):+.2f} | {min(gains):+.2f} | {error:.1f} |"
+                + "".join(f" {np.mean([s.no_reference[name] for s in rows]):.3f} |" for name in alone)
             )
+    measured = {score.qf for score in scores}
+    for (name, qf), row in PUBLISHED.items() if published else ():
+        if qf in measured:
+            lines.append(f"| {name} | {qf} | | | | {row['lpips']:.4f} | {row['dists']:.4f} |{' |' * (3 + len(alone))}")
     return "\n".join(lines)
+
+
+_file = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command()
@@ -141,7 +264,12 @@ def table(scores: list[Score]) -> str:
     "--photos", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path), help="Lossless photos."
 )
 @click.option(
-    "--model", "models", multiple=True, default=("compact",), show_default=True, help="Name or folder of a model."
+    "--model",
+    "models",
+    multiple=True,
+    default=("compact",),
+    show_default=True,
+    help="Name or folder of a model; none for none.",
 )
 @click.option(
     "--qf", "qfs", multiple=True, type=click.IntRange(1, 100), default=(5, 10, 20, 40, 60, 80, 90), show_default=True
@@ -158,6 +286,20 @@ def table(scores: list[Score]) -> str:
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder of backbones for LPIPS and DISTS, which are left out without it (see codiff_batch/perceptual.py).",
 )
+@click.option("--outside", multiple=True, type=_file, help="Network of others to measure as well, through spandrel.")
+@click.option(
+    "--written",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of <photo>_q<QF>.png that another tool restored, to measure as well.",
+)
+@click.option(
+    "--write-jpegs",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write the JPEGs here as <photo>_q<QF>.jpg, for another tool to restore.",
+)
+@click.option("--no-reference", multiple=True, metavar="METRIC", help="Metric of pyiqa, such as musiq or clipiqa.")
+@click.option("--published", is_flag=True, help="Put the paper's rows for LIVE1 below.")
 @click.option(
     "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write all single scores here."
 )
@@ -171,10 +313,22 @@ def main(
     resave: int | None,
     shift: int,
     networks: Path | None,
+    outside: tuple[Path, ...],
+    written: tuple[Path, ...],
+    write_jpegs: Path | None,
+    no_reference: tuple[str, ...],
+    published: bool,
     json_file: Path | None,
 ) -> None:
     """Measure models on a folder of lossless photos."""
-    restorers = [Restorer.load(model) for model in models]
+    contestants = Contestants(
+        tuple(Restorer.load(model) for model in models if model != "none"),
+        tuple(Outside(file) for file in outside),
+        written,
+    )
+    alone = no_reference_metrics(no_reference)
+    if write_jpegs is not None:
+        write_jpegs.mkdir(parents=True, exist_ok=True)
     perceptual = Perceptual(networks) if networks else None
     again = Resave(resave, shift) if resave else None
     paths = find_lossless(photos)
@@ -182,9 +336,19 @@ def main(
         score
         for path in paths[::every]
         for qf in qfs
-        for score in measure(path, qf, sampling, restorers, constrain=constrain, perceptual=perceptual, resave=again)
+        for score in measure(
+            path,
+            qf,
+            sampling,
+            contestants,
+            constrain=constrain,
+            perceptual=perceptual,
+            no_reference=alone,
+            resave=again,
+            write_jpegs=write_jpegs,
+        )
     ]
-    click.echo(table(scores))
+    click.echo(table(scores, published=published))
     if json_file:
         json_file.write_text(json.dumps([asdict(score) for score in scores], indent=1), encoding="utf-8")
 

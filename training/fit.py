@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from training.adversary import Adversary
 from training.degradation import Recipe
+from training.device_degradation import DeviceDegrader
 from training.loop import Average, Batch, Loss, Run, Schedule, batches, to_device, train
 from training.photos import Pixels, find_photos, load_photos
 
@@ -38,6 +39,8 @@ class TrainingConfig:
     seed: int = 1
     threads: int = 0
     """CPU threads; 0 leaves the choice to torch."""
+    on_device: bool = False
+    """Make the pairs on the device, with the photos in its memory, instead of by libjpeg on the CPU."""
     precision: Literal["no", "bf16"] = "no"
     """Of the arithmetic; bf16 for GPUs, since CPUs gain nothing by it."""
     gan_rate_share: float = 1.0
@@ -135,10 +138,15 @@ def fit(
     held_out = load_photos(find_photos(photos, held_out=True)) if accelerator.is_main_process else []
     trained_on = load_photos(find_photos(photos, held_out=False))
     seed = config.seed, accelerator.process_index
+    if config.on_device:
+        degrader = DeviceDegrader(trained_on, config.patch, config.recipe, accelerator.device)
+        data = degrader.batches(config.batch, seed, start=run.step)
+    else:
+        data = batches(trained_on, config.patch, config.batch, config.recipe, seed, start=run.step)
     train(
         run,
         Schedule(config.rate, config.steps, config.minutes),
-        batches(trained_on, config.patch, config.batch, config.recipe, seed, start=run.step),
+        data,
         step,
         seed=config.seed * 2**32 + accelerator.process_index * 2**24,
         validate=lambda: scores(held_out),

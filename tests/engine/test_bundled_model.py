@@ -16,7 +16,7 @@ from codiff_batch.engine import Restorer, restore_photo
 from codiff_batch.engine.restorer import Pixels
 from codiff_batch.jpeg import JpegPhoto
 from codiff_batch.models.catalogue import BUNDLED
-from training.evaluate import measure, psnr
+from training.evaluate import Contestants, measure, psnr
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "photos"
 LIVE1 = Path(__file__).resolve().parents[3] / "shared" / "data" / "test" / "LIVE1_color"
@@ -126,7 +126,7 @@ def test_gain_on_live1(restorer: Restorer) -> None:
     errors: list[float] = []
     for path in sorted(LIVE1.glob("*.png")):
         for qf in (5, 10, 20, 40, 80):
-            plain, ours = measure(path, qf, "4:2:0", [restorer], constrain=True)
+            plain, ours = measure(path, qf, "4:2:0", Contestants((restorer,)), constrain=True)
             gains.setdefault(qf, []).append(ours.psnr - plain.psnr)
             errors.append(abs(ours.estimated_qf - qf))
     assert np.mean(gains[10]) >= 1.2

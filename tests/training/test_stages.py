@@ -111,12 +111,13 @@ def run(command, *arguments: object) -> str:
     return result.output
 
 
+@pytest.mark.parametrize("on_device", ["false", "true"])
 def test_a_stopped_run_goes_on_to_the_same_numbers(
-    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, on_device: str
 ) -> None:
     """Data, the discriminator's timesteps and noise, and both optimizers go on as if nothing had been."""
     config = tmp_path / "config.toml"
-    config.write_text((TINY_COMPACT + "gan_weight = 0.01\n").format(steps=4))
+    config.write_text((TINY_COMPACT + f"gan_weight = 0.01\non_device = {on_device}\n").format(steps=4))
 
     def go_on(folder: str) -> str:
         return run(compact.main, config, "--photos", photos, "--out", tmp_path / folder, "--device", "cpu")
