@@ -187,7 +187,7 @@ def fig4(bench: Bench) -> None:
         cave = bench.cave(kind).cave
         tokens = np.stack([seen_by_cave(cave, photo, qf)[0] for qf in qfs for photo in clean])
         labels = np.repeat(qfs, len(clean))
-        places = TSNE(perplexity=20, random_state=0, init="pca").fit_transform(tokens)
+        places = TSNE(perplexity=min(20, len(tokens) / 4), random_state=0, init="pca").fit_transform(tokens)
         for colour, qf in enumerate(qfs):
             axis.scatter(*places[labels == qf].T, s=9, color=plt.get_cmap("viridis")(colour / (len(qfs) - 1)), label=qf)
         separation = silhouette_score(places, labels)

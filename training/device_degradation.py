@@ -6,7 +6,7 @@ for all pairs of a batch, which keeps the device busy; pairs made smaller betwee
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 
 import numpy as np
 import torch
@@ -47,7 +47,7 @@ class DeviceDegrader:
         self._tables = torch.from_numpy(np.concatenate((np.array(tables), own)).astype(np.int32)).to(device)
         self._qfs = np.array([*range(1, 101), *(encoding.qf for encoding in cameras)], np.float32)
 
-    def batches(self, size: int, seed: Sequence[int], start: int = 0) -> Iterator[Batch]:
+    def batches(self, size: int, seed: Sequence[int], start: int = 0) -> Generator[Batch]:
         """Draw batches for ever; seed and number decide what is in each, as in :func:`training.loop.batches`."""
         number = start
         while True:

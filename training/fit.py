@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -143,16 +144,17 @@ def fit(
         data = degrader.batches(config.batch, seed, start=run.step)
     else:
         data = batches(trained_on, config.patch, config.batch, config.recipe, seed, start=run.step)
-    train(
-        run,
-        Schedule(config.rate, config.steps, config.minutes),
-        data,
-        step,
-        seed=config.seed * 2**32 + accelerator.process_index * 2**24,
-        validate=lambda: scores(held_out),
-        writes=accelerator.is_main_process,
-        log=click.echo,
-    )
+    with closing(data):
+        train(
+            run,
+            Schedule(config.rate, config.steps, config.minutes),
+            data,
+            step,
+            seed=config.seed * 2**32 + accelerator.process_index * 2**24,
+            validate=lambda: scores(held_out),
+            writes=accelerator.is_main_process,
+            log=click.echo,
+        )
     accelerator.end_training()
 
 

@@ -8,8 +8,8 @@ import queue
 import threading
 import time
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -80,7 +80,7 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 
 def batches(
     photos: list[Pixels], patch: int, size: int, recipe: Recipe, seed: Sequence[int], start: int = 0
-) -> Iterator[Batch]:
+) -> Generator[Batch]:
     """Draw batches for ever, two ahead in a thread, so that the encoder never keeps the network waiting.
 
     Args:
@@ -88,15 +88,28 @@ def batches(
             what it would have seen.
     """
     ready: queue.Queue[Batch] = queue.Queue(maxsize=2)
+    closed = threading.Event()
 
     def fill() -> None:
         for index in itertools.count(start):
             degrader = Degrader(photos, patch, recipe, (*seed, index))
-            ready.put(_collate([degrader.draw() for _ in range(size)]))
+            batch = _collate([degrader.draw() for _ in range(size)])
+            while not closed.is_set():
+                with suppress(queue.Full):
+                    ready.put(batch, timeout=0.1)
+                    break
+            if closed.is_set():
+                return
 
-    threading.Thread(target=fill, daemon=True).start()
-    while True:
-        yield ready.get()
+    filler = threading.Thread(target=fill, daemon=True)
+    filler.start()
+    try:
+        while True:
+            yield ready.get()
+    finally:
+        # A thread that is still at work when the interpreter ends would abort the process.
+        closed.set()
+        filler.join()
 
 
 def _collate(pairs: list[Any]) -> Batch:

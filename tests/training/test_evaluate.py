@@ -16,7 +16,7 @@ from training import evaluate
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    folder = tmp_path / "photos"
+    folder = tmp_path / "lossless"
     folder.mkdir()
     for seed in range(2):
         small = Image.fromarray(np.random.default_rng(seed).integers(0, 255, (12, 16, 3)).astype(np.uint8))
