@@ -9,8 +9,9 @@ from pathlib import Path
 import click
 
 from codiff_batch.cli.parameters import models_dir_option
+from codiff_batch.errors import CannotInstall
 
-_file = click.Path(dir_okay=False, path_type=Path)
+_file = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.group("models")
@@ -85,6 +86,12 @@ def import_command(
     models_dir: Path | None,
 ) -> None:
     """Install the authors' checkpoints as a model."""
+    from codiff_batch.models.downloads import refuse_web_page
+
+    for file in (codiff, cave):
+        refuse_web_page(file)  # before gigabytes are fetched
+    if base is not None and Path(base).is_absolute() and not Path(base).is_dir():
+        raise CannotInstall(f"--base {base}: there is no such folder")
     import torch
 
     from codiff_batch.models.hub import pull_base, source_of

@@ -86,7 +86,7 @@ def pull_base(repositories: Sequence[str], models_dir: Path | None = None) -> tu
             continue
         return repository, folder
     raise CannotInstall(
-        f"the base model could not be fetched ({len(reasons)} places tried; last: {reasons[-1]}); fetch its unet/, "
+        f"the base model could not be fetched (tried {len(reasons)}, last {reasons[-1]}); fetch its unet/, "
         "vae/ and scheduler/ in any other way and give their folder to 'codiff-batch models import --base'"
     )
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from codiff_batch.engine import Restorer
 
 BYTES_PER_PIXEL = 850
-"""Room for a tile's activations: twice what the compact model took on a CPU."""
+"""Room for a tile's activations, where the card does not say: twice what the compact model took on a CPU."""
 
 
 def restorer_of(model: LoadedModel, *, tile: int = 0, batch: int = 0) -> Restorer:
@@ -29,7 +29,8 @@ def restorer_of(model: LoadedModel, *, tile: int = 0, batch: int = 0) -> Restore
     from codiff_batch.engine import Restorer
     from codiff_batch.models.loading import Networks
 
-    needed = (tile or model.card.tile) ** 2 * BYTES_PER_PIXEL * max(batch, 1)
+    each = model.card.working_memory or BYTES_PER_PIXEL
+    needed = (tile or model.card.tile) ** 2 * each * max(batch, 1)
     comfy.model_management.load_models_gpu([model.patcher], memory_required=needed)
     networks = Networks(model.patcher.model["cave"], model.patcher.model["generator"])
     return Restorer(model.card, networks, model.patcher.load_device, batch or None, tile or None)
