@@ -21,6 +21,9 @@ SETTINGS = ("scheduler/scheduler_config.json", "unet/config.json", "vae/config.j
 WEIGHTS = ("diffusion_pytorch_model.fp16.safetensors", "diffusion_pytorch_model.safetensors")
 """What a mirror may have, best first: the merged model is kept in 16 bits anyway."""
 
+COMPLETE = ".complete"
+"""Marks a folder whose files are all there and checked."""
+
 
 class Source(NamedTuple):
     """Where the files of a model come from."""
@@ -56,10 +59,6 @@ def pulled_base(repositories: Sequence[str], models_dir: Path | None = None) -> 
         if (folder / COMPLETE).is_file():
             return repository, folder
     return None
-
-
-COMPLETE = ".complete"
-"""Marks a folder whose files are all there and checked."""
 
 
 def pull_base(repositories: Sequence[str], models_dir: Path | None = None) -> tuple[str, Path]:
