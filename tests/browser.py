@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 CHROMIUM = Path("/usr/bin/chromium")
 QUIET = [
@@ -30,3 +31,9 @@ def browser() -> Iterator[Browser]:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
         yield chromium
         chromium.close()
+
+
+def keep(page: Page, name: str) -> None:
+    """Keep a screenshot to be looked at, beside those of the host programs; see CONTRIBUTING.md."""
+    if folder := os.environ.get("CODIFF_TEST_HOSTS"):
+        page.screenshot(path=Path(folder) / "screenshots" / f"{name}.png")

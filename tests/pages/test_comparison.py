@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.browser import browser
+from tests.browser import browser, keep
 
 ROOT = Path(__file__).resolve().parents[2]
 PHOTO = ROOT / "examples/photos/shrine-path-q10.jpg"
@@ -103,6 +103,7 @@ def test_the_pictures_of_a_page_move_together(pictures: Path) -> None:
         page.mouse.move(320, 410)
         page.mouse.up()
         after = offsets()
+        keep(page, "comparison")
         assert after[0] == after[1]
         assert after[0][2] == 400
         assert after[0][0] == pytest.approx(before[0][0] - 100 + 40 + 20, abs=1)

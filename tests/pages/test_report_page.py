@@ -18,7 +18,7 @@ from playwright.sync_api import Page, expect
 
 from codiff_batch.batch.outcome import Outcome
 from codiff_batch.pages.report_page import Row, write_page
-from tests.browser import browser
+from tests.browser import browser, keep
 from tests.tiny_model import make_tiny_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -161,6 +161,7 @@ def test_failures_come_first_and_filters_narrow_down(opened: Opened) -> None:
     expect(cards.first).to_contain_text("change")
     expect(page.locator("#reasons")).to_contain_text("failed")
     expect(page.locator("#chart rect")).not_to_have_count(0)
+    keep(page, "report")
 
 
 @pytest.mark.slow
@@ -179,6 +180,7 @@ def test_before_and_after_lie_under_one_slider(opened: Opened) -> None:
     page.locator("#slider").focus()
     page.keyboard.press(".")
     assert page.evaluate(clip) == pytest.approx(middle - 0.05 * 1200, abs=2)
+    keep(page, "before-after")
     page.keyboard.press("+")
     expect(page.locator("#zoom")).to_have_text("200 %")
     before = page.locator("#before").bounding_box()
@@ -235,6 +237,7 @@ def test_it_fits_a_phone_in_dark_and_light(night: Path, scheme: Any) -> None:
         back = page.evaluate("() => getComputedStyle(document.body).backgroundColor")
         red = int(re.findall(r"\d+", back)[0])
         assert (red < 60) == (scheme == "dark")
+        keep(page, f"phone-{scheme}")
 
 
 @pytest.mark.slow
