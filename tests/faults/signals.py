@@ -35,7 +35,7 @@ if __name__ == "__main__":
     place, number, *arguments = sys.argv[1:]
     owner, name = {
         "decode": (JpegPhoto, "pixels"),
-        "network": (NetworkRunner, "restore"),
+        "network": (NetworkRunner, "start"),
         "commit": (outputs, "_put_in_place"),
     }[place]
     signal_before(owner, name, int(number))
