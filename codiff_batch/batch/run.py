@@ -44,9 +44,11 @@ def run_batch(
             from codiff_batch.batch.cluster import run_on_cluster
 
             yield from run_on_cluster(options, tasks, journals, stop=stop)
+            journals.sweep(tasks)  # A worker that died may have left something, and all others are done.
         elif len(options.devices) > 1:
             from codiff_batch.batch.devices import run_on_devices
 
             yield from run_on_devices(options, tasks, roots, stop=stop)
+            journals.sweep(tasks)
         else:
             yield from run_pipeline(options, tasks, journals=journals, stage=stage, stop=stop)

@@ -102,6 +102,7 @@ def test_the_photos_of_a_process_that_dies_fail_and_the_next_run_does_them(run, 
                 helpers = multiprocessing.active_children()
                 killed.append(helpers[0].pid or 0)
                 os.kill(killed[0], signal.SIGKILL)
+                (tmp_path / "p-restored/.codiff-batch-all-dead.tmp").write_bytes(b"as if it had died while writing")
             time.sleep(0.01)
 
     killer = threading.Thread(target=kill_one)
@@ -111,6 +112,7 @@ def test_the_photos_of_a_process_that_dies_fail_and_the_next_run_does_them(run, 
     assert killed
     assert ran.code == 3
     assert "the process on cpu died (exit code -9); run again" in ran.err
+    assert not list((tmp_path / "p-restored").glob("*.tmp"))
     assert run(photos, "--model", model).code == 0
     assert len(tree(tmp_path / "p-restored")) == 80
 
@@ -132,6 +134,8 @@ def test_a_cluster_does_every_photo_once_though_an_actor_is_killed(
                     if any("ray::PhotoWorker" in part for part in process.info["cmdline"] or ()):
                         killed.append(process.pid)
                         process.kill()
+                        left = tmp_path / "p-restored/.codiff-batch-all-dead.tmp"
+                        left.write_bytes(b"as if it had died while writing")
                         break
             time.sleep(0.01)
 
