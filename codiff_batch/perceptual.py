@@ -149,12 +149,15 @@ class Perceptual:
 
     def __call__(self, image: NDArray[np.uint8], reference: NDArray[np.uint8]) -> tuple[float, float]:
         """Return (LPIPS, DISTS); gray pictures count as RGB."""
-        pair = []
-        for pixels in (image, reference):
-            rgb = pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
-            pair.append(torch.from_numpy(rgb.copy()).permute(2, 0, 1)[None] / 255)
+        pair = as_tensor(image), as_tensor(reference)
         with torch.inference_mode():
             return float(self._lpips(*pair)), float(self._dists(*pair))
+
+
+def as_tensor(pixels: NDArray[np.uint8]) -> Tensor:
+    """8-bit pixels (H, W, 3) or (H, W) as RGB (1, 3, H, W) in [0, 1]."""
+    rgb = pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
+    return torch.from_numpy(rgb.copy()).permute(2, 0, 1)[None] / 255
 
 
 def _unit(features: Tensor) -> Tensor:

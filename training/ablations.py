@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from codiff_batch.engine.crops import textured_crops
-from codiff_batch.perceptual import Perceptual
+from codiff_batch.perceptual import Perceptual, as_tensor
 from training import compact, stage1
 from training.degradation import Encoding, compress
 from training.evaluate import find_lossless
@@ -78,9 +78,8 @@ class Bench:
         def restore(pixels: Pixels) -> Pixels:
             height, width = pixels.shape[:2]
             padded = np.pad(pixels, ((0, -height % multiple), (0, -width % multiple), (0, 0)), mode="edge")
-            image = torch.from_numpy(padded).permute(2, 0, 1)[None].float() / 255
             with torch.inference_mode():
-                restored, _ = model(image, torch.zeros(1, 2, 8, 8))
+                restored, _ = model(as_tensor(padded), torch.zeros(1, 2, 8, 8))
             levels = restored[0].clamp(0, 1).mul(255).round().permute(1, 2, 0).byte().numpy()
             return np.asarray(levels[:height, :width])
 

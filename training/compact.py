@@ -20,7 +20,7 @@ from codiff_batch.models.loading import build_compact
 from codiff_batch.perceptual import DISTS, LPIPS
 from training.adversary import Adversary, CompactDiscriminator
 from training.fit import Group, TrainingConfig, fit, prepare, stage_options
-from training.loop import Batch, Loss, averaged_weights, batches, read_config, to_device
+from training.loop import Batch, Loss, averaged_weights, batches, psnr, read_config, to_device
 from training.photos import Pixels
 from training.stage1 import load_cave
 
@@ -163,12 +163,6 @@ def objective(
 def rmse(restored: Tensor, clean: Tensor) -> Tensor:
     """Root of each patch's mean squared error, averaged: a patch counts by its PSNR, not by how hard it is."""
     return torch.sqrt((restored - clean).square().mean(dim=(1, 2, 3)) + 1e-6).mean()
-
-
-def psnr(image: Tensor, reference: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB of images in [0, 1], per image; at most 60 dB (an untouched pair)."""
-    error = (image.clamp(0, 1) - reference).square().mean(dim=(1, 2, 3))
-    return -10 * torch.log10(error.clamp(min=1e-6))
 
 
 @torch.inference_mode()

@@ -26,7 +26,7 @@ from PIL import Image
 from codiff_batch.engine import Restorer, restore_photo
 from codiff_batch.jpeg import JpegPhoto
 from codiff_batch.metrics import psnr, ssim
-from codiff_batch.perceptual import Perceptual
+from codiff_batch.perceptual import Perceptual, as_tensor
 from training.photos import SUFFIXES
 
 Pixels = NDArray[np.uint8]
@@ -131,9 +131,8 @@ class Outside:
         """Restore RGB or gray pixels."""
         import torch
 
-        rgb = pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
         with torch.inference_mode():
-            restored = self._model(torch.from_numpy(rgb.copy()).permute(2, 0, 1)[None].float() / 255)
+            restored = self._model(as_tensor(pixels))
         levels = restored[0].clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
         return np.asarray(levels if pixels.ndim == 3 else levels.mean(axis=2).round().astype(np.uint8))
 
@@ -148,15 +147,13 @@ def no_reference_metrics(names: Iterable[str]) -> dict[str, Callable[[Pixels], f
     for name in names:
         try:
             import pyiqa
-            import torch
 
             metric = pyiqa.create_metric(name)
         except Exception as error:  # pyiqa raises whatever its many networks and their downloads do.
             raise click.UsageError(f"--no-reference {name}: {str(error).splitlines()[0]}") from error
 
         def call(pixels: Pixels, metric: Any = metric) -> float:
-            rgb = pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
-            return float(metric(torch.from_numpy(rgb.copy()).permute(2, 0, 1)[None].float() / 255))
+            return float(metric(as_tensor(pixels)))
 
         made[name] = call
     return made

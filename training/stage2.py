@@ -21,13 +21,13 @@ from torch.nn import functional as F
 
 from codiff_batch.models.official import add_adapters, load_base, unet_targets, vae_targets
 from codiff_batch.networks.cave import DualCaVE
-from codiff_batch.networks.one_step import TIMESTEP, clean_latent
+from codiff_batch.networks.one_step import OneStepGenerator
 from codiff_batch.networks.stable_diffusion import DenoisingUNet, LatentAutoencoder
 from codiff_batch.perceptual import DISTS
 from training import stage1
 from training.adversary import TRAIN_TIMESTEPS, Adversary
 from training.fit import Group, TrainingConfig, fit, prepare, stage_options
-from training.loop import Batch, Loss, averaged_weights, batches, read_config, to_device
+from training.loop import Batch, Loss, averaged_weights, batches, psnr, read_config, to_device
 from training.photos import Pixels
 
 
@@ -49,19 +49,18 @@ class Stage2Config(TrainingConfig):
     """Length of the discriminator's learned prompt."""
 
 
-class FullCODiff(nn.Module):
-    """The paper's generator under training."""
+class FullCODiff(OneStepGenerator):
+    """The paper's generator under training, with the CaVE that guides it."""
 
     def __init__(self, config: Stage2Config, unet: Any, vae: Any, cave: DualCaVE) -> None:
-        super().__init__()
         for part in (unet, vae, cave):
             part.requires_grad_(False)
         add_adapters(unet, unet_targets(unet), config.rank)
         add_adapters(vae, vae_targets(vae), config.rank)
         unet.conv_in.base_layer.requires_grad_(True)
+        projector = nn.Linear(config.cave_widths[-1], unet.config["cross_attention_dim"])
+        super().__init__(LatentAutoencoder(vae), DenoisingUNet(unet), projector)
         self.cave = cave
-        self.autoencoder, self.unet = LatentAutoencoder(vae), DenoisingUNet(unet)
-        self.projector = nn.Linear(config.cave_widths[-1], unet.config["cross_attention_dim"])
 
     def train(self, mode: bool = True) -> FullCODiff:
         """CaVE keeps the statistics that it has."""
@@ -69,14 +68,12 @@ class FullCODiff(nn.Module):
         self.cave.eval()
         return self
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """Restore images (B, 3, H, W) in [0, 1]; returns (image, its latent z_H), neither clamped."""
         with torch.no_grad():
             tokens, _ = self.cave(image)
-        latent = self.autoencoder.encode(image * 2 - 1)
-        noise = self.unet(latent, TIMESTEP, self.projector(tokens))
-        clean = clean_latent(latent, noise)
-        return (self.autoencoder.decode(clean) + 1) / 2, clean
+        latent = self.denoised(image, tokens)
+        return self.decoded(latent), latent
 
     @torch.no_grad()
     def real_latent(self, image: Tensor) -> Tensor:
@@ -150,8 +147,7 @@ def held_out_scores(
     for batch, _ in zip(batches(photos, config.patch, 4, config.recipe, seed=(0,)), range(8), strict=False):
         there = to_device(batch, device)
         restored = model(there.compressed)[0].clamp(0, 1)
-        before, after = ((x - there.clean).square().mean(dim=(1, 2, 3)) + 1e-6 for x in (there.compressed, restored))
-        found["gain"].append(10 * torch.log10(before / after))
+        found["gain"].append(psnr(restored, there.clean) - psnr(there.compressed, there.clean))
         if dists is not None:
             found["dists"].append(dists(restored, there.clean))
     return {name: torch.cat(values).mean().item() for name, values in found.items() if values}

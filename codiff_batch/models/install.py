@@ -13,16 +13,23 @@ from typing import Any
 
 import torch
 from filelock import FileLock
-from safetensors.torch import save_file
 
 from codiff_batch import __version__
 from codiff_batch.errors import CannotInstall
 from codiff_batch.models.card import ModelCard, sha256_of
 from codiff_batch.models.catalogue import user_models_dir
-from codiff_batch.models.loading import Networks
+from codiff_batch.models.loading import save_weights
 from codiff_batch.models.official import import_networks
 
 FULL_MODEL = "codiff-sd21"
+
+FILES = {
+    "cave.safetensors": "cave.",
+    "vae.safetensors": "generator.autoencoder.",
+    "unet.safetensors": "generator.unet.",
+    "projector.safetensors": "generator.",
+}
+"""A file for each network, by the beginning of its weights' names."""
 
 SUMMARY = "CODiff of the paper on Stable Diffusion 2.1: brings texture back; for GPUs"
 LICENCE = "CreativeML Open RAIL++-M (Stable Diffusion 2.1); CODiff's adapters as their authors say"
@@ -68,7 +75,7 @@ def import_official(
     }
     with _appearing(folder) as partial:
         card = full_card(name, sizes, provenance)
-        replace(card, files=_save_parts(networks, partial, precision)).save(partial)
+        replace(card, files=save_weights(networks, partial, precision, FILES)).save(partial)
     return folder
 
 
@@ -93,24 +100,6 @@ def full_card(name: str, sizes: dict[str, Any], training: dict[str, Any]) -> Mod
         macs_per_pixel=9.2e6,
         training=training,
     )
-
-
-def _save_parts(networks: Networks, folder: Path, precision: torch.dtype) -> dict[str, str]:
-    """Write the weights, a file for each network; returns the card's ``files``."""
-    states = {
-        f"{part}.{key}": value.to(precision) if value.is_floating_point() else value
-        for part, module in networks._asdict().items()
-        for key, value in module.state_dict().items()
-    }
-    prefixes = {"cave": "cave.", "vae": "generator.autoencoder.", "unet": "generator.unet.", "projector": "generator."}
-    files = {}
-    for file, prefix in prefixes.items():
-        own = {key: states.pop(key).contiguous() for key in list(states) if key.startswith(prefix)}
-        path = folder / f"{file}.safetensors"
-        save_file(own, path)
-        path.chmod(0o644)
-        files[path.name] = sha256_of(path)
-    return files
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -81,16 +82,21 @@ ARCHITECTURES: Mapping[str, Architecture] = {
 """Architectures by the name in the card."""
 
 
+def _architecture(card: ModelCard) -> Architecture:
+    if card.architecture not in ARCHITECTURES:
+        raise ModelDamaged(f"model {card.name!r}: architecture {card.architecture!r} is not known to this version")
+    return ARCHITECTURES[card.architecture]
+
+
 def build(card: ModelCard) -> Networks:
     """Networks of a card's architecture with fresh weights.
 
     Raises:
         ModelDamaged: the architecture or one of its sizes is not known to this version.
     """
-    if card.architecture not in ARCHITECTURES:
-        raise ModelDamaged(f"model {card.name!r}: architecture {card.architecture!r} is not known to this version")
+    architecture = _architecture(card)
     try:
-        return ARCHITECTURES[card.architecture].build(card.sizes)
+        return architecture.build(card.sizes)
     except (KeyError, TypeError, ValueError) as error:
         raise ModelDamaged(f"model {card.name!r}: sizes do not fit its architecture: {error!r}") from error
 
@@ -105,8 +111,8 @@ def load_networks(folder: Path) -> tuple[ModelCard, Networks]:
     """
     card = read_card(folder)
     verify(card, folder)
-    large = card.architecture in ARCHITECTURES and ARCHITECTURES[card.architecture].large
-    with torch.device("meta") if large else contextlib.nullcontext():
+    architecture = _architecture(card)
+    with torch.device("meta") if architecture.large else contextlib.nullcontext():
         networks = build(card)
     state: dict[str, Tensor] = {}
     for name in card.files:
@@ -125,18 +131,31 @@ def load_networks(folder: Path) -> tuple[ModelCard, Networks]:
             files = ", ".join(card.files)
             raise ModelDamaged(f"{card.files_in(folder)}/{files}: {str(error).splitlines()[0]}") from error
         module.eval().requires_grad_(False)
-    ARCHITECTURES[card.architecture].specialize(networks)
+    architecture.specialize(networks)
     return card, networks
 
 
-def save_weights(networks: Networks, folder: Path, dtype: torch.dtype = torch.float16) -> dict[str, str]:
-    """Write the networks' weights into a model folder; returns the card's ``files`` entry."""
+def save_weights(
+    networks: Networks,
+    folder: Path,
+    dtype: torch.dtype = torch.float16,
+    files: Mapping[str, str] = MappingProxyType({WEIGHTS: ""}),
+) -> dict[str, str]:
+    """Write the networks' weights into a model folder; returns the card's ``files`` entry.
+
+    Args:
+        dtype: of what is stored; integers stay as they are.
+        files: what goes into which, by the beginning of the weights' names; the first one that fits has them.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     weights = {
-        f"{part}.{key}": value.detach().to("cpu", dtype).contiguous()
+        f"{part}.{key}": value.detach().to("cpu", dtype if value.is_floating_point() else value.dtype).contiguous()
         for part, module in networks._asdict().items()
         for key, value in module.state_dict().items()
     }
-    save_file(weights, folder / WEIGHTS)
-    (folder / WEIGHTS).chmod(0o644)
-    return {WEIGHTS: sha256_of(folder / WEIGHTS)}
+    written = {}
+    for name, beginning in files.items():
+        save_file({key: weights.pop(key) for key in list(weights) if key.startswith(beginning)}, folder / name)
+        (folder / name).chmod(0o644)
+        written[name] = sha256_of(folder / name)
+    return written

@@ -59,7 +59,14 @@ class OneStepGenerator(nn.Module):
             tokens: CaVE's embedding c_L, (B, K, D).
             condition: further inputs of the UNet by name.
         """
+        return self.decoded(self.denoised(image, tokens, **condition))
+
+    def denoised(self, image: Tensor, tokens: Tensor, **condition: Tensor) -> Tensor:
+        """The latent z_H of images; arguments as for :meth:`forward`."""
         latent = self.autoencoder.encode(image * 2 - 1)  # type: ignore[operator]
-        noise = self.unet(latent, TIMESTEP, self.projector(tokens), **condition)
-        restored: Tensor = self.autoencoder.decode(clean_latent(latent, noise))  # type: ignore[operator]
+        return clean_latent(latent, self.unet(latent, TIMESTEP, self.projector(tokens), **condition))
+
+    def decoded(self, latent: Tensor) -> Tensor:
+        """The images (B, 3, H, W) in [0, 1] of latents; not clamped."""
+        restored: Tensor = self.autoencoder.decode(latent)  # type: ignore[operator]
         return (restored + 1) / 2

@@ -144,8 +144,10 @@ def test_an_interrupted_import_leaves_nothing_half_made(
     official: Official, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from codiff_batch.models import install as module
+    from codiff_batch.models import loading
 
     monkeypatch.setattr(module, "sha256_of", fails_second := Fails(module.sha256_of, after=3))
+    monkeypatch.setattr(loading, "sha256_of", fails_second)
     with pytest.raises(CannotInstall, match="No space left"):
         install(official.codiff.parent, tmp_path)
     assert fails_second.count > 3
