@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from codiff_batch.cli.parameters import output_file_option
 from codiff_batch.errors import CannotCompare, OptionsConflict
 
 if TYPE_CHECKING:
@@ -17,15 +18,7 @@ _picture = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 @click.command("compare")
 @click.option("--original", type=_picture, help="A picture without compression, to measure both against.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=Path("compare.html"),
-    show_default=True,
-    metavar="FILE",
-    help="An .html page, or one .png picture.",
-)
+@output_file_option("compare.html", "An .html page, or one .png picture.")
 @click.option(
     "--networks",
     type=click.Path(exists=True, file_okay=False, path_type=Path),

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from codiff_batch.cli.exit_codes import ExitCode
+from codiff_batch.cli.parameters import output_file_option
 
 _folder = click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
 
@@ -52,15 +53,7 @@ def status_command(folder: Path, as_json: bool) -> None:
 
 
 @click.command("report")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=Path("report.html"),
-    show_default=True,
-    metavar="FILE",
-    help="The page; its thumbnails go into a folder beside it.",
-)
+@output_file_option("report.html", "The page; its thumbnails go into a folder beside it.")
 @_folder
 def report_command(folder: Path, output: Path) -> None:
     """Make a page of what became of every photo, from the journal.

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from codiff_batch.batch.shard import Shard
 from codiff_batch.models.catalogue import DEFAULT_MODEL
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 folder = click.Path(file_okay=False, path_type=Path)
 
@@ -40,6 +43,19 @@ device_option = click.option(
     metavar="auto|cpu|cuda[:N]|mps",
     help="Where the networks run; auto takes a GPU if there is one.",
 )
+
+
+def output_file_option(default: str, help_text: str) -> Callable[[Command], Command]:
+    """``-o``: the one file that a command writes."""
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Path(dir_okay=False, path_type=Path),
+        default=Path(default),
+        show_default=True,
+        metavar="FILE",
+        help=help_text,
+    )
 
 
 class ShardType(click.ParamType[Shard]):

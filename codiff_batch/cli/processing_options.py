@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
-
 import click
 
 from codiff_batch.cli.parameters import (
+    Command,
     device_option,
     folder,
     max_megapixels_option,
@@ -15,8 +13,6 @@ from codiff_batch.cli.parameters import (
     model_option,
     models_dir_option,
 )
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 _OPTIONS = (
     min_qf_option,

@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from tests.training.test_evaluate import photos as lossless  # noqa: F401 - a fixture
-from tests.training.test_stages import photos  # noqa: F401 - a fixture
 from training import ablations, compact, stage1
 from training.loop import read_config
 
@@ -50,8 +48,8 @@ def test_every_configuration_can_be_read() -> None:
 @pytest.mark.parametrize(("what", "rows"), [("table3", 4), ("table4", 3), ("fig7", 2), ("fig4", 3)])
 def test_a_table_or_figure_comes_out(
     tmp_path: Path,
-    photos: Path,  # noqa: F811
-    lossless: Path,  # noqa: F811
+    photos: Path,
+    lossless: Path,
     what: str,
     rows: int,
 ) -> None:

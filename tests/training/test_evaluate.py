@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image, ImageFilter
@@ -14,31 +13,23 @@ from tests.tiny_model import make_tiny_model
 from training import evaluate
 
 
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    folder = tmp_path / "lossless"
-    folder.mkdir()
-    for seed in range(2):
-        small = Image.fromarray(np.random.default_rng(seed).integers(0, 255, (12, 16, 3)).astype(np.uint8))
-        small.resize((128, 96), Image.Resampling.BICUBIC).save(folder / f"photo{seed}.png")
-    return folder
-
-
 def run(*arguments: object) -> str:
     result = CliRunner().invoke(evaluate.main, [str(argument) for argument in arguments], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.output
 
 
-def test_another_tools_pictures_are_measured_beside_ours(tmp_path: Path, photos: Path) -> None:
+def test_another_tools_pictures_are_measured_beside_ours(tmp_path: Path, lossless: Path) -> None:
     model, jpegs, other = make_tiny_model(tmp_path / "models/tiny"), tmp_path / "jpegs", tmp_path / "blurred"
-    run("--photos", photos, "--model", "none", "--qf", 10, "--write-jpegs", jpegs)
+    run("--photos", lossless, "--model", "none", "--qf", 10, "--write-jpegs", jpegs)
     assert sorted(path.name for path in jpegs.iterdir()) == ["photo0_q10.jpg", "photo1_q10.jpg"]
     other.mkdir()
     for path in jpegs.iterdir():
         Image.open(path).filter(ImageFilter.GaussianBlur(1)).save(other / f"{path.stem}.png")
     scores = tmp_path / "scores.json"
-    output = run("--photos", photos, "--model", model, "--qf", 10, "--written", other, "--published", "--json", scores)
+    output = run(
+        "--photos", lossless, "--model", model, "--qf", 10, "--written", other, "--published", "--json", scores
+    )
     assert [line.split("|")[1].strip() for line in output.splitlines()[2:]] == [
         "jpeg",
         "tiny",
@@ -51,18 +42,18 @@ def test_another_tools_pictures_are_measured_beside_ours(tmp_path: Path, photos:
     assert told["photo0.png", "blurred"] != told["photo0.png", "jpeg"]
 
 
-def test_a_picture_that_is_missing_is_named(tmp_path: Path, photos: Path) -> None:
+def test_a_picture_that_is_missing_is_named(tmp_path: Path, lossless: Path) -> None:
     result = CliRunner().invoke(
-        evaluate.main, ["--photos", str(photos), "--model", "none", "--qf", "10", "--written", str(tmp_path)]
+        evaluate.main, ["--photos", str(lossless), "--model", "none", "--qf", "10", "--written", str(tmp_path)]
     )
     assert result.exit_code == 2
     assert "photo0_q10" in result.output
 
 
 @pytest.mark.parametrize("option", ["--outside", "--no-reference"])
-def test_what_needs_another_package_says_so_in_a_line(tmp_path: Path, photos: Path, option: str) -> None:
+def test_what_needs_another_package_says_so_in_a_line(tmp_path: Path, lossless: Path, option: str) -> None:
     (tmp_path / "unknown.pth").write_bytes(b"no network")
     value = str(tmp_path / "unknown.pth") if option == "--outside" else "no-such-metric"
-    result = CliRunner().invoke(evaluate.main, ["--photos", str(photos), "--model", "none", option, value])
+    result = CliRunner().invoke(evaluate.main, ["--photos", str(lossless), "--model", "none", option, value])
     assert result.exit_code == 2
     assert option in result.output

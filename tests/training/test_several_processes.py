@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.test_stages import TINY_COMPACT, photos  # noqa: F401 - a fixture
+from tests.training.test_stages import TINY_COMPACT
 from training.loop import averaged_weights
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,7 +24,7 @@ def launch(*arguments: object, processes: int) -> subprocess.CompletedProcess[st
 
 
 @pytest.mark.slow
-def test_two_processes_train_one_model_together(tmp_path: Path, photos: Path) -> None:  # noqa: F811
+def test_two_processes_train_one_model_together(tmp_path: Path, photos: Path) -> None:
     config = tmp_path / "config.toml"
     config.write_text((TINY_COMPACT + "gan_weight = 0.01\n").format(steps=4))
     ended = launch(config, "--photos", photos, "--out", tmp_path / "out", "--device", "cpu", processes=2)
@@ -35,7 +35,7 @@ def test_two_processes_train_one_model_together(tmp_path: Path, photos: Path) ->
 
 
 @pytest.mark.slow
-def test_several_processes_need_a_schedule_in_steps(tmp_path: Path, photos: Path) -> None:  # noqa: F811
+def test_several_processes_need_a_schedule_in_steps(tmp_path: Path, photos: Path) -> None:
     config = tmp_path / "config.toml"
     config.write_text(TINY_COMPACT.format(steps=0).replace("minutes = 0.0", "minutes = 1.0"))
     ended = launch(config, "--photos", photos, "--out", tmp_path / "out", "--device", "cpu", processes=2)

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from codiff_batch.models.install import import_official
 from codiff_batch.models.loading import load_networks
 from tests.official import WIDTHS, Official, fabricate
-from tests.training.test_stages import four_crops, photos, run  # noqa: F401 - a fixture
+from tests.training.test_stages import four_crops, run
 from training import release, stage1, stage2
 from training.loop import Average, averaged_weights, load_learned_state, train
 
@@ -39,7 +39,7 @@ def official(tmp_path_factory: pytest.TempPathFactory) -> Official:
 
 
 @pytest.fixture
-def cave(tmp_path: Path, photos: Path) -> Path:  # noqa: F811 - the fixture
+def cave(tmp_path: Path, photos: Path) -> Path:
     config = tmp_path / "stage1.toml"
     config.write_text(STAGE1)
     run(stage1.main, config, "--photos", photos, "--out", tmp_path / "stage1", "--device", "cpu")
@@ -106,7 +106,7 @@ def test_the_real_latent_is_the_base_models(tmp_path: Path, official: Official, 
 
 
 @pytest.mark.skipif(not NETWORKS.is_dir(), reason="needs the backbone of DISTS")
-def test_the_papers_three_losses_go_together(tmp_path: Path, official: Official, cave: Path, photos: Path) -> None:  # noqa: F811
+def test_the_papers_three_losses_go_together(tmp_path: Path, official: Official, cave: Path, photos: Path) -> None:
     file, _ = settings(tmp_path, 2)
     file.write_text(file.read_text().replace("dists_weight = 0.0", "dists_weight = 1.0"))
     arguments = ("--photos", photos, "--base", official.base, "--cave", cave, "--networks", NETWORKS)
@@ -119,7 +119,7 @@ def test_stopped_resumed_released_and_imported(
     tmp_path: Path,
     official: Official,
     cave: Path,
-    photos: Path,  # noqa: F811
+    photos: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     file, config = settings(tmp_path, 4)
@@ -168,7 +168,7 @@ def test_stopped_resumed_released_and_imported(
     assert networks.cave.m_head.weight.shape[0] == WIDTHS[0]
 
 
-def test_without_the_backbone_the_error_names_the_option(tmp_path: Path, official: Official, photos: Path) -> None:  # noqa: F811
+def test_without_the_backbone_the_error_names_the_option(tmp_path: Path, official: Official, photos: Path) -> None:
     file, _ = settings(tmp_path, 1)
     file.write_text(file.read_text().replace("dists_weight = 0.0", "dists_weight = 1.0"))
     arguments = [file, "--photos", photos, "--base", official.base, "--cave", tmp_path, "--out", tmp_path / "o"]

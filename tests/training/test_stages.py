@@ -15,7 +15,6 @@ from codiff_batch.engine import Restorer
 from training import compact, export, stage1
 from training.degradation import Degrader, Recipe
 from training.loop import Average, Schedule, _collate, averaged_weights, read_config, train
-from training.photos import is_held_out
 
 TINY = """
 seed = 3
@@ -91,18 +90,6 @@ def test_learning_rate_warms_up_and_ends_at_zero_by_steps_or_by_the_clock() -> N
     assert by_steps.progress(100, 0) == 1
     assert by_clock.rate_at(1000, 30) == pytest.approx(0.5)
     assert by_clock.progress(5, 60) == 1
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    """A folder of noise, one photo of which is held out."""
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    held_out = next(i for i in range(1000) if is_held_out(Path(f"{i}_0.png")))
-    for index in (*range(3), held_out):
-        Image.fromarray(rng.integers(0, 255, (48, 48, 3)).astype(np.uint8)).save(folder / f"{index}_0.png")
-    return folder
 
 
 def run(command, *arguments: object) -> str:
