@@ -7,6 +7,7 @@ CONFIG --photos DIR --start COMPACT_DIR --networks DIR --out DIR`` with ``config
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +22,7 @@ from codiff_batch.perceptual import DISTS, LPIPS
 from training.adversary import Adversary, CompactDiscriminator
 from training.fit import Group, TrainingConfig, fit, prepare, stage_options
 from training.loop import Batch, Loss, averaged_weights, batches, psnr, read_config, to_device
+from training.patterns import HELD_OUT, KINDS, draw_patterns
 from training.photos import Pixels
 from training.stage1 import load_cave
 
@@ -47,6 +49,8 @@ class CompactConfig(TrainingConfig):
     dists_patches: int = 2
     """How many patches of a batch DISTS looks at: its VGG costs twenty times what AlexNet does."""
 
+    texture: bool = False
+    """Whether to leave the generator as it is and train one over it that adds texture."""
     gan_weight: float = 0.0
     """Weight of the generator's GAN loss; 5e-3 in the paper. 0 leaves the discriminator out."""
     gan_horizon: int = 400
@@ -65,6 +69,7 @@ class CompactConfig(TrainingConfig):
             "context": self.context,
             "widths": list(self.widths),
             "depths": list(self.depths),
+            "texture": self.texture,
         }
 
 
@@ -92,7 +97,13 @@ class CompactCODiff(nn.Module):
         super().__init__()
         self.cave, self.generator = build_compact(config.sizes)
         self.prompt = Prompt(config.prompt, config.token_width)
+        self._adds_texture = config.texture
         self._cave_learns = config.cave_share > 0
+
+    @property
+    def learning(self) -> nn.Module:
+        """The part of the generator that learns."""
+        return self.generator.texture if self._adds_texture else self.generator  # type: ignore[return-value]
 
     def forward(self, image: Tensor, tables: Tensor) -> tuple[Tensor, Tensor]:
         """Return (restored image, quality factor (B,))."""
@@ -169,7 +180,7 @@ def rmse(restored: Tensor, clean: Tensor) -> Tensor:
 def held_out_scores(
     model: CompactCODiff, photos: list[Pixels], config: CompactConfig, perception: Perception
 ) -> dict[str, float]:
-    """Gain over the JPEG in dB, mean QF error, and the perceptual distances, on photos that are not trained on."""
+    """Gain over the JPEG in dB, mean QF error, and the perceptual distances, on pictures that are not trained on."""
     gains, errors, qfs, distances = [], [], [], []
     device = next(model.parameters()).device
     for batch, _ in zip(batches(photos, 192, 8, config.recipe, seed=(0,)), range(24), strict=False):
@@ -188,6 +199,17 @@ def held_out_scores(
             scores[f"gain_{low}_{high}"] = gain[among].mean().item()
             scores[f"worst_{low}_{high}"] = gain[among].min().item()
     return scores
+
+
+def load_start(model: CompactCODiff, weights: Mapping[str, Tensor]) -> None:
+    """Go on from another run's weights; over a faithful model, texture starts as the faithful generator itself.
+
+    Raises:
+        RuntimeError: the weights are of another model.
+    """
+    own, first = "generator.texture.", "generator."
+    starts = {name: weights.get(name.replace(own, first)) for name in model.state_dict() if name.startswith(own)}
+    model.load_state_dict({**starts, **weights})
 
 
 _folder = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -212,18 +234,26 @@ def main(
     accelerator = prepare(config, device)
     model = CompactCODiff(config)
     if start is not None:
-        model.load_state_dict(averaged_weights(start))
+        load_start(model, averaged_weights(start))
     elif cave is not None:
         load_cave(model.cave, averaged_weights(cave))
     perception = Perception(config, networks).to(accelerator.device).eval().requires_grad_(False)
     adversary = build_adversary(config)
+    drawn = draw_patterns(2 * len(KINDS), HELD_OUT)
+
+    def scores(held_out: list[Pixels]) -> dict[str, float]:
+        on_patterns = held_out_scores(model, drawn, config, perception)
+        return held_out_scores(model, held_out, config, perception) | {
+            f"patterns_{name}": value for name, value in on_patterns.items()
+        }
+
     fit(
         config,
         model,
-        [Group(model.generator), Group(model.cave, config.cave_share), Group(model.prompt)],
+        [Group(model.learning), Group(model.cave, config.cave_share), Group(model.prompt)],
         lambda module, batch: objective(module, batch, config, perception, adversary),
         adversary=adversary,
-        scores=lambda held_out: held_out_scores(model, held_out, config, perception),
+        scores=scores,
         photos=photos,
         out=out,
         accelerator=accelerator,

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import numpy as np
@@ -27,6 +27,7 @@ from codiff_batch.engine import Restorer, restore_photo
 from codiff_batch.jpeg import JpegPhoto
 from codiff_batch.metrics import psnr, ssim
 from codiff_batch.perceptual import Perceptual, as_tensor
+from training.patterns import HELD_OUT, KINDS, draw_pattern
 from training.photos import SUFFIXES
 
 Pixels = NDArray[np.uint8]
@@ -95,9 +96,31 @@ class Resave:
     """Rows and columns cut off before, so that the 8x8 grids differ."""
 
 
+class Subject(NamedTuple):
+    """A lossless picture to measure on."""
+
+    name: str
+    clean: Pixels
+    """uint8 (H, W, 3) or (H, W)"""
+
+
 def find_lossless(folder: Path) -> list[Path]:
     """The pictures of a folder to measure on, in a stable order."""
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+
+
+def lossless_photos(folder: Path, every: int = 1) -> Iterator[Subject]:
+    """The pictures of a folder, or every N-th of them."""
+    for path in find_lossless(folder)[::every]:
+        with Image.open(path) as image:
+            yield Subject(path.stem, np.asarray(image if image.mode in ("RGB", "L") else image.convert("RGB")))
+
+
+def held_out_patterns(count: int) -> Iterator[Subject]:
+    """Drawn patterns that no training sees, ``count`` of each kind."""
+    for kind in KINDS:
+        for seed in range(HELD_OUT, HELD_OUT + count):
+            yield Subject(f"{kind}_{seed}", draw_pattern(kind, seed))
 
 
 def compress(pixels: Pixels, qf: int, sampling: str) -> JpegPhoto:
@@ -159,15 +182,15 @@ def no_reference_metrics(names: Iterable[str]) -> dict[str, Callable[[Pixels], f
     return made
 
 
-def written_by_another(folder: Path, photo: Path, qf: int) -> Pixels:
+def written_by_another(folder: Path, photo: str, qf: int) -> Pixels:
     """What another tool made of ``<photo>_q<QF>.jpg``: a lossless picture of the same name.
 
     Raises:
         click.UsageError: there is none.
     """
-    found = [path for path in folder.glob(f"{photo.stem}_q{qf}.*") if path.suffix.lower() in SUFFIXES]
+    found = [path for path in folder.glob(f"{photo}_q{qf}.*") if path.suffix.lower() in SUFFIXES]
     if not found:
-        raise click.UsageError(f"{folder} has no lossless picture {photo.stem}_q{qf}")
+        raise click.UsageError(f"{folder} has no lossless picture {photo}_q{qf}")
     with Image.open(found[0]) as image:
         return np.asarray(image if image.mode in ("RGB", "L") else image.convert("RGB"))
 
@@ -182,7 +205,7 @@ class Contestants:
     """Folders of pictures that another tool restored."""
 
     def pictures(
-        self, photo: Path, qf: int, jpeg: JpegPhoto, decoded: Pixels, *, constrain: bool
+        self, photo: str, qf: int, jpeg: JpegPhoto, decoded: Pixels, *, constrain: bool
     ) -> Iterable[tuple[str, Pixels, float]]:
         """Name, picture and estimated QF of each."""
         for restorer in self.restorers:
@@ -195,7 +218,7 @@ class Contestants:
 
 
 def measure(
-    photo: Path,
+    subject: Subject,
     qf: int,
     sampling: str,
     contestants: Contestants,
@@ -207,14 +230,13 @@ def measure(
     write_jpegs: Path | None = None,
 ) -> Iterable[Score]:
     """Score the JPEG itself and each contestant on one photo."""
-    with Image.open(photo) as image:
-        clean = np.asarray(image if image.mode in ("RGB", "L") else image.convert("RGB"))
+    photo, clean = subject
     jpeg = compress(clean, qf, sampling)
     if resave is not None:
         clean = clean[resave.shift :, resave.shift :]
         jpeg = compress(jpeg.pixels()[resave.shift :, resave.shift :], resave.qf, sampling)
     if write_jpegs is not None:
-        (write_jpegs / f"{photo.stem}_q{qf}.jpg").write_bytes(jpeg.data)
+        (write_jpegs / f"{photo}_q{qf}.jpg").write_bytes(jpeg.data)
     decoded = jpeg.pixels()
     results = [("jpeg", decoded, jpeg.header.qf)]
     results += contestants.pictures(photo, qf, jpeg, decoded, constrain=constrain)
@@ -222,7 +244,7 @@ def measure(
         faithful = psnr(picture, clean), ssim(picture, clean), psnr_b(picture, clean)
         natural = perceptual(picture, clean) if perceptual else (float("nan"),) * 2
         alone = {metric: judge(picture) for metric, judge in (no_reference or {}).items()}
-        yield Score(photo.name, name, qf, *faithful, estimate, *natural, alone)
+        yield Score(photo, name, qf, *faithful, estimate, *natural, alone)
 
 
 def table(scores: list[Score], *, published: bool = False) -> str:
@@ -257,8 +279,12 @@ _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command()
+@click.option("--photos", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Lossless photos.")
 @click.option(
-    "--photos", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path), help="Lossless photos."
+    "--patterns",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Measure on N drawn patterns of each kind (facades, bricks, text ...) instead.",
 )
 @click.option(
     "--model",
@@ -301,7 +327,8 @@ _file = click.Path(exists=True, dir_okay=False, path_type=Path)
     "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write all single scores here."
 )
 def main(
-    photos: Path,
+    photos: Path | None,
+    patterns: int | None,
     models: tuple[str, ...],
     qfs: tuple[int, ...],
     sampling: str,
@@ -317,7 +344,10 @@ def main(
     published: bool,
     json_file: Path | None,
 ) -> None:
-    """Measure models on a folder of lossless photos."""
+    """Measure models on a folder of lossless photos, or on drawn patterns."""
+    if (photos is None) == (patterns is None):
+        raise click.UsageError("say --photos DIR or --patterns N")
+    subjects = lossless_photos(photos, every) if photos else held_out_patterns(patterns or 0)
     contestants = Contestants(
         tuple(Restorer.load(model) for model in models if model != "none"),
         tuple(Outside(file) for file in outside),
@@ -328,13 +358,12 @@ def main(
         write_jpegs.mkdir(parents=True, exist_ok=True)
     perceptual = Perceptual(networks) if networks else None
     again = Resave(resave, shift) if resave else None
-    paths = find_lossless(photos)
     scores = [
         score
-        for path in paths[::every]
+        for subject in subjects
         for qf in qfs
         for score in measure(
-            path,
+            subject,
             qf,
             sampling,
             contestants,

@@ -1,6 +1,8 @@
 """Turn a finished compact training into a model folder: 16-bit safetensors and a model card.
 
-Run as ``python -m training.export training/configs/compact.toml --run DIR --name NAME --out FOLDER``.
+Run as ``python -m training.export training/configs/compact.toml --run DIR --name NAME --out FOLDER``; a natural model
+whose faithful half is a model of its own already, as ``python -m training.export training/configs/natural.toml
+--run DIR --name NAME --over FOLDER_OF_THE_FAITHFUL_ONE --out FOLDER_BESIDE_IT``.
 """
 
 from __future__ import annotations
@@ -13,8 +15,8 @@ from typing import Any
 import click
 import torch
 
-from codiff_batch.models.card import VIEWS, ModelCard
-from codiff_batch.models.loading import build, save_weights
+from codiff_batch.models.card import VIEWS, ModelCard, read_card
+from codiff_batch.models.loading import WEIGHTS, build, save_weights
 from training.compact import CompactConfig
 from training.loop import read_config
 
@@ -47,6 +49,10 @@ def compact_card(
     )
 
 
+TEXTURE = {"texture.safetensors": "generator.texture."}
+"""What a natural model has beside the faithful one's weights."""
+
+
 @click.command()
 @click.argument("config_file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--run", "folder", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
@@ -58,8 +64,22 @@ def compact_card(
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="JSON with 'training' and 'scores' for the card.",
 )
+@click.option(
+    "--over",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Model folder of the faithful half, beside OUT; it is used instead of being written again.",
+)
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path))
-def main(config_file: Path, folder: Path, name: str, summary: str, views: str, notes: Path | None, out: Path) -> None:
+def main(
+    config_file: Path,
+    folder: Path,
+    name: str,
+    summary: str,
+    views: str,
+    notes: Path | None,
+    over: Path | None,
+    out: Path,
+) -> None:
     """Write the averaged weights of a run as a model folder."""
     config = read_config(config_file, CompactConfig)
     state = torch.load(folder / "checkpoint.pt", weights_only=True, map_location="cpu")
@@ -72,7 +92,12 @@ def main(config_file: Path, folder: Path, name: str, summary: str, views: str, n
     for part, module in networks._asdict().items():
         prefix = f"{part}."
         module.load_state_dict({k.removeprefix(prefix): v for k, v in state["average"].items() if k.startswith(prefix)})
-    replace(card, files=save_weights(networks, out)).save(out)
+    files = save_weights(networks, out, files={**(TEXTURE if config.texture else {}), WEIGHTS: ""})
+    if over is not None:
+        if read_card(over).files.get(WEIGHTS) != files[WEIGHTS]:
+            raise click.UsageError(f"the faithful half of {folder} is not {over}")
+        (out / WEIGHTS).unlink()
+    replace(card, files=files, weights_of=over.name if over else "").save(out)
     click.echo(f"{out}: {name}, step {state['step']}")
 
 

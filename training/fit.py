@@ -17,6 +17,7 @@ from training.adversary import Adversary
 from training.degradation import Recipe
 from training.device_degradation import DeviceDegrader
 from training.loop import Average, Batch, Loss, Run, Schedule, batches, to_device, train
+from training.patterns import draw_patterns
 from training.photos import Pixels, find_photos, load_photos
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -46,6 +47,8 @@ class TrainingConfig:
     """Of the arithmetic; bf16 for GPUs, since CPUs gain nothing by it."""
     gan_rate_share: float = 1.0
     """The discriminator's learning rate as a share of the generator's."""
+    patterns: int = 0
+    """How many drawn patterns (:mod:`training.patterns`) are among the photos."""
     recipe: Recipe = field(default_factory=Recipe)
 
 
@@ -137,7 +140,7 @@ def fit(
         return loss.parts
 
     held_out = load_photos(find_photos(photos, held_out=True)) if accelerator.is_main_process else []
-    trained_on = load_photos(find_photos(photos, held_out=False))
+    trained_on = load_photos(find_photos(photos, held_out=False)) + draw_patterns(config.patterns)
     seed = config.seed, accelerator.process_index
     if config.on_device:
         degrader = DeviceDegrader(trained_on, config.patch, config.recipe, accelerator.device)

@@ -41,8 +41,9 @@ class ModelCard:
             pictures that good a network's own error is larger than the compression's.
         colour_fix: correction over the whole photo, one of :data:`COLOUR_FIXES`.
         licence: of the weights.
-        files: SHA-256 by file name, in the model's folder.
-        weights_of: name of the model beside this one whose files it uses; empty for its own.
+        files: SHA-256 by file name.
+        weights_of: name of the model beside this one whose folder has those files that this one's folder lacks; empty
+            for none.
         views: how many mirrored views of a tile the generator restores, 1, 2 or 4; their mean is the result
             (the self-ensemble of EDSR, Lim et al. 2017, section 3.4, without its transposes).
         half_precision: whether the networks may run in 16-bit floats, on devices that gain by it.
@@ -83,9 +84,14 @@ class ModelCard:
         told = {name: value for name, value in asdict(self).items() if name not in _MERELY_TOLD}
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
 
-    def files_in(self, folder: Path) -> Path:
-        """Where the files of a model lie whose card lies in ``folder``."""
-        return folder.parent / self.weights_of if self.weights_of else folder
+    def paths(self, folder: Path) -> dict[str, Path]:
+        """Where the files of a model lie whose card lies in ``folder``, by name."""
+        return {
+            name: folder.parent / self.weights_of / name
+            if self.weights_of and not (folder / name).exists()
+            else folder / name
+            for name in self.files
+        }
 
     def save(self, folder: Path) -> None:
         """Write ``model.json`` into the folder."""
@@ -131,14 +137,12 @@ def verify(card: ModelCard, folder: Path) -> None:
     Raises:
         ModelDamaged: a file is missing, changed, or not a safetensors file.
     """
-    place = card.files_in(folder)
-    for name, recorded in card.files.items():
-        path = place / name
-        if path.parent != place or path.suffix != ".safetensors":
+    for name, path in card.paths(folder).items():
+        if name != path.name or path.suffix != ".safetensors":
             raise ModelDamaged(
                 f"{folder.name}: {name!r} is refused, only safetensors files in the model's folder are read"
             )
         if not path.is_file():
             raise ModelDamaged(f"{path} is missing; install the model {card.name!r} again")
-        if sha256_of(path) != recorded:
+        if sha256_of(path) != card.files[name]:
             raise ModelDamaged(f"{path} differs from its checksum; install the model {card.name!r} again")

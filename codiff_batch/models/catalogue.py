@@ -94,6 +94,5 @@ def _entry(folder: Path, status: Literal["bundled", "installed"]) -> ModelEntry:
         card = read_card(folder)
     except ModelError as error:
         return ModelEntry(folder.name, "damaged", folder, str(error))
-    files = [card.files_in(folder) / name for name in card.files]
-    size = sum(file.stat().st_size for file in files if file.is_file())
+    size = sum(file.stat().st_size for file in card.paths(folder).values() if file.is_file())
     return ModelEntry(folder.name, status, folder, card.summary, size, card.licence)

@@ -18,6 +18,7 @@ from codiff_batch.models.card import ModelCard, read_card, sha256_of, verify
 from codiff_batch.networks.compact_cave import CompactCaVE
 from codiff_batch.networks.compact_unet import CompactUNet, PixelAutoencoder
 from codiff_batch.networks.one_step import OneStepGenerator
+from codiff_batch.networks.texture import TexturedGenerator
 
 WEIGHTS = "weights.safetensors"
 
@@ -33,12 +34,18 @@ class Networks(NamedTuple):
 
 
 def build_compact(sizes: Mapping[str, Any]) -> Networks:
-    """The compact model: CaVE over DCT statistics and a small UNet over folded pixels."""
+    """The compact model: CaVE over DCT statistics and a small UNet over folded pixels; a second one for texture."""
+
+    def generator() -> OneStepGenerator:
+        autoencoder = PixelAutoencoder(sizes["factor"])
+        unet = CompactUNet(3 * sizes["factor"] ** 2, sizes["widths"], sizes["depths"], sizes["context"])
+        return OneStepGenerator(autoencoder, unet, nn.Linear(sizes["token_width"], sizes["context"]))
+
     cave = CompactCaVE(sizes["cave_width"], sizes["cave_depth"], sizes["token_width"])
-    autoencoder = PixelAutoencoder(sizes["factor"])
-    unet = CompactUNet(3 * sizes["factor"] ** 2, sizes["widths"], sizes["depths"], sizes["context"])
-    projector = nn.Linear(sizes["token_width"], sizes["context"])
-    return Networks(cave, OneStepGenerator(autoencoder, unet, projector))
+    if not sizes.get("texture", False):
+        return Networks(cave, generator())
+    grid = sizes["factor"] * 2 ** (len(sizes["widths"]) - 1)
+    return Networks(cave, TexturedGenerator(generator(), generator(), grid))
 
 
 def build_stable_diffusion(sizes: Mapping[str, Any]) -> Networks:
@@ -115,8 +122,8 @@ def load_networks(folder: Path) -> tuple[ModelCard, Networks]:
     with torch.device("meta") if architecture.large else contextlib.nullcontext():
         networks = build(card)
     state: dict[str, Tensor] = {}
-    for name in card.files:
-        file = card.files_in(folder) / name
+    files = card.paths(folder).values()
+    for file in files:
         try:
             state |= load_file(file)
         except (SafetensorError, OSError) as error:
@@ -128,8 +135,7 @@ def load_networks(folder: Path) -> tuple[ModelCard, Networks]:
         try:
             module.load_state_dict(own, assign=True)
         except RuntimeError as error:
-            files = ", ".join(card.files)
-            raise ModelDamaged(f"{card.files_in(folder)}/{files}: {str(error).splitlines()[0]}") from error
+            raise ModelDamaged(f"{', '.join(map(str, files))}: {str(error).splitlines()[0]}") from error
         module.eval().requires_grad_(False)
     architecture.specialize(networks)
     return card, networks

@@ -143,7 +143,12 @@ class CompactUNet(nn.Module):
         nn.init.zeros_(torch.as_tensor(self.head.bias))
 
     def forward(
-        self, latent: Tensor, timestep: int, encoder_hidden_states: Tensor, *, tables: Tensor | None = None
+        self,
+        latent: Tensor,
+        timestep: int,
+        encoder_hidden_states: Tensor,
+        *,
+        tables: Tensor | None = None,
     ) -> Tensor:
         """Predict the noise of Eq. 1.
 

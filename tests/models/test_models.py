@@ -10,7 +10,7 @@ import torch
 from codiff_batch.errors import ModelDamaged, ModelNotFound
 from codiff_batch.models.card import read_card
 from codiff_batch.models.catalogue import MODELS_DIR_VARIABLE, available, find, user_models_dir
-from codiff_batch.models.loading import load_networks
+from codiff_batch.models.loading import load_networks, save_weights
 from tests.tiny_model import make_tiny_model
 
 
@@ -52,6 +52,24 @@ def test_a_model_may_use_the_weights_of_the_one_beside_it(tmp_path: Path) -> Non
     assert card.digest != own.digest
     assert {e.name: e.size_bytes for e in available(tmp_path)}["other"] > 0
     (tmp_path / "own/weights.safetensors").unlink()
+    with pytest.raises(ModelDamaged, match="missing"):
+        load_networks(tmp_path / "other")
+
+
+def test_a_model_may_add_files_of_its_own_to_those_of_the_one_beside_it(tmp_path: Path) -> None:
+    own = read_card(make_tiny_model(tmp_path / "own"))
+    make_tiny_model(tmp_path / "other", sizes={**own.sizes, "texture": True})
+    split = {"texture.safetensors": "generator.texture.", "weights.safetensors": ""}
+    card, networks = load_networks(tmp_path / "other")
+    # The seed is one, so the faithful half is that of the model beside it.
+    files = save_weights(networks, tmp_path / "other", files=split)
+    (tmp_path / "other/weights.safetensors").unlink()
+    files["weights.safetensors"] = own.files["weights.safetensors"]
+    replace(card, files=files, weights_of="own").save(tmp_path / "other")
+    _, again = load_networks(tmp_path / "other")
+    _, owns = load_networks(tmp_path / "own")
+    assert all(torch.equal(a, b) for a, b in zip(again.cave.parameters(), owns.cave.parameters(), strict=True))
+    (tmp_path / "other/texture.safetensors").unlink()
     with pytest.raises(ModelDamaged, match="missing"):
         load_networks(tmp_path / "other")
 

@@ -11,6 +11,7 @@ from PIL import Image, ImageFilter
 
 from tests.tiny_model import make_tiny_model
 from training import evaluate
+from training.patterns import KINDS
 
 
 def run(*arguments: object) -> str:
@@ -39,7 +40,17 @@ def test_another_tools_pictures_are_measured_beside_ours(tmp_path: Path, lossles
     ]
     told = {(score["photo"], score["model"]): score["psnr"] for score in json.loads(scores.read_text())}
     assert len(told) == 6
-    assert told["photo0.png", "blurred"] != told["photo0.png", "jpeg"]
+    assert told["photo0", "blurred"] != told["photo0", "jpeg"]
+
+
+def test_patterns_are_measured_where_there_are_no_photos(tmp_path: Path) -> None:
+    model, scores = make_tiny_model(tmp_path / "models/tiny"), tmp_path / "scores.json"
+    run("--patterns", 1, "--model", model, "--qf", 90, "--json", scores)
+    measured = [score["photo"].split("_")[0] for score in json.loads(scores.read_text()) if score["model"] == "jpeg"]
+    assert measured == list(KINDS)
+    result = CliRunner().invoke(evaluate.main, ["--model", str(model)])
+    assert result.exit_code == 2
+    assert "--photos DIR or --patterns N" in result.output
 
 
 def test_a_picture_that_is_missing_is_named(tmp_path: Path, lossless: Path) -> None:
