@@ -57,7 +57,8 @@ class Backbone(nn.Module):
             if layer == "relu":
                 features = F.relu(features)
             elif layer == "tap":
-                taps.append(features)
+                # 16-bit floats are too coarse for the differences and variances that follow.
+                taps.append(features.float())
             elif layer == "pool":
                 features = self._pool(features)
             else:
@@ -130,8 +131,9 @@ class DISTS(nn.Module):
             covariance = (a * b).mean(dim=(2, 3)) - mean_a * mean_b
             texture.append((2 * mean_a * mean_b + 1e-6) / (mean_a**2 + mean_b**2 + 1e-6))
             structure.append((2 * covariance + 1e-6) / (var_a + var_b + 1e-6))
-        similarity = torch.cat(texture, dim=1) @ self.alpha + torch.cat(structure, dim=1) @ self.beta
-        return 1 - similarity
+        # Products and a sum, because autocast would multiply matrices in 16 bits.
+        similarity = torch.cat(texture, dim=1) * self.alpha + torch.cat(structure, dim=1) * self.beta
+        return 1 - similarity.sum(dim=1)
 
 
 class Perceptual:

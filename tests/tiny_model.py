@@ -38,6 +38,8 @@ def make_tiny_model(folder: Path, **changes: object) -> Path:
     )
     card = replace(card, **changes)  # type: ignore[arg-type]
     networks = build(card)
-    torch.nn.init.normal_(networks.generator.unet.head.weight, std=0.01)  # type: ignore[union-attr,arg-type]
+    for name, weight in networks.generator.named_parameters():
+        if name.endswith("unet.head.weight"):
+            torch.nn.init.normal_(weight, std=0.01)
     replace(card, files=save_weights(networks, folder)).save(folder)
     return folder

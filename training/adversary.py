@@ -55,7 +55,8 @@ class Adversary(nn.Module):
     def _judge(self, latent: Tensor, timesteps: Tensor, noise: Tensor) -> Tensor:
         power = self.alpha_bars[timesteps].reshape(-1, 1, 1, 1).to(latent.dtype)
         logits: Tensor = self.discriminator(power.sqrt() * latent + (1 - power).sqrt() * noise, timesteps)
-        return logits
+        # As long as the two are hardly told apart, 16-bit floats have no digits left for the difference.
+        return logits.float()
 
 
 @contextmanager

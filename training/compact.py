@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from codiff_batch.models.loading import build_compact
+from codiff_batch.models.card import CARD_NAME
+from codiff_batch.models.loading import build_compact, load_networks
 from codiff_batch.perceptual import DISTS, LPIPS
 from training.adversary import Adversary, CompactDiscriminator
 from training.fit import Group, TrainingConfig, fit, prepare, stage_options
@@ -201,6 +202,15 @@ def held_out_scores(
     return scores
 
 
+def start_weights(folder: Path) -> dict[str, Tensor]:
+    """The averaged weights of a run of this stage, or those of a compact model.
+
+    Raises:
+        ModelDamaged: a file of the model is not what its card says.
+    """
+    return load_networks(folder)[1].weights() if (folder / CARD_NAME).is_file() else averaged_weights(folder)
+
+
 def load_start(model: CompactCODiff, weights: Mapping[str, Tensor]) -> None:
     """Go on from another run's weights; over a faithful model, texture starts as the faithful generator itself.
 
@@ -218,7 +228,7 @@ _folder = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.command()
 @stage_options
 @click.option("--cave", type=_folder, help="Folder of a finished stage 1.")
-@click.option("--start", type=_folder, help="Folder of a finished run of this stage, to go on from.")
+@click.option("--start", type=_folder, help="Folder of a finished run of this stage, or of a model, to go on from.")
 @click.option("--networks", type=_folder, help="Folder of the backbones of LPIPS and DISTS.")
 def main(
     config_file: Path,
@@ -234,7 +244,7 @@ def main(
     accelerator = prepare(config, device)
     model = CompactCODiff(config)
     if start is not None:
-        load_start(model, averaged_weights(start))
+        load_start(model, start_weights(start))
     elif cave is not None:
         load_cave(model.cave, averaged_weights(cave))
     perception = Perception(config, networks).to(accelerator.device).eval().requires_grad_(False)

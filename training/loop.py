@@ -275,7 +275,7 @@ def train(
     seed: int,
     validate: Callable[[], dict[str, float]],
     save_every: float = 120,
-    validate_every: float = 600,
+    validate_every: float = 1200,
     writes: bool = True,
     log: Callable[[str], None] = print,
 ) -> None:

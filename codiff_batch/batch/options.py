@@ -10,7 +10,8 @@ from typing import Literal
 
 from codiff_batch.batch.shard import Shard
 from codiff_batch.errors import OptionsConflict
-from codiff_batch.models.catalogue import DEFAULT_MODEL
+from codiff_batch.models.card import read_card
+from codiff_batch.models.catalogue import DEFAULT_MODEL, find
 
 Format = Literal["same", "jpeg", "png", "webp", "tiff"]
 
@@ -37,6 +38,8 @@ class BatchOptions:
     quality: int = 95
     """Of JPEG and WebP outputs, 1..100."""
     strength: float = 1.0
+    texture: float = 1.0
+    """How much of a model's texture to add, 0..1; less than 1 is for models that add some."""
     constrain: bool = True
     copy_skipped: bool = False
     overwrite: bool = False
@@ -65,7 +68,10 @@ class BatchOptions:
 
     def digest(self) -> str:
         """Digest of the options that shape what is written; with others a finished photo is done again."""
-        shaping = ("min_qf", "format", "quality", "strength", "constrain", "copy_skipped", "in_place", "include_signed")
+        shaping = (
+            *("min_qf", "format", "quality", "strength", "texture", "constrain"),
+            *("copy_skipped", "in_place", "include_signed"),
+        )
         text = json.dumps({name: getattr(self, name) for name in shaping})
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -74,7 +80,10 @@ class BatchOptions:
 
         Raises:
             OptionsConflict: with the reason.
+            ModelNotFound, ModelDamaged: an option depends on the model, and there is none.
         """
+        if self.texture < 1 and not read_card(find(self.model, self.models_dir)).adds_texture:
+            raise OptionsConflict(f"--texture is for models that add some, such as natural; {self.model} adds none")
         if self.in_place and self.backup is None:
             raise OptionsConflict("--in-place needs --backup DIR, where the untouched originals are kept")
         if self.backup is not None and not self.in_place:

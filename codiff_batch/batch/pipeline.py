@@ -231,6 +231,7 @@ class _Pipeline:
                     work.pixels,
                     work.embedding,
                     self._options.strength,
+                    self._options.texture,
                     work.photo.header.tables,
                     progress=lambda done, tiles, work=work: self._stage(work.task, f"restoring {done}/{tiles}"),  # type: ignore[misc]
                     key=work,

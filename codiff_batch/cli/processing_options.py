@@ -49,6 +49,14 @@ _OPTIONS = (
         help="Blend with the source: 0 changes nothing, 1 restores fully.",
     ),
     click.option(
+        "--texture",
+        type=click.FloatRange(0, 1),
+        default=1,
+        show_default=True,
+        metavar="0..1",
+        help="How much of its texture a model such as natural adds; 0 is its faithful restoration.",
+    ),
+    click.option(
         "--constrain/--no-constrain",
         default=True,
         show_default=True,

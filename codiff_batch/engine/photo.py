@@ -16,6 +16,7 @@ def restore_photo(
     restorer: Restorer,
     *,
     strength: float = 1.0,
+    texture: float = 1.0,
     constrain: bool = True,
     pixels: NDArray[np.uint8] | None = None,
     embedding: Embedding | None = None,
@@ -26,6 +27,7 @@ def restore_photo(
     Args:
         photo: the source.
         strength: 0 gives the source, 1 the restoration, between them a blend.
+        texture: how much of a model's texture to add, 0..1; nothing to models without.
         constrain: see :func:`settle`.
         pixels: the photo's decoded pixels, if the caller has them already.
         embedding: what CaVE sees in these pixels, if the caller has it already.
@@ -42,8 +44,14 @@ def restore_photo(
     if strength == 0:
         return pixels
     embedding = embedding or restorer.embed(pixels)
-    tables = photo.header.tables
-    levels = restorer.restore_levels(pixels, strength=strength, tables=tables, progress=progress, embedding=embedding)
+    levels = restorer.restore_levels(
+        pixels,
+        strength=strength,
+        texture=texture,
+        tables=photo.header.tables,
+        progress=progress,
+        embedding=embedding,
+    )
     return settle(levels, photo, embedding.qf, constrain=constrain)
 
 

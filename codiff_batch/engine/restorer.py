@@ -178,6 +178,7 @@ class Restorer:
         image: Pixels | Image,
         *,
         strength: float = 1.0,
+        texture: float = 1.0,
         tables: Sequence[NDArray[np.uint16]] | None = None,
         progress: Progress | None = None,
         embedding: Embedding | None = None,
@@ -187,6 +188,8 @@ class Restorer:
         Args:
             image: as for :meth:`estimate_qf`.
             strength: 0 gives the source, 1 the restoration, between them a blend.
+            texture: how much of the texture to add that a model such as ``natural`` adds; 0 is its faithful
+                restoration. Nothing to models without.
             tables: the file's quantization tables in natural order, (8, 8) each, luma first, if they are known.
             progress: called with (tiles done, tiles in all) after each batch of tiles; what it raises ends the work.
             embedding: from :meth:`embed`, if the caller has it already.
@@ -195,11 +198,13 @@ class Restorer:
             uint8 of the picture's own shape, (H, W, 3) or (H, W).
 
         Raises:
-            ValueError: the array is not a picture, or strength is outside 0..1.
+            ValueError: the array is not a picture, or strength or texture is outside 0..1.
             RestoreFailed: the network gave values that are not finite, or the device ran out of memory even for
                 the smallest tile.
         """
-        levels = self.restore_levels(image, strength=strength, tables=tables, progress=progress, embedding=embedding)
+        levels = self.restore_levels(
+            image, strength=strength, texture=texture, tables=tables, progress=progress, embedding=embedding
+        )
         return np.rint(levels, out=levels).astype(np.uint8)
 
     def restore_levels(
@@ -207,12 +212,13 @@ class Restorer:
         image: Pixels | Image,
         *,
         strength: float = 1.0,
+        texture: float = 1.0,
         tables: Sequence[NDArray[np.uint16]] | None = None,
         progress: Progress | None = None,
         embedding: Embedding | None = None,
     ) -> Levels:
         """Like :meth:`restore`, but float32 in [0, 255] and not rounded, for further work such as the constraint."""
-        request = Request(as_pixels(image), embedding, strength, tables, progress)
+        request = Request(as_pixels(image), embedding, strength, texture, tables, progress)
         (result,) = self.stream([request])
         if result.error is not None:
             raise result.error
@@ -227,7 +233,7 @@ class Restorer:
                 then works on what there is rather than wait for a full batch.
 
         Raises:
-            ValueError: strength is outside 0..1.
+            ValueError: strength or texture is outside 0..1.
         """
         pool = TilePool(self._geometry)
         for request in requests:
@@ -240,6 +246,8 @@ class Restorer:
         """Queue a picture's tiles; yield at once where there is nothing to do."""
         if not 0 <= request.strength <= 1:
             raise ValueError(f"strength must be between 0 and 1, not {request.strength}")
+        if not 0 <= request.texture <= 1:
+            raise ValueError(f"texture must be between 0 and 1, not {request.texture}")
         try:
             embedding = request.embedding or self.embed(request.pixels)
         except RestoreFailed as error:
@@ -249,7 +257,7 @@ class Restorer:
         if strength == 0:
             yield Result(request, request.pixels.astype(np.float32))
             return
-        condition = self._runner.condition(request.tables) if self.card.uses_tables else {}
+        condition = self._runner.condition(request)
         # Tiles that are embedded by themselves need none of the photo's tokens, and may share a batch with any others.
         tokens = embedding.tokens[:, :0] if self.card.embeds_tiles else embedding.tokens
         pool.add(PictureUnderWay(request, tokens, condition, strength, pool.geometry))

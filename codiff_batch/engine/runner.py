@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from codiff_batch.engine.memory import give_back, is_out_of_memory
-from codiff_batch.engine.stream import Geometry, Levels, Pixels, Waiting
+from codiff_batch.engine.stream import Geometry, Levels, Pixels, Request, Waiting
 from codiff_batch.errors import RestoreFailed
 from codiff_batch.models.card import ModelCard
 from codiff_batch.models.loading import Networks
@@ -46,7 +46,7 @@ class NetworkRunner:
         self.device, self.precision = device, precision
         self.busy_seconds = 0.0
         """Time spent in the networks so far, transfers included."""
-        self._name, self._views, self._embeds_tiles = card.name, card.views, card.embeds_tiles
+        self._card = card
         for network in networks:
             network.to(device, precision, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._cave = networks.cave
@@ -86,7 +86,7 @@ class NetworkRunner:
             condition = {name: torch.cat([row.picture.condition[name] for row in rows]) for name in names}
             restored = self._step(images, tokens, condition)
             if restored.shape != images.shape:
-                raise RestoreFailed(f"model {self._name!r} gave a picture of another size")
+                raise RestoreFailed(f"model {self._card.name!r} gave a picture of another size")
             return UnderWay(parts, restored.float().mul(255).permute(0, 2, 3, 1), self._timed)
 
         return self._within_memory(step)
@@ -97,22 +97,27 @@ class NetworkRunner:
         Mirroring keeps the 8x8 grid in place, since the sides are multiples of 8, and keeps rows rows, so that the
         tokens and the tables hold for every view.
         """
-        if self._embeds_tiles:
+        if self._card.embeds_tiles:
             tokens, _ = self._cave(images)
-        if self._views == 1:
+        if self._card.views == 1:
             restored: Tensor = self._generator(images, tokens, **condition)
             return restored
         total = torch.zeros_like(images)
-        for axes in MIRRORINGS[: self._views]:
+        for axes in MIRRORINGS[: self._card.views]:
             total += self._generator(images.flip(axes), tokens, **condition).flip(axes)
-        return total / self._views
+        return total / self._card.views
 
-    def condition(self, tables: Sequence[NDArray[np.uint16]] | None) -> dict[str, Tensor]:
-        """What the generator is told beside the tokens: the file's luma and chroma tables, if they are known."""
-        if not tables:
-            return {}
-        luma_and_chroma = np.stack((tables[0], tables[1] if len(tables) > 1 else tables[0])).astype(np.float32)
-        return {"tables": torch.from_numpy(luma_and_chroma).unsqueeze(0).to(self.device, self.precision)}
+    def condition(self, request: Request) -> dict[str, Tensor]:
+        """What the generator is told beside the tokens, as far as it listens.
+
+        These are the file's luma and chroma tables, where they are known, and how much texture is wanted.
+        """
+        told: dict[str, NDArray[np.float32]] = {}
+        if self._card.uses_tables and (tables := request.tables):
+            told["tables"] = np.stack((tables[0], tables[1] if len(tables) > 1 else tables[0])).astype(np.float32)
+        if self._card.adds_texture:
+            told["amount"] = np.array(request.texture, np.float32)
+        return {name: torch.from_numpy(value)[None].to(self.device, self.precision) for name, value in told.items()}
 
     def _within_memory(self, step: Callable[[], T]) -> T | None:
         # The same input gives the same bytes on one device.

@@ -38,6 +38,7 @@ class Request:
     embedding: Embedding | None = None
     """From :meth:`~codiff_batch.engine.restorer.Restorer.embed`, if the caller has it already."""
     strength: float = 1.0
+    texture: float = 1.0
     tables: Sequence[NDArray[np.uint16]] | None = None
     progress: Progress | None = None
     key: Any = None

@@ -84,6 +84,11 @@ class ModelCard:
         told = {name: value for name, value in asdict(self).items() if name not in _MERELY_TOLD}
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
 
+    @property
+    def adds_texture(self) -> bool:
+        """Whether the model adds texture to a faithful restoration, as much of it as it is asked for."""
+        return bool(self.sizes.get("texture", False))
+
     def paths(self, folder: Path) -> dict[str, Path]:
         """Where the files of a model lie whose card lies in ``folder``, by name."""
         return {

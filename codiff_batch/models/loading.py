@@ -32,6 +32,11 @@ class Networks(NamedTuple):
     cave: nn.Module
     generator: nn.Module
 
+    def weights(self) -> dict[str, Tensor]:
+        """All weights, by the names that a model folder's files have."""
+        parts = self._asdict().items()
+        return {f"{part}.{key}": value for part, module in parts for key, value in module.state_dict().items()}
+
 
 def build_compact(sizes: Mapping[str, Any]) -> Networks:
     """The compact model: CaVE over DCT statistics and a small UNet over folded pixels; a second one for texture."""
@@ -155,9 +160,8 @@ def save_weights(
     """
     folder.mkdir(parents=True, exist_ok=True)
     weights = {
-        f"{part}.{key}": value.detach().to("cpu", dtype if value.is_floating_point() else value.dtype).contiguous()
-        for part, module in networks._asdict().items()
-        for key, value in module.state_dict().items()
+        key: value.detach().to("cpu", dtype if value.is_floating_point() else value.dtype).contiguous()
+        for key, value in networks.weights().items()
     }
     written = {}
     for name, beginning in files.items():

@@ -30,12 +30,19 @@ class TexturedGenerator(OneStepGenerator):
         super().__init__(faithful.autoencoder, faithful.unet, faithful.projector)
         self.texture, self.grid = texture, grid
 
-    def forward(self, image: Tensor, tokens: Tensor, **condition: Tensor) -> Tensor:
+    def forward(self, image: Tensor, tokens: Tensor, *, amount: Tensor | None = None, **condition: Tensor) -> Tensor:
+        """Restore; arguments as for :class:`OneStepGenerator`.
+
+        Args:
+            amount: (B,), how much of the texture is added; 0 is the faithful restoration, 1 or None all of it.
+        """
         with torch.no_grad():
             faithful = super().forward(image, tokens, **condition)
-        added = self.texture(image, tokens, **condition) - faithful
-        textured: Tensor = faithful + added - repeating(added, self.grid)
-        return textured
+        if amount is not None and not amount.any():
+            return faithful
+        added: Tensor = self.texture(image, tokens, **condition) - faithful
+        added = added - repeating(added, self.grid)
+        return faithful + (added if amount is None else amount[:, None, None, None] * added)
 
 
 def repeating(image: Tensor, period: int, reach: int = 2, spread: float = 1.2) -> Tensor:

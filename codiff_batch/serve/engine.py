@@ -66,7 +66,8 @@ class Engine:
         }
 
     def _restore(self, request: Mapping[str, Any], report: Report) -> Answer:
-        into, strength = request.get("into"), _number(request, "strength", 1.0, 0, 1)
+        into = request.get("into")
+        strength, texture = (_number(request, name, 1.0, 0, 1) for name in ("strength", "texture"))
         by_hand = _number(request, "qf", 0.0, 0, 100)
         if not isinstance(into, str):
             raise RequestRefused("'into' must name the file for the result")
@@ -92,7 +93,7 @@ class Engine:
             )
             part = np.ascontiguousarray(source[window])
             levels = restorer.restore_levels(
-                part, strength=strength, tables=tables, embedding=embedding, progress=report
+                part, strength=strength, texture=texture, tables=tables, embedding=embedding, progress=report
             )
             restored = _settled(levels, window, source, photo if constrain else None, embedding.qf)
         before = seen[rows, columns]

@@ -230,6 +230,13 @@ def test_every_format_opens_again_in_its_own_kind(run, tmp_path: Path, format: s
         assert image.size == (96, 64)
 
 
+def test_less_texture_is_refused_where_a_model_has_none(run, photos: Path, tmp_path: Path) -> None:
+    ran = run(photos, "--texture", 0.5)
+    assert ran.code == 2
+    assert "--texture is for models that add some, such as natural; compact adds none" in ran.err
+    assert not (tmp_path / "photos-restored").exists()
+
+
 def test_strength_zero_gives_the_sources_pixels(run, tmp_path: Path) -> None:
     write(tmp_path / "p/a.jpg", jpeg(20))
     run(tmp_path / "p", "--format", "png", "--strength", 0, "--no-constrain")

@@ -8,9 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-from codiff_batch.engine import Restorer
+from codiff_batch.engine import Request, Restorer
 from codiff_batch.errors import DeviceUnavailable, RestoreFailed
-from tests.tiny_model import make_tiny_model
+from codiff_batch.models.loading import Networks
+from codiff_batch.networks.one_step import OneStepGenerator
+from tests.tiny_model import SIZES, make_tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +62,38 @@ def test_strength_blends_with_the_source(restorer: Restorer) -> None:
     assert np.array_equal(restorer.restore(pixels, strength=0), pixels)
     with pytest.raises(ValueError, match="strength"):
         restorer.restore(pixels, strength=1.1)
+
+
+def test_texture_is_added_by_the_amount_asked_for(tmp_path: Path) -> None:
+    natural = Restorer.load(make_tiny_model(tmp_path / "natural", sizes={**SIZES, "texture": True}), "cpu")
+    pixels = picture(40, 50) // 2 + 64  # so that nothing is clipped
+    faithful, half, full = (natural.restore_levels(pixels, texture=amount) for amount in (0, 0.5, 1))
+    assert np.abs(full - faithful).max() > 1
+    assert np.allclose(half, (faithful + full) / 2, atol=0.01)
+    assert np.array_equal(full, natural.restore_levels(pixels))
+    with pytest.raises(ValueError, match="texture"):
+        natural.restore(pixels, texture=1.1)
+
+
+def test_without_texture_the_restoration_is_that_of_the_faithful_half(tmp_path: Path) -> None:
+    natural = Restorer.load(make_tiny_model(tmp_path / "natural", sizes={**SIZES, "texture": True}), "cpu")
+    faithful = OneStepGenerator(*list(natural.networks.generator.children())[:3])
+    plain = Restorer(replace(natural.card, sizes=SIZES), Networks(natural.networks.cave, faithful), torch.device("cpu"))
+    pixels = picture(40, 50)
+    assert np.array_equal(natural.restore_levels(pixels, texture=0), plain.restore_levels(pixels))
+    # What a model without texture is asked for changes nothing.
+    assert np.array_equal(plain.restore_levels(pixels, texture=0.5), plain.restore_levels(pixels))
+
+
+def test_pictures_in_one_batch_may_want_different_amounts(tmp_path: Path) -> None:
+    folder = make_tiny_model(tmp_path / "natural", sizes={**SIZES, "texture": True})
+    together, alone = Restorer.load(folder, "cpu", batch=3), Restorer.load(folder, "cpu")
+    pixels = picture(40, 50)
+    amounts = (0.0, 0.4, 1.0)
+    results = together.stream([Request(pixels, texture=amount, key=amount) for amount in amounts])
+    levels = {result.request.key: result.levels for result in results}
+    for amount in amounts:
+        assert np.allclose(levels[amount], alone.restore_levels(pixels, texture=amount), atol=0.01)
 
 
 def test_the_files_tables_reach_the_network(restorer: Restorer) -> None:

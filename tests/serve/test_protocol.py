@@ -216,6 +216,7 @@ def test_a_wrong_request_is_refused_in_a_sentence(engine: Lines, request_: dict[
     [
         ({"strength": 2}, "'strength' must be a number from 0 to 1"),
         ({"strength": "much"}, "'strength'"),
+        ({"texture": -1}, "'texture' must be a number from 0 to 1"),
         ({"region": [0, 0, 9, 9]}, "does not lie in a picture of 8x8"),
         ({"region": 7}, "'region' must be"),
         ({"model": "gone"}, "no model is called 'gone'"),

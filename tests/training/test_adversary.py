@@ -53,6 +53,13 @@ def test_the_two_players_learn(adversary: Adversary) -> None:
     assert scale.item() > 1.5
 
 
+def test_in_16_bit_floats_small_differences_still_count(adversary: Adversary) -> None:
+    """Between two 16-bit floats near log 2 lie 0.004, more than a discriminator gains in its first thousand steps."""
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = adversary(torch.randn(2, 12, 32, 32), torch.randn(2, 12, 32, 32))
+    assert loss.dtype == torch.float32
+
+
 def test_logits_depend_on_the_timestep(adversary: Adversary) -> None:
     latent = torch.randn(1, 12, 16, 16).expand(2, -1, -1, -1)
     early, late = adversary.discriminator(latent, torch.tensor([0, 399]))

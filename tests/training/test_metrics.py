@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from codiff_batch.jpeg import JpegPhoto
 from codiff_batch.perceptual import Perceptual
@@ -40,7 +41,10 @@ def test_psnr_b_counts_steps_at_block_boundaries_on_top() -> None:
 NETWORKS = Path(__file__).resolve().parents[3] / "shared" / "data" / "networks"
 
 
-@pytest.mark.skipif(not NETWORKS.is_dir(), reason="the backbones are not beside the repository")
+needs_networks = pytest.mark.skipif(not NETWORKS.is_dir(), reason="the backbones are not beside the repository")
+
+
+@needs_networks
 def test_lpips_and_dists_are_zero_for_equal_pictures_and_grow_with_damage() -> None:
     measure = Perceptual(NETWORKS)
     clean = np.asarray(scene(128, 128))
@@ -48,3 +52,14 @@ def test_lpips_and_dists_are_zero_for_equal_pictures_and_grow_with_damage() -> N
     assert measure(clean, clean) == pytest.approx((0, 0), abs=1e-5)
     for gentle, strong in zip(measure(mild, clean), measure(harsh, clean), strict=True):
         assert 0 < gentle < strong < 1
+
+
+@needs_networks
+def test_distances_hold_where_the_backbones_compute_in_16_bits() -> None:
+    """As training with ``precision = "bf16"`` has it; variances of 16-bit features would not."""
+    measure = Perceptual(NETWORKS)
+    clean = np.asarray(scene(128, 128))
+    damaged = JpegPhoto.from_bytes(jpeg(60, image=scene(128, 128))).pixels()
+    exact = measure(damaged, clean)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert measure(damaged, clean) == pytest.approx(exact, rel=0.02, abs=1e-3)

@@ -156,7 +156,7 @@ def test_a_natural_run_adds_texture_over_a_faithful_model_and_leaves_that_as_it_
     natural.write_text(tiny + "texture = true\ncave_share = 0.0\ngan_weight = 0.1\npatterns = 7\nrate = 0.5\n")
     run(compact.main, faithful, "--photos", photos, "--out", tmp_path / "first")
     run(export.main, faithful, "--run", tmp_path / "first", "--out", tmp_path / "plain")
-    run(compact.main, natural, "--photos", photos, "--start", tmp_path / "first", "--out", tmp_path / "second")
+    run(compact.main, natural, "--photos", photos, "--start", tmp_path / "plain", "--out", tmp_path / "second")
     over = ["--over", tmp_path / "plain", "--out", tmp_path / "natural"]
     run(export.main, natural, "--run", tmp_path / "second", "--name", "natural", *over)
     assert [file.name for file in (tmp_path / "natural").glob("*.safetensors")] == ["texture.safetensors"]

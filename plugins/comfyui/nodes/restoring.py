@@ -67,6 +67,15 @@ class RestoreJPEG(io.ComfyNode):
                 io.Int.Input(
                     "tiles_at_once", default=0, min=0, max=64, tooltip="Tiles per step; 0 for what suits the device."
                 ),
+                io.Float.Input(
+                    "texture",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    optional=True,
+                    tooltip="How much of its texture 'natural' adds; 0 is its faithful restoration. Others have none.",
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="image", tooltip="The restored image, of the same size."),
@@ -85,6 +94,7 @@ class RestoreJPEG(io.ComfyNode):
         tile: int,
         tiles_at_once: int,
         jpeg: JpegFile | None = None,
+        texture: float = 1.0,
     ) -> io.NodeOutput:
         """Restore, one image of a batch after the other."""
         only_image(image, jpeg)
@@ -93,7 +103,13 @@ class RestoreJPEG(io.ComfyNode):
             pixels = own_pixels(image, jpeg) if jpeg is not None else None
             if jpeg is not None and pixels is not None:
                 restored = engine().restore_photo(
-                    jpeg.photo, restorer, strength=strength, constrain=constrain, pixels=pixels, progress=progress_bar()
+                    jpeg.photo,
+                    restorer,
+                    strength=strength,
+                    texture=texture,
+                    constrain=constrain,
+                    pixels=pixels,
+                    progress=progress_bar(),
                 )
                 images = [to_image(restored)]
                 how = "with the file's tables" + (", inside its cells" if constrain else "")
@@ -101,7 +117,13 @@ class RestoreJPEG(io.ComfyNode):
                 tables = jpeg.tables if jpeg is not None else None
                 images = [
                     to_image(
-                        restorer.restore(to_pixels(one), strength=strength, tables=tables, progress=progress_bar())
+                        restorer.restore(
+                            to_pixels(one),
+                            strength=strength,
+                            texture=texture,
+                            tables=tables,
+                            progress=progress_bar(),
+                        )
                     )
                     for one in image
                 ]

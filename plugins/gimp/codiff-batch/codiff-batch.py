@@ -263,6 +263,7 @@ def restore(image: Gimp.Image, drawable: Gimp.Drawable, region: list[int], setti
             into=str(result),
             model=settings["model"],
             strength=settings["strength"],
+            texture=settings["texture"],
             qf=settings["quality"],
             constrain=settings["constrain"],
             on_progress=Gimp.progress_update,
@@ -306,10 +307,10 @@ def ask_user(
     row.pack_start(Gtk.Label(label="Model"), False, False, 0)
     row.pack_start(GimpUi.prop_string_combo_box_new(config, "model", store, 0, 1), True, True, 0)
     row.show_all()
-    for name in ("strength", "quality"):
+    for name in ("strength", "texture", "quality"):
         dialog.get_scale_entry(name, 1.0)
     dialog.set_sensitive("constrain", fits, None, None, False)
-    dialog.fill(["strength", "quality", "output", "constrain"])
+    dialog.fill(["strength", "texture", "quality", "output", "constrain"])
     area = dialog.get_content_area()
     for position, widget in enumerate((told, row)):
         area.pack_start(widget, False, False, 6)
@@ -332,7 +333,7 @@ def run(
         drawable, region = check(drawables)
         if run_mode == Gimp.RunMode.INTERACTIVE and not ask_user(procedure, config, image, drawable):
             return procedure.new_return_values(Gimp.PDBStatusType.CANCEL, GLib.Error())
-        names = ("model", "strength", "quality", "output", "constrain", "jpeg")
+        names = ("model", "strength", "texture", "quality", "output", "constrain", "jpeg")
         restore(image, drawable, region, {name: config.get_property(name) for name in names})
     except (Refused, OSError) as error:
         reason = GLib.Error.new_literal(Gimp.PlugIn.error_quark(), str(error), 0)
@@ -369,6 +370,15 @@ class CodiffBatch(Gimp.PlugIn):
         procedure.add_string_argument("model", "_Model", "Name of a model of codiff-batch", "compact", flags)
         procedure.add_double_argument(
             "strength", "S_trength", "0 changes nothing, 1 restores fully", 0.0, 1.0, 1.0, flags
+        )
+        procedure.add_double_argument(
+            "texture",
+            "Te_xture",
+            "How much of its texture the model natural adds; 0 is its faithful restoration. Others have none",
+            0.0,
+            1.0,
+            1.0,
+            flags,
         )
         procedure.add_double_argument(
             "quality",

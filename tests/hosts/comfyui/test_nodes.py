@@ -204,7 +204,8 @@ def test_a_batch_with_one_file_is_refused_and_without_it_is_restored(comfyui: Co
 
 
 @pytest.mark.parametrize(
-    ("what", "value"), [("strength", 7), ("strength", "much"), ("tile", -1), ("tiles_at_once", 1000)]
+    ("what", "value"),
+    [("strength", 7), ("strength", "much"), ("texture", 2), ("tile", -1), ("tiles_at_once", 1000)],
 )
 def test_bad_values_are_refused_before_anything_runs(comfyui: ComfyUI, what: str, value: object) -> None:
     status, answer = comfyui.post("/prompt", {"prompt": restoring(PHOTO, **{what: value})})

@@ -17,6 +17,7 @@ FOLDER = Path(os.environ["CODIFF_TEST_FOLDER"])
 DEFAULTS = {
     "model": "compact",
     "strength": 1.0,
+    "texture": 1.0,
     "quality": 0.0,
     "output": "new-layer",
     "constrain": True,
