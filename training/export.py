@@ -8,12 +8,15 @@ whose faithful half is a model of its own already, as ``python -m training.expor
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
+from safetensors.torch import load_file
+from torch import Tensor
 
 from codiff_batch.models.card import VIEWS, ModelCard, read_card
 from codiff_batch.models.loading import WEIGHTS, build, save_weights
@@ -94,11 +97,17 @@ def main(
         module.load_state_dict({k.removeprefix(prefix): v for k, v in state["average"].items() if k.startswith(prefix)})
     files = save_weights(networks, out, files={**(TEXTURE if config.texture else {}), WEIGHTS: ""})
     if over is not None:
-        if read_card(over).files.get(WEIGHTS) != files[WEIGHTS]:
+        if not _same(load_file(out / WEIGHTS), load_file(over / WEIGHTS)):
             raise click.UsageError(f"the faithful half of {folder} is not {over}")
         (out / WEIGHTS).unlink()
+        files[WEIGHTS] = read_card(over).files[WEIGHTS]
     replace(card, files=files, weights_of=over.name if over else "").save(out)
     click.echo(f"{out}: {name}, step {state['step']}")
+
+
+def _same(some: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> bool:
+    """Whether weights are equal in value; averaging may have turned a -0 into a 0, so their bytes need not be."""
+    return some.keys() == others.keys() and all(torch.equal(value, others[name]) for name, value in some.items())
 
 
 if __name__ == "__main__":

@@ -1,12 +1,16 @@
 """The natural model's generator: a faithful restoration, and texture over it that cannot become a weave.
 
-A convolutional network that finds nothing in a smooth area gives every cell of its own grid the same values, so any
-texture that it puts there repeats with the grid, as a regular weave that an eye sees at once. Here a second network's
-difference to the faithful one is the texture, and what of it repeats with the grid is taken out before it is added:
-what the photo itself repeats is in the faithful restoration and stays.
+A convolutional network that finds nothing in a smooth area gives every cell of its own grids the same values, so any
+texture that it puts there repeats with a grid, as a regular weave that an eye sees at once. Here a second network's
+difference to the faithful one is the texture, and what of it repeats with its coarsest grid is taken out before it is
+added; in smooth areas, where an eye would see it, also what repeats with the finer ones. What the photo itself repeats
+is in the faithful restoration and stays.
 """
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -40,9 +44,32 @@ class TexturedGenerator(OneStepGenerator):
             faithful = super().forward(image, tokens, **condition)
         if amount is not None and not amount.any():
             return faithful
-        added: Tensor = self.texture(image, tokens, **condition) - faithful
-        added = added - repeating(added, self.grid)
+        added = self._irregular(self.texture(image, tokens, **condition) - faithful, smoothness(faithful))
         return faithful + (added if amount is None else amount[:, None, None, None] * added)
+
+    def _irregular(self, texture: Tensor, smooth: Tensor) -> Tensor:
+        """What of a texture repeats with none of the network's grids but the two finest, which hold no weave."""
+        texture = texture - repeating(texture, self.grid)
+        for period in (self.grid // 2, self.grid // 4):
+            texture = texture - smooth * repeating(texture, period)
+        return texture
+
+
+def smoothness(image: Tensor, reach: int = 8, contrast: float = 0.04) -> Tensor:
+    """How little there is to see around each pixel: 1 where nothing is, 0.5 where the contrast is as given.
+
+    Args:
+        image: (B, C, H, W) in [0, 1].
+        reach: pixels to each side that count.
+        contrast: standard deviation of the values; chosen on held-out photos, so that skies are clean and foliage keeps
+            its texture.
+
+    Returns:
+        (B, 1, H, W)
+    """
+    window = [1.0] * (2 * reach + 1)
+    variance = (_mean(image.square(), window) - _mean(image, window).square()).clamp(min=0).mean(dim=1, keepdim=True)
+    return 1 / (1 + variance / contrast**2)
 
 
 def repeating(image: Tensor, period: int, reach: int = 2, spread: float = 1.2) -> Tensor:
@@ -57,22 +84,25 @@ def repeating(image: Tensor, period: int, reach: int = 2, spread: float = 1.2) -
         reach: how many cells to each side are looked at.
         spread: standard deviation of the Gaussian weights, in cells.
     """
-    cells = torch.arange(-reach, reach + 1, device=image.device, dtype=image.dtype)
-    folded = _mean(image, torch.exp(-(cells**2) / (2 * spread**2)), step=period)
+    folded = _mean(image, [math.exp(-(cell**2) / (2 * spread**2)) for cell in range(-reach, reach + 1)], step=period)
     # The two ends weigh a half: an odd window, which has a middle, over exactly one period.
-    window = image.new_ones(period + 1)
-    window[[0, -1]] = 0.5
-    return folded - _mean(folded, window)
+    return folded - _mean(folded, [0.5, *[1.0] * (period - 1), 0.5])
 
 
-def _mean(image: Tensor, weights: Tensor, step: int = 1) -> Tensor:
+def _mean(image: Tensor, weights: Sequence[float], step: int = 1) -> Tensor:
     """Weighted mean along both axes over every ``step``-th neighbour; past the edges there are none."""
-    channels, reach = image.shape[1], len(weights) // 2 * step
-    kernel = weights.expand(channels, 1, 1, -1)
-    for _ in range(2):
-        line = image.new_ones(1, channels, 1, image.shape[3])
+    reach = len(weights) // 2 * step
+    for axis, ends in ((2, (0, 0, reach, reach)), (3, (reach, reach))):
+        length = image.shape[axis]
+        line = image.new_ones([length if other == axis else 1 for other in range(4)])
+        # Sums of shifted pictures: CPUs are slow at depthwise convolutions of this shape, in 16 bits a hundred times.
         total, weight = (
-            F.conv2d(part, kernel, padding=(0, reach), dilation=step, groups=channels) for part in (image, line)
+            sum(
+                (share * padded.narrow(axis, step * place, length) for place, share in enumerate(weights)),
+                start=torch.zeros_like(part),
+            )
+            for part in (image, line)
+            for padded in (F.pad(part, ends),)
         )
-        image = (total / weight).transpose(2, 3)
+        image = total / weight
     return image

@@ -103,6 +103,7 @@ def test_models_are_listed_and_shown(run, tmp_path: Path) -> None:
         ["compact", "bundled"],
         ["fast", "bundled"],
         ["mine", "installed"],
+        ["natural", "bundled"],
     ]
     card = json.loads(run("models", "show", "mine", "--models-dir", tmp_path).out)
     assert card["architecture"] == "compact"

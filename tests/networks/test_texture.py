@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from codiff_batch.models.loading import build_compact
-from codiff_batch.networks.texture import repeating
+from codiff_batch.networks.texture import repeating, smoothness
 from tests.tiny_model import SIZES
 
 MIDDLE = (..., slice(48, -48), slice(48, -48))
@@ -65,3 +65,27 @@ def test_a_weave_is_not_added_and_a_weave_of_the_photo_stays() -> None:
     similarity = torch.cosine_similarity(added.flatten(), noise.flatten(), dim=0)
     assert similarity > 0.95
     assert added.unfold(2, 16, 16).unfold(3, 16, 16).mean(dim=(2, 3)).std() < 0.1
+
+
+def test_in_a_smooth_area_a_fine_weave_goes_even_where_it_swells_and_fades() -> None:
+    """One that an eye does not see among texture stays: it may be texture."""
+    torch.manual_seed(0)
+    cell = torch.randn(1, 3, 4, 4)
+    swelling = torch.sin(torch.arange(192) * torch.pi / 32)
+    weave = 0.02 * swelling * (cell - cell.mean(dim=(2, 3), keepdim=True)).tile(1, 1, 48, 48)
+    textured = build_compact({**SIZES, "texture": True}).generator
+    textured.texture = Adds(weave)
+    smooth, busy = 0.1 * ramp(192) + 0.5, 0.5 + 0.2 * torch.randn(1, 3, 192, 192)
+    left = {}
+    for name, photo in (("smooth", smooth), ("busy", busy)):
+        added = textured(photo, torch.zeros(1, 1, SIZES["token_width"])) - photo
+        left[name] = (added[MIDDLE].std() / weave[MIDDLE].std()).item()
+    assert left["smooth"] < 0.35
+    assert left["busy"] > 0.7
+
+
+def test_smoothness_is_the_absence_of_contrast() -> None:
+    torch.manual_seed(0)
+    assert smoothness(torch.full((1, 3, 32, 32), 0.3)).min() > 0.999
+    assert smoothness(0.04 * torch.randn(1, 3, 128, 128)).mean().item() == pytest.approx(0.5, abs=0.02)
+    assert smoothness(torch.rand(1, 3, 64, 64)).max() < 0.05
