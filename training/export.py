@@ -84,6 +84,8 @@ def main(
     out: Path,
 ) -> None:
     """Write the averaged weights of a run as a model folder."""
+    if over is not None and not (over / WEIGHTS).is_file():
+        raise click.UsageError(f"{over} has no {WEIGHTS} of its own")
     config = read_config(config_file, CompactConfig)
     state = torch.load(folder / "checkpoint.pt", weights_only=True, map_location="cpu")
     told = json.loads(notes.read_text(encoding="utf-8")) if notes else {}

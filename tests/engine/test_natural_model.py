@@ -1,0 +1,62 @@
+"""The bundled model that brings texture back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from codiff_batch.engine import Restorer, restore_photo
+from codiff_batch.networks.texture import repeating
+from codiff_batch.perceptual import Perceptual
+from training.evaluate import Contestants, compress, lossless_photos, measure
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "photos"
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
+LIVE1, NETWORKS = SHARED / "test" / "LIVE1_color", SHARED / "networks"
+
+
+@pytest.fixture(scope="module")
+def natural() -> Restorer:
+    return Restorer.load("natural", "cpu")
+
+
+def test_its_card_says_which_losses_it_saw_and_how_well_it_does(natural: Restorer) -> None:
+    assert {"data", "credits", "steps", "minutes", "seed", "losses"} <= set(natural.card.training)
+    assert {"lpips", "dists"} <= set(natural.card.scores["LIVE1"]["by_qf"]["5"])
+
+
+def test_without_texture_it_is_the_fast_model(natural: Restorer) -> None:
+    photo = compress(np.asarray(Image.open(EXAMPLES / "strudel-fine-q95.jpg"))[:128, :160], 20, "4:2:0")
+    assert np.array_equal(restore_photo(photo, natural, texture=0), restore_photo(photo, Restorer.load("fast", "cpu")))
+
+
+def test_it_weaves_no_pattern_into_a_smooth_sky(natural: Restorer) -> None:
+    """An eye sees one of a level or two, where nothing else is to be seen."""
+    down = np.linspace(0, 1, 256)[:, None, None]
+    sky = np.broadcast_to(np.array([90, 140, 200]) + down * np.array([80, 60, 40]), (256, 256, 3))
+    pixels = compress(sky.round().astype(np.uint8), 10, "4:2:0").pixels()
+    added = natural.restore_levels(pixels) - natural.restore_levels(pixels, texture=0)
+    middle = torch.from_numpy(added).permute(2, 0, 1)[None, :, 48:-48, 48:-48]
+    for period in (4, 8, 16):
+        assert repeating(middle, period).std() < 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (LIVE1.is_dir() and NETWORKS.is_dir()), reason="needs LIVE1 and the metrics' backbones")
+@pytest.mark.parametrize("qf", [5, 10])
+def test_live1_looks_more_like_the_originals(natural: Restorer, qf: int) -> None:
+    """By LPIPS and DISTS, on every sixth photo: all 29 take five minutes; the card has their scores."""
+    contestants, perceptual = Contestants((natural, Restorer.load("fast", "cpu"))), Perceptual(NETWORKS)
+    rows = [
+        measure(photo, qf, "4:2:0", contestants, constrain=True, perceptual=perceptual)
+        for photo in lossless_photos(LIVE1, every=6)
+    ]
+    plain, ours, faithful = (
+        np.mean([(score.lpips, score.dists) for score in scores], axis=0) for scores in zip(*rows, strict=True)
+    )
+    assert (ours < 0.7 * plain).all()
+    assert (ours < faithful).all()
