@@ -171,3 +171,7 @@ def test_a_natural_run_adds_texture_over_a_faithful_model_and_leaves_that_as_it_
     refused = CliRunner().invoke(export.main, [str(a) for a in arguments])
     assert refused.exit_code == 2
     assert "is not" in refused.output
+
+    (tmp_path / "plain" / "weights.safetensors").unlink()
+    refused = CliRunner().invoke(export.main, [str(a) for a in arguments])
+    assert "has no weights.safetensors of its own" in refused.output
