@@ -2,8 +2,7 @@
 
 Run as ``python -m training.evaluate --photos DIR [--model NAME]... [--qf 10]... [--json FILE]``. Other people's
 networks are loaded through spandrel (``--outside FILE``). Any other tool restores what ``--write-jpegs DIR`` wrote and
-is measured by ``--written DIR``. Metrics without a reference come from pyiqa (``--no-reference musiq``), where it and
-its weights are.
+is measured by ``--written DIR``. Further metrics come from pyiqa (``--metric musiq``), where it and its weights are.
 
 PSNR and SSIM are over RGB as FBCNN and SwinIR publish them, so the rows can be put beside theirs. PSNR-B follows its
 own paper and comes out lower than in their tables.
@@ -31,6 +30,9 @@ from training.patterns import HELD_OUT, KINDS, draw_pattern
 from training.photos import SUFFIXES
 
 Pixels = NDArray[np.uint8]
+Metric = Callable[[Pixels, Pixels], float]
+"""Judges a picture, (H, W, 3) or (H, W), beside its original or alone."""
+
 SUBSAMPLING = {"4:4:4": 0, "4:2:2": 1, "4:2:0": 2}
 
 
@@ -58,8 +60,8 @@ class Score:
     estimated_qf: float
     lpips: float = float("nan")
     dists: float = float("nan")
-    no_reference: dict[str, float] = field(default_factory=dict)
-    """By metric, such as MUSIQ."""
+    others: dict[str, float] = field(default_factory=dict)
+    """By pyiqa's name of the metric, such as musiq."""
 
 
 def psnr_b(image: Pixels, reference: Pixels) -> float:
@@ -160,8 +162,8 @@ class Outside:
         return np.asarray(levels if pixels.ndim == 3 else levels.mean(axis=2).round().astype(np.uint8))
 
 
-def no_reference_metrics(names: Iterable[str]) -> dict[str, Callable[[Pixels], float]]:
-    """Metrics of pyiqa that look at the picture alone.
+def pyiqa_metrics(names: Iterable[str]) -> dict[str, Metric]:
+    """Metrics of pyiqa, those that look at the picture alone and those that compare it with the original.
 
     Raises:
         click.UsageError: pyiqa is not installed, or has no such metric or not its weights.
@@ -173,10 +175,11 @@ def no_reference_metrics(names: Iterable[str]) -> dict[str, Callable[[Pixels], f
 
             metric = pyiqa.create_metric(name)
         except Exception as error:  # pyiqa raises whatever its many networks and their downloads do.
-            raise click.UsageError(f"--no-reference {name}: {str(error).splitlines()[0]}") from error
+            raise click.UsageError(f"--metric {name}: {str(error).splitlines()[0]}") from error
 
-        def call(pixels: Pixels, metric: Any = metric) -> float:
-            return float(metric(as_tensor(pixels)))
+        def call(picture: Pixels, original: Pixels, metric: Any = metric) -> float:
+            shown = (picture,) if metric.metric_mode == "NR" else (picture, original)
+            return float(metric(*map(as_tensor, shown)))
 
         made[name] = call
     return made
@@ -225,7 +228,7 @@ def measure(
     *,
     constrain: bool,
     perceptual: Perceptual | None = None,
-    no_reference: Mapping[str, Callable[[Pixels], float]] | None = None,
+    metrics: Mapping[str, Metric] | None = None,
     resave: Resave | None = None,
     write_jpegs: Path | None = None,
 ) -> Iterable[Score]:
@@ -243,8 +246,8 @@ def measure(
     for name, picture, estimate in results:
         faithful = psnr(picture, clean), ssim(picture, clean), psnr_b(picture, clean)
         natural = perceptual(picture, clean) if perceptual else (float("nan"),) * 2
-        alone = {metric: judge(picture) for metric, judge in (no_reference or {}).items()}
-        yield Score(photo, name, qf, *faithful, estimate, *natural, alone)
+        others = {metric: judge(picture, clean) for metric, judge in (metrics or {}).items()}
+        yield Score(photo, name, qf, *faithful, estimate, *natural, others)
 
 
 def table(scores: list[Score], *, published: bool = False) -> str:
@@ -254,8 +257,8 @@ def table(scores: list[Score], *, published: bool = False) -> str:
         published: put :data:`PUBLISHED` rows below, which hold for LIVE1 only.
     """
     plain = {(s.photo, s.qf): s.psnr for s in scores if s.model == "jpeg"}
-    alone = list(scores[0].no_reference)
-    titles = ("model", "QF", "PSNR", "SSIM", "PSNR-B", "LPIPS", "DISTS", "gain dB", "worst", "QF error", *alone)
+    others = list(scores[0].others)
+    titles = ("model", "QF", "PSNR", "SSIM", "PSNR-B", "LPIPS", "DISTS", "gain dB", "worst", "QF error", *others)
     lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     for model in dict.fromkeys(s.model for s in scores):
         for qf in sorted({s.qf for s in scores}):
@@ -266,12 +269,12 @@ def table(scores: list[Score], *, published: bool = False) -> str:
             lines.append(
                 f"| {model} | {qf} | {means[0]:.2f} | {means[1]:.4f} | {means[2]:.2f} "
                 f"| {means[3]:.4f} | {means[4]:.4f} | {np.mean(gains):+.2f} | {min(gains):+.2f} | {error:.1f} |"
-                + "".join(f" {np.mean([s.no_reference[name] for s in rows]):.3f} |" for name in alone)
+                + "".join(f" {np.mean([s.others[name] for s in rows]):.4f} |" for name in others)
             )
     measured = {score.qf for score in scores}
     for (name, qf), row in PUBLISHED.items() if published else ():
         if qf in measured:
-            lines.append(f"| {name} | {qf} | | | | {row['lpips']:.4f} | {row['dists']:.4f} |{' |' * (3 + len(alone))}")
+            lines.append(f"| {name} | {qf} | | | | {row['lpips']:.4f} | {row['dists']:.4f} |{' |' * (3 + len(others))}")
     return "\n".join(lines)
 
 
@@ -321,7 +324,7 @@ _file = click.Path(exists=True, dir_okay=False, path_type=Path)
     type=click.Path(file_okay=False, path_type=Path),
     help="Write the JPEGs here as <photo>_q<QF>.jpg, for another tool to restore.",
 )
-@click.option("--no-reference", multiple=True, metavar="METRIC", help="Metric of pyiqa, such as musiq or clipiqa.")
+@click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Metric of pyiqa, such as musiq or gmsd.")
 @click.option("--published", is_flag=True, help="Put the paper's rows for LIVE1 below.")
 @click.option(
     "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write all single scores here."
@@ -340,7 +343,7 @@ def main(
     outside: tuple[Path, ...],
     written: tuple[Path, ...],
     write_jpegs: Path | None,
-    no_reference: tuple[str, ...],
+    metrics: tuple[str, ...],
     published: bool,
     json_file: Path | None,
 ) -> None:
@@ -353,7 +356,7 @@ def main(
         tuple(Outside(file) for file in outside),
         written,
     )
-    alone = no_reference_metrics(no_reference)
+    others = pyiqa_metrics(metrics)
     if write_jpegs is not None:
         write_jpegs.mkdir(parents=True, exist_ok=True)
     perceptual = Perceptual(networks) if networks else None
@@ -369,7 +372,7 @@ def main(
             contestants,
             constrain=constrain,
             perceptual=perceptual,
-            no_reference=alone,
+            metrics=others,
             resave=again,
             write_jpegs=write_jpegs,
         )

@@ -61,7 +61,31 @@ def test_a_picture_that_is_missing_is_named(tmp_path: Path, lossless: Path) -> N
     assert "photo0_q10" in result.output
 
 
-@pytest.mark.parametrize("option", ["--outside", "--no-reference"])
+def test_metrics_of_pyiqa_judge_a_picture_alone_or_beside_its_original(tmp_path: Path, lossless: Path) -> None:
+    pytest.importorskip("pyiqa", reason="pyiqa or a torchvision that fits is not installed", exc_type=Exception)
+    scores = tmp_path / "scores.json"
+    run(
+        "--photos",
+        lossless,
+        "--model",
+        "none",
+        "--qf",
+        10,
+        "--qf",
+        60,
+        "--metric",
+        "gmsd",
+        "--metric",
+        "entropy",
+        "--json",
+        scores,
+    )
+    told = {(score["photo"], score["qf"]): score["others"] for score in json.loads(scores.read_text())}
+    assert told["photo0", 60]["gmsd"] < told["photo0", 10]["gmsd"]
+    assert 0 < told["photo0", 60]["entropy"] <= 8
+
+
+@pytest.mark.parametrize("option", ["--outside", "--metric"])
 def test_what_needs_another_package_says_so_in_a_line(tmp_path: Path, lossless: Path, option: str) -> None:
     (tmp_path / "unknown.pth").write_bytes(b"no network")
     value = str(tmp_path / "unknown.pth") if option == "--outside" else "no-such-metric"
