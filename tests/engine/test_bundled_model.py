@@ -130,17 +130,18 @@ def test_regular_patterns_do_not_pass_for_compression(restorer: Restorer) -> Non
 @needs_live1
 def test_gain_on_live1(restorer: Restorer) -> None:
     """The field's own protocol: Pillow 4:2:0, RGB PSNR, all 29 photos."""
+    least = ((5, 1.6), (10, 1.55), (20, 1.45), (40, 1.4))
     gains: dict[int, list[float]] = {}
     errors: list[float] = []
     for photo in lossless_photos(LIVE1):
-        for qf in (5, 10, 20, 40, 80):
+        for qf, _ in least:
             plain, ours = measure(photo, qf, "4:2:0", Contestants((restorer,)), constrain=True)
             gains.setdefault(qf, []).append(ours.psnr - plain.psnr)
             errors.append(abs(ours.estimated_qf - qf))
-    assert np.mean(gains[10]) >= 1.55
-    assert np.mean(gains[20]) >= 1.45
-    assert all(min(gains[qf]) > 0 for qf in (5, 10, 20, 40))
-    assert np.mean(errors) < 5
+    for qf, gain in least:
+        assert np.mean(gains[qf]) >= gain
+        assert min(gains[qf]) > 0
+    assert np.mean(errors) < 3
 
 
 @pytest.mark.slow
