@@ -27,9 +27,8 @@ from codiff_batch.jpeg import JpegPhoto
 from codiff_batch.metrics import psnr, ssim
 from codiff_batch.perceptual import Perceptual, as_tensor
 from training.patterns import HELD_OUT, KINDS, draw_pattern
-from training.photos import SUFFIXES
+from training.photos import SUFFIXES, Pixels
 
-Pixels = NDArray[np.uint8]
 Metric = Callable[[Pixels, Pixels], float]
 """Judges a picture, (H, W, 3) or (H, W), beside its original or alone."""
 

@@ -138,6 +138,7 @@ def test_gain_on_live1(restorer: Restorer) -> None:
             plain, ours = measure(photo, qf, "4:2:0", Contestants((restorer,)), constrain=True)
             gains.setdefault(qf, []).append(ours.psnr - plain.psnr)
             errors.append(abs(ours.estimated_qf - qf))
+        errors.append(abs(restorer.estimate_qf(compress(photo.clean, 80, "4:2:0").pixels()) - 80))
     for qf, gain in least:
         assert np.mean(gains[qf]) >= gain
         assert min(gains[qf]) > 0

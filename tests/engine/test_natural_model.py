@@ -47,11 +47,12 @@ def test_it_weaves_no_pattern_into_a_smooth_sky(natural: Restorer) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not (LIVE1.is_dir() and NETWORKS.is_dir()), reason="needs LIVE1 and the metrics' backbones")
-def test_live1_looks_more_like_the_originals(natural: Restorer) -> None:
-    """By LPIPS and DISTS, on every sixth photo at QF 10: all 29 take five minutes; the card has their scores."""
+@pytest.mark.parametrize("qf", [5, 10])
+def test_live1_looks_more_like_the_originals(natural: Restorer, qf: int) -> None:
+    """By LPIPS and DISTS, on every sixth photo: all 29 take five minutes; the card has their scores."""
     contestants, perceptual = Contestants((natural, Restorer.load("fast", "cpu"))), Perceptual(NETWORKS)
     rows = [
-        measure(photo, 10, "4:2:0", contestants, constrain=True, perceptual=perceptual)
+        measure(photo, qf, "4:2:0", contestants, constrain=True, perceptual=perceptual)
         for photo in lossless_photos(LIVE1, every=6)
     ]
     plain, ours, faithful = (

@@ -64,22 +64,8 @@ def test_a_picture_that_is_missing_is_named(tmp_path: Path, lossless: Path) -> N
 def test_metrics_of_pyiqa_judge_a_picture_alone_or_beside_its_original(tmp_path: Path, lossless: Path) -> None:
     pytest.importorskip("pyiqa", reason="pyiqa or a torchvision that fits is not installed", exc_type=Exception)
     scores = tmp_path / "scores.json"
-    run(
-        "--photos",
-        lossless,
-        "--model",
-        "none",
-        "--qf",
-        10,
-        "--qf",
-        60,
-        "--metric",
-        "gmsd",
-        "--metric",
-        "entropy",
-        "--json",
-        scores,
-    )
+    metrics = ("--metric", "gmsd", "--metric", "entropy")
+    run("--photos", lossless, "--model", "none", "--qf", 10, "--qf", 60, *metrics, "--json", scores)
     told = {(score["photo"], score["qf"]): score["others"] for score in json.loads(scores.read_text())}
     assert told["photo0", 60]["gmsd"] < told["photo0", 10]["gmsd"]
     assert 0 < told["photo0", 60]["entropy"] <= 8
