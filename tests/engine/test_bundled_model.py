@@ -16,7 +16,7 @@ from codiff_batch.engine import Restorer, restore_photo
 from codiff_batch.engine.restorer import Pixels
 from codiff_batch.jpeg import JpegPhoto
 from codiff_batch.models.catalogue import BUNDLED
-from training.evaluate import Contestants, held_out_patterns, lossless_photos, measure, psnr
+from training.evaluate import Contestants, compress, held_out_patterns, lossless_photos, measure, psnr
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "photos"
 LIVE1 = Path(__file__).resolve().parents[3] / "shared" / "data" / "test" / "LIVE1_color"
