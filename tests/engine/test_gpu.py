@@ -53,7 +53,7 @@ def test_a_gpu_gives_what_a_processor_gives(
         restorer = Restorer.load(model, name)
         levels = restorer.restore_levels(pixels)
         assert np.allclose(levels, wanted, atol=0.01)
-        assert gpus.used == {restorer._runner.device.index}  # no context, which takes memory, on another one
+        assert gpus.used == {restorer._backend.device.index}  # no context, which takes memory, on another one
         assert gpus.current == 0
 
 

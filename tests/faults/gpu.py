@@ -111,6 +111,9 @@ class FakeGPUs(TorchFunctionMode):
         if func is torch.empty and kwargs.pop("pin_memory", False):
             self.used.add(self.current)
             return func(*args, **kwargs).as_subclass(Pinned)
+        if func in (torch.zeros, torch.empty) and (place := _place((), kwargs)) is not None:
+            kwargs.pop("device")
+            return self.put(func(*args, **kwargs), place)
         if func is torch.Tensor.to and (place := _place(args, kwargs)) is not None:
             return self._moved(place, *args, **kwargs)
         if func is torch.Tensor.copy_ and kwargs.pop("non_blocking", False):
