@@ -66,6 +66,9 @@ class TorchBackend:
         for network in networks:
             network.to(self.device, precision, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._cave = networks.cave
+        # Whoever judges waits for the answer; on a stream beside, that is not for all that has been queued before.
+        on_cuda = self.device.type == "cuda"
+        self._beside = torch.cuda.Stream(self.device) if on_cuda else None  # type: ignore[no-untyped-call]
         # An object of its own: a method of this one, kept in it, would be a cycle that keeps a dropped model.
         step = Step(networks, card.views, embeds_tiles=card.embeds_tiles)
         self._step: Callable[..., Tensor] = torch.compile(step, dynamic=False) if compiled else step
@@ -87,11 +90,16 @@ class TorchBackend:
 
     def look(self, crops: Sequence[Pixels]) -> list[tuple[Tensor, float]] | None:
         """CaVE's tokens (1, K, D) and quality factor of each of several crops of one size; None if memory ran out."""
+        rows = np.stack([crop if crop.ndim == 3 else np.repeat(crop[..., None], 3, axis=2) for crop in crops])
 
         def step() -> list[tuple[Tensor, float]]:
-            rows = np.stack([crop if crop.ndim == 3 else np.repeat(crop[..., None], 3, axis=2) for crop in crops])
-            tokens, qf = self._cave(self._floats(self._send(rows)))
-            return list(zip(tokens.split(1), qf.float().tolist(), strict=True))
+            with torch.cuda.stream(self._beside):
+                tokens, qf = self._cave(self._floats(self._send(rows)))
+                quality = qf.float().tolist()
+            if self._beside is not None:
+                # The tokens will be read on the other stream; until then nothing else may have their memory.
+                tokens.record_stream(torch.cuda.current_stream(self.device))
+            return list(zip(tokens.split(1), quality, strict=True))
 
         return self._within_memory(step)
 
