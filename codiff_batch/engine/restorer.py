@@ -51,16 +51,17 @@ class Restorer:
         tile: int | None = None,
         *,
         compiled: bool = False,
+        precision: str = "auto",
     ) -> None:
         self.card = card
         self.networks = networks
-        precision = choose_precision(card, device)
-        self._backend = TorchBackend(networks, device, card, precision=precision, compiled=compiled)
+        floats = choose_precision(card, device, precision)
+        self._backend = TorchBackend(networks, device, card, precision=floats, compiled=compiled)
         device = self._backend.device
         # A CPU gains nothing from more than one tile at a time and would need the memory for them.
         alone = device.type == "cpu"
         free, total = free_memory(device), total_memory(device)
-        side, most = fit_tiles(card, free, total, precision=precision, one_at_a_time=alone, one_size=compiled)
+        side, most = fit_tiles(card, free, total, precision=floats, one_at_a_time=alone, one_size=compiled)
         if side < card.tile and tile is None:
             log.warning("little memory is free on %s: working with tiles of %d pixels", device, side)
         # Compiled networks are made for one size.
@@ -78,6 +79,7 @@ class Restorer:
         batch: int | None = None,
         tile: int | None = None,
         compiled: bool = False,
+        precision: str = "auto",
     ) -> Restorer:
         """Load a model by name, or from a model folder given as a path.
 
@@ -89,6 +91,7 @@ class Restorer:
                 device's free memory allows.
             tile: side of the tiles in pixels; the model's own by default, or less where memory is short.
             compiled: have torch compile the networks first, which takes minutes and then makes each step faster.
+            precision: floats that the networks compute in, ``auto``, ``fp32``, ``bf16`` or ``fp16``.
 
         Raises:
             ModelNotFound, ModelDamaged: there is no such model, or its files are not what its card says.
@@ -96,7 +99,7 @@ class Restorer:
         """
         chosen = choose_device(device)
         card, networks = load_networks(find(model, models_dir))
-        restorer = cls(card, networks, chosen, batch, tile, compiled=compiled)
+        restorer = cls(card, networks, chosen, batch, tile, compiled=compiled, precision=precision)
         restorer._tell_what_to_expect()
         return restorer
 
