@@ -18,6 +18,7 @@ from pathlib import Path
 
 from platformdirs import user_state_path
 
+from codiff_batch.batch.journal import holds_backups, journals_in
 from codiff_batch.errors import FolderUnavailable, OptionsConflict, PhotoError
 from codiff_batch.files.atomic import write_atomically
 from codiff_batch.files.identity import MARK_FOLDER, folders_above
@@ -49,8 +50,6 @@ def read_mark(folder: Path) -> Mark | None:
     except (OSError, ValueError, KeyError, TypeError):
         pass
     # Version 0.1 kept journals without a mark.
-    from codiff_batch.batch.journal import holds_backups, journals_in
-
     if not (journals := journals_in(folder)):
         return None
     return Mark("", Holds.BACKUPS if any(map(holds_backups, journals)) else Holds.OUTPUTS)
@@ -86,7 +85,7 @@ def check_present(folder: Path, *, new: bool) -> None:
     if not gone:
         raise FolderUnavailable(
             f"{folder} held files of earlier runs and is empty now; is its disk mounted? "
-            "If it is meant to start empty, say so"
+            "To start with an empty one, use --new-backup"
         )
 
 
@@ -95,9 +94,14 @@ def claim(folder: Path, holds: Holds) -> Mark:
 
     Raises:
         OptionsConflict: it holds something else of ours.
-        FolderUnavailable: it cannot be written to.
+        FolderUnavailable: it cannot be written to, or its journal is damaged.
     """
     mark = read_mark(folder)
+    if mark is not None and not mark.id:
+        from codiff_batch.batch.ledger import read_journal
+
+        for journal in journals_in(folder):
+            read_journal(journal)  # A damaged one cannot tell what the folder holds, and says so.
     if mark is not None and mark.holds is not holds:
         raise OptionsConflict(f"{folder} holds {mark.holds} of earlier runs; choose another folder for {holds}")
     if mark is None or not mark.id:

@@ -44,14 +44,16 @@ def read_whole(path: Path, *, follow: bool = True) -> Contents:
         handle = os.open(path, flags if follow else flags | getattr(os, "O_NOFOLLOW", 0))
     except (OSError, ValueError) as error:
         raise PhotoError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    with os.fdopen(handle, "rb") as file:
+    try:
         found = os.fstat(handle)
         if not is_regular(found):
             raise PhotoError("cannot be read: not a regular file")
-        try:
+        with os.fdopen(handle, "rb", closefd=False) as file:
             return Contents(file.read(), Stamp.of(found))
-        except OSError as error:
-            raise PhotoError(f"cannot be read: {error.strerror or error}") from error
+    except OSError as error:
+        raise PhotoError(f"cannot be read: {error.strerror or error}") from error
+    finally:
+        os.close(handle)
 
 
 def stamp_of(path: Path, *, follow: bool = True) -> Stamp:
