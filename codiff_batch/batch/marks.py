@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -115,6 +116,13 @@ def claim(folder: Path, holds: Holds) -> Mark:
     return mark
 
 
+def withdraw(folder: Path) -> None:
+    """Take back the mark of a folder that turned out to be none to write to."""
+    shutil.rmtree(folder / MARK_FOLDER, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        _record(folder).unlink()
+
+
 def _around(path: Path) -> Iterator[Path]:
     if path.is_dir():
         yield path.resolve()
@@ -122,11 +130,8 @@ def _around(path: Path) -> Iterator[Path]:
 
 
 def _is_bare(folder: Path) -> bool:
-    """A mount point without its disk is an empty folder, or is not there at all."""
-    try:
-        return not any(folder.iterdir())
-    except OSError:
-        return True
+    """A mount point without its disk is an empty folder."""
+    return folder.is_dir() and not any(folder.iterdir())
 
 
 def _record(folder: Path) -> Path:

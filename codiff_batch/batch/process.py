@@ -147,6 +147,7 @@ class PhotoSteps:
             return False
         if may_replace(task.target, task.source, ours=ours, overwrite=options.overwrite):
             return False
+        self._refuse_others_output(work)
         reason = f"output exists already: {task.target} (see --overwrite)"
         work.settle(Kind.SKIPPED, reason, Code.OUTPUT_EXISTS_ALREADY, task.target)
         return True

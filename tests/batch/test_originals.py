@@ -117,6 +117,20 @@ def in_mounts_of_its_own(script: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
+def test_photos_seen_through_another_mount_are_found_out_by_the_folders_mark(
+    run, photos: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network share of the same folder has other device numbers; only what is written there can be recognised."""
+    monkeypatch.setattr(plan, "refuse_overlaps", lambda tasks: None)
+    before = tree(Path())
+    for place in (("--in-place", "--backup", "photos"), ("-o", "photos")):
+        ran = run("photos", *place, "--model", model)
+        assert ran.code == 2
+        assert "is the same folder" in ran.err
+        assert tree(Path()) == before
+        assert not Path("photos/.codiff-batch").exists()
+
+
 @pytest.mark.parametrize("arguments", [[], ["--in-place", "--backup", "other"], ["-o", "elsewhere"]])
 def test_originals_of_an_earlier_run_are_never_sources(run, photos: Path, model: Path, arguments: list[str]) -> None:
     assert run("photos", "--in-place", "--backup", "photos/monday", "--model", model).code == 0

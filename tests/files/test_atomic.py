@@ -128,6 +128,26 @@ def test_only_a_file_system_that_has_no_folder_sync_is_forgiven(
         write_atomically(tmp_path / "a.jpg", b"x")
 
 
+def test_new_folders_are_on_the_disk_before_anything_is_put_into_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[tuple[str, list[str]]] = []
+    fsync = os.fsync
+
+    def noted(handle: int) -> None:
+        path = Path(f"/proc/self/fd/{handle}").readlink()
+        if path.is_dir():
+            synced.append((path.name, sorted(p.name for p in path.iterdir())))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    write_atomically(tmp_path / "a/b/photo.jpg", b"x")
+    above = tmp_path.name
+    assert [name for name, _ in synced] == [above, "a", "b"]
+    assert synced[1][1] == ["b"]
+    assert "photo.jpg" in synced[2][1]
+
+
 def test_without_hard_links_a_name_that_is_taken_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object, **named: object) -> None:
         raise OSError(errno.EPERM, "no hard links here")
