@@ -1,6 +1,7 @@
 """Every error that codiff-batch raises on purpose, as one tree.
 
-``CodiffError`` is the root, so callers can catch the whole tree with one name::
+``CodiffError`` is the root, so callers can catch the whole tree with one name. Every class knows the exit code it means
+for a command and which options help, as data, so that each front door can say so in its own words::
 
     CodiffError
     ├── PhotoError            something is wrong with one photo; a batch goes on
@@ -23,9 +24,53 @@
     └── Cancelled             a host program asked for the end of its request, or is gone
 """
 
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import ClassVar
+
+from codiff_batch.exit_codes import ExitCode
+
+
+class Role(StrEnum):
+    """What an option is for, whatever a front door calls it.
+
+    An error names the options that help by these; the command line knows its own names for them
+    (``cli/remedies.py``), and other front doors say it in the words of their controls, or leave it out.
+    """
+
+    BACKUP = "the folder of untouched originals"
+    BASE_MODEL = "the base of a model that is installed"
+    CLUSTER = "other machines that share the work"
+    CONSTRAIN = "keep the result inside the quantization cells"
+    COPY_SKIPPED = "copy what is skipped"
+    DEVICES = "where the networks run"
+    FORMAT = "format of the outputs"
+    GIMP_FOLDER = "GIMP's user folder"
+    IN_PLACE = "replace the photos themselves"
+    INCLUDE_SIGNED = "restore signed photos too"
+    MODEL = "the model to use"
+    MODEL_NAME = "the name that a model is installed under"
+    OUTPUT = "the output folder"
+    OVERWRITE = "replace outputs that exist"
+    PIXEL_LIMIT = "the largest photo in pixels"
+    REPLACE_MODEL = "replace a model that is installed"
+    REPORT = "where the report goes"
+    TEXTURE = "how much texture a model adds"
+
 
 class CodiffError(Exception):
-    """Root of all errors raised on purpose; the message is one line a person can read."""
+    """Root of all errors raised on purpose; the message is one line a person can read, at any front door."""
+
+    exit_code: ClassVar[ExitCode] = ExitCode.SOME_FAILED
+    """How a command ends that ends with this error."""
+    remedies: tuple[Role, ...] = ()
+    """The options that help; the class's, unless an error names its own."""
+
+    def __init__(self, message: str = "", *remedies: Role) -> None:
+        super().__init__(message)
+        if remedies:
+            self.remedies = remedies
 
 
 class PhotoError(CodiffError):
@@ -47,9 +92,13 @@ class UnsupportedJpeg(PhotoError):
 class TooManyPixels(PhotoError):
     """The header announces more pixels than the limit allows."""
 
+    remedies = (Role.PIXEL_LIMIT,)
+
 
 class OutputExists(PhotoError):
     """The output file exists and overwriting was not asked for."""
+
+    remedies = (Role.OVERWRITE,)
 
 
 class RestoreFailed(PhotoError):
@@ -58,6 +107,8 @@ class RestoreFailed(PhotoError):
 
 class ModelError(CodiffError):
     """A model cannot be used."""
+
+    exit_code = ExitCode.UNAVAILABLE
 
 
 class ModelNotFound(ModelError):
@@ -75,17 +126,26 @@ class CannotInstall(ModelError):
 class DeviceUnavailable(CodiffError):
     """The device that was asked for is not on this machine."""
 
+    exit_code = ExitCode.UNAVAILABLE
+    remedies = (Role.DEVICES,)
+
 
 class FolderUnavailable(CodiffError):
     """An output or backup folder cannot be written to, or holds no journal where one is needed."""
+
+    exit_code = ExitCode.UNAVAILABLE
 
 
 class FolderLocked(FolderUnavailable):
     """Another run or daemon is at work in the same output folder."""
 
+    exit_code = ExitCode.LOCKED
+
 
 class OptionsConflict(CodiffError):
     """Two options cannot be meant together."""
+
+    exit_code = ExitCode.USAGE
 
 
 class CannotCompare(CodiffError):

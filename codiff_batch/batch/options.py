@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from codiff_batch.batch.shard import Shard
-from codiff_batch.errors import OptionsConflict
+from codiff_batch.errors import OptionsConflict, Role
 from codiff_batch.models.card import read_card
 from codiff_batch.models.catalogue import DEFAULT_MODEL, find
 
@@ -20,18 +20,22 @@ DEFAULT_MAX_PIXELS = 200_000_000
 
 @dataclass(frozen=True)
 class BatchOptions:
-    """Options of one run, named as on the command line."""
+    """Options of one run."""
 
-    paths: tuple[Path, ...]
+    paths: tuple[Path, ...] = ()
     """Files and folders, as the user gave them."""
+    names: tuple[Path, ...] = ()
+    """Files of a list; their outputs keep their tree below the current folder."""
+    exclude: tuple[str, ...] = ()
+    """Patterns of files and folders not to take (:func:`codiff_batch.batch.scan.matches`)."""
     output: Path | None = None
     """Output folder; None for a sibling ``<name>-restored`` of each folder."""
     min_qf: float = 60
     """Photos of at least this quality factor are skipped, 0..100."""
     model: str = DEFAULT_MODEL
     models_dir: Path | None = None
-    device: str = "auto"
-    """One device, or several with commas between: a process is started for each."""
+    devices: tuple[str, ...] = ("auto",)
+    """Where the networks run; a process is started for each of several."""
     compiled: bool = False
     """Have torch compile the networks first."""
     format: Format = "same"
@@ -57,11 +61,6 @@ class BatchOptions:
     """Address of a Ray cluster whose machines share the work."""
 
     @property
-    def devices(self) -> tuple[str, ...]:
-        """The devices, one by one."""
-        return tuple(name.strip() for name in self.device.split(","))
-
-    @property
     def owner(self) -> str:
         """Names this run's lock, journal and temporary files apart from those of other shards."""
         return str(self.shard) if self.shard else "all"
@@ -83,18 +82,24 @@ class BatchOptions:
             ModelNotFound, ModelDamaged: an option depends on the model, and there is none.
         """
         if self.texture < 1 and not read_card(find(self.model, self.models_dir)).adds_texture:
-            raise OptionsConflict(f"--texture is for models that add some, such as natural; {self.model} adds none")
+            raise OptionsConflict(
+                f"less texture is for models that add some, such as natural; {self.model} adds none", Role.TEXTURE
+            )
         if self.in_place and self.backup is None:
-            raise OptionsConflict("--in-place needs --backup DIR, where the untouched originals are kept")
+            raise OptionsConflict(
+                "photos are replaced in place only with a backup folder, where the originals are kept", Role.BACKUP
+            )
         if self.backup is not None and not self.in_place:
-            raise OptionsConflict("--backup only makes sense with --in-place")
+            raise OptionsConflict("a backup folder is only for photos that are replaced in place", Role.IN_PLACE)
         if self.in_place and self.output is not None:
-            raise OptionsConflict("--in-place and --output exclude each other")
+            raise OptionsConflict(
+                "photos are replaced in place or written to an output folder, not both", Role.IN_PLACE, Role.OUTPUT
+            )
         if self.in_place and self.format not in ("same", "jpeg"):
-            raise OptionsConflict("--in-place keeps the JPEG format; --format must be same or jpeg")
-        if self.cluster is not None and self.in_place:
-            raise OptionsConflict("--cluster writes to an output folder; --in-place is for one machine")
-        if self.cluster is not None and len(self.devices) > 1:
-            raise OptionsConflict("--cluster finds its devices itself; --device may name one kind only")
+            raise OptionsConflict("photos that are replaced in place stay JPEG files", Role.IN_PLACE, Role.FORMAT)
         if self.in_place and self.copy_skipped:
-            raise OptionsConflict("--copy-skipped has no meaning with --in-place: skipped photos stay where they are")
+            raise OptionsConflict("in place, skipped photos stay where they are and need no copy", Role.COPY_SKIPPED)
+        if self.cluster is not None and self.in_place:
+            raise OptionsConflict("a cluster writes to an output folder, not in place", Role.CLUSTER, Role.IN_PLACE)
+        if self.cluster is not None and len(self.devices) > 1:
+            raise OptionsConflict("a cluster finds its devices itself; name one kind at most", Role.DEVICES)

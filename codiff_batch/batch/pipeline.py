@@ -36,7 +36,7 @@ class Stop(Protocol):
 
 
 class LazyRestorer:
-    """The model of a batch, loaded when it is first needed and kept for the next batch."""
+    """The model of a batch on its first device, loaded when it is first needed and kept for the next batch."""
 
     def __init__(self, options: BatchOptions) -> None:
         self._options = options
@@ -53,7 +53,7 @@ class LazyRestorer:
 
             options = self._options
             self._restorer = Restorer.load(
-                options.model, options.device, models_dir=options.models_dir, compiled=options.compiled
+                options.model, options.devices[0], models_dir=options.models_dir, compiled=options.compiled
             )
         return self._restorer
 

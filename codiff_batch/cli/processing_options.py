@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+from dataclasses import fields
+from typing import Any, cast
+
 import click
 
+from codiff_batch.batch.options import BatchOptions
 from codiff_batch.cli.parameters import (
     Command,
-    device_option,
+    devices_option,
     folder,
-    max_megapixels_option,
+    max_pixels_option,
     min_qf_option,
     model_option,
     models_dir_option,
@@ -18,12 +23,12 @@ _OPTIONS = (
     min_qf_option,
     click.option("-o", "--output", type=folder, help="Output folder.  [default: <name>-restored beside the source]"),
     model_option,
-    device_option,
+    devices_option,
     click.option(
         "--compile",
         "compiled",
         is_flag=True,
-        help="Have torch compile the networks first: minutes once, then faster; for large models and many photos.",
+        help="Compile the networks first: takes minutes, then each tile is faster; for large models and many photos.",
     ),
     click.option(
         "--format",
@@ -54,7 +59,7 @@ _OPTIONS = (
         default=1,
         show_default=True,
         metavar="0..1",
-        help="How much of its texture a model such as natural adds; 0 is its faithful restoration.",
+        help="How much texture a model such as natural adds; 0 gives its faithful restoration.",
     ),
     click.option(
         "--constrain/--no-constrain",
@@ -66,24 +71,36 @@ _OPTIONS = (
     click.option("--overwrite", is_flag=True, help="Replace outputs that exist."),
     click.option("--in-place", is_flag=True, help="Replace the photos themselves; needs --backup."),
     click.option("--backup", type=folder, help="Where --in-place keeps the untouched originals."),
-    click.option("--include-signed", is_flag=True, help="Restore C2PA-signed photos too and drop their manifest."),
+    click.option("--include-signed", is_flag=True, help="Restore C2PA-signed photos too; drops their manifest."),
     click.option(
         "--jobs",
         type=click.IntRange(1, 64),
         default=2,
         show_default=True,
         metavar="N",
-        help="Photos under way at a time.",
+        help="Threads that read and decode, and as many that encode and write.",
     ),
-    max_megapixels_option,
+    max_pixels_option,
     models_dir_option,
-    click.option("-v", "--verbose", is_flag=True, help="Say of each photo what was done and why."),
-    click.option("-q", "--quiet", is_flag=True, help="No progress and no summary; failures only."),
+    click.option("-v", "--verbose", is_flag=True, help="Report every photo, with the reason."),
+    click.option("-q", "--quiet", is_flag=True, help="Print failures only: no progress, no summary."),
 )
 
 
 def processing_options(command: Command) -> Command:
-    """Give a command these options, in this order in its help."""
+    """Give a command these options, in this order in its help; it is called with ``options``, one typed value.
+
+    All parameters of the command that are fields of :class:`BatchOptions` go into it; the others are passed as they
+    are.
+    """
+    names = {field.name for field in fields(BatchOptions)}
+
+    @functools.wraps(command)
+    def gathered(**values: Any) -> Any:
+        own = {name: values.pop(name) for name in names & values.keys()}
+        return command(options=BatchOptions(**own), **values)
+
+    wrapped: Any = gathered
     for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+        wrapped = option(wrapped)
+    return cast(Command, wrapped)

@@ -95,7 +95,7 @@ class Daemon:
             self._service.ping()
             now = time.monotonic()
             for path in eyes.hints() if eyes else ():
-                if accepts(path, self._folder, self._barred):
+                if accepts(path, self._folder, self._barred, self._options.exclude):
                     self._settling.touch(path, now)
             if now - scanned >= every or (eyes and self._needs_scan(eyes)):
                 self._scan(journals)
@@ -122,7 +122,7 @@ class Daemon:
         """Find photos that the journal does not know as they are now."""
         journal = journals.at(self._root)
         now = time.monotonic()
-        for photo in scan([self._folder], exclude=self._barred):
+        for photo in scan([self._folder], exclude=self._barred, patterns=self._options.exclude):
             self._service.ping()
             entry = journal.find(photo.path)
             if entry is not None and entry.outcome != "writing" and not (failed_too and entry.outcome == "failed"):

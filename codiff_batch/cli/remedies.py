@@ -1,0 +1,39 @@
+"""What helps against an error, in the command line's own words: the names of its options."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from codiff_batch.errors import CodiffError, Role
+
+OPTIONS = {
+    Role.BACKUP: "--backup",
+    Role.BASE_MODEL: "models import --base",
+    Role.CLUSTER: "--cluster",
+    Role.CONSTRAIN: "--no-constrain",
+    Role.COPY_SKIPPED: "--copy-skipped",
+    Role.DEVICES: "--device",
+    Role.FORMAT: "--format",
+    Role.GIMP_FOLDER: "--gimp-dir",
+    Role.IN_PLACE: "--in-place",
+    Role.INCLUDE_SIGNED: "--include-signed",
+    Role.MODEL: "--model",
+    Role.MODEL_NAME: "--name",
+    Role.OUTPUT: "--output",
+    Role.OVERWRITE: "--overwrite",
+    Role.PIXEL_LIMIT: "--max-megapixels",
+    Role.REPLACE_MODEL: "--replace",
+    Role.REPORT: "--report",
+    Role.TEXTURE: "--texture",
+}
+
+
+def hint(roles: Iterable[Role]) -> str:
+    """What to append to a message: `` (see --output)``, or nothing where no option helps."""
+    names = ", ".join(OPTIONS[role] for role in roles)
+    return f" (see {names})" if names else ""
+
+
+def explained(error: CodiffError) -> str:
+    """An error's message with the options that help."""
+    return f"{error}{hint(error.remedies)}"
