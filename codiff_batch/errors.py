@@ -8,6 +8,8 @@
     │   ├── DamagedJpeg           the file breaks the JPEG standard or ends early
     │   ├── UnsupportedJpeg       a valid JPEG of a kind that is not handled
     │   ├── TooManyPixels         over the pixel limit, refused before decoding
+    │   ├── TooManyBytes          over the limit on file size, refused before reading
+    │   ├── TookTooLong           given up by the time limit on a photo
     │   ├── OutputExists          an earlier output stands in the way
     │   └── RestoreFailed         the network gave no usable picture
     ├── ModelError            a model cannot be used
@@ -46,6 +48,14 @@ class UnsupportedJpeg(PhotoError):
 
 class TooManyPixels(PhotoError):
     """The header announces more pixels than the limit allows."""
+
+
+class TooManyBytes(PhotoError):
+    """The file is larger than the limit allows."""
+
+
+class TookTooLong(PhotoError):
+    """The photo was worked on for longer than the limit allows."""
 
 
 class OutputExists(PhotoError):

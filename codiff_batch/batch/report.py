@@ -12,6 +12,7 @@ from pathlib import Path
 from codiff_batch.batch.outcome import Outcome
 from codiff_batch.batch.outputs import write_atomically
 from codiff_batch.errors import OptionsConflict
+from codiff_batch.printable import no_formula
 
 COLUMNS = tuple(field.name for field in fields(Outcome))
 FORMATS = (".json", ".csv", ".html")
@@ -46,7 +47,8 @@ def write_report(path: Path, outcomes: Iterable[Outcome]) -> None:
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, COLUMNS)
         writer.writeheader()
-        writer.writerows(records)
+        for record in records:
+            writer.writerow({n: no_formula(v) if isinstance(v, str) else v for n, v in record.items()})
         data = text.getvalue().encode("utf-8", "surrogateescape")
     write_atomically(path, data, overwrite=True)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from codiff_batch.batch.options import BatchOptions
 from codiff_batch.batch.outcome import Outcome
+from codiff_batch.printable import printable as printable
 
 SHOWN_FAILURES = 10
 
@@ -22,9 +23,9 @@ def summarize(outcomes: Sequence[Outcome], options: BatchOptions, seconds: float
         f"{counts['failed']} failed in {_duration(seconds)}{rate}"
     ]
     kinds = Counter(outcome.reason.split(":")[0] for outcome in outcomes if outcome.outcome == "skipped")
-    lines += [f"  skipped {count}: {kind}" for kind, count in kinds.most_common()]
+    lines += [f"  skipped {count}: {printable(kind)}" for kind, count in kinds.most_common()]
     failures = [outcome for outcome in outcomes if outcome.outcome == "failed"]
-    lines += [f"  failed: {printable(str(f.source))}: {f.reason}" for f in failures[:SHOWN_FAILURES]]
+    lines += [f"  failed: {printable(str(f.source))}: {printable(f.reason)}" for f in failures[:SHOWN_FAILURES]]
     if len(failures) > SHOWN_FAILURES:
         lines.append(f"  ... and {len(failures) - SHOWN_FAILURES} more (see --report)")
     if failures and options.copy_skipped:
@@ -41,9 +42,3 @@ def _duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def printable(text: str) -> str:
-    """A file name on one line that any terminal can take: control characters and lone bytes are escaped."""
-    escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return escaped.encode("utf-8", "backslashreplace").decode()
