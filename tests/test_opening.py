@@ -79,11 +79,11 @@ def test_a_file_that_grows_while_it_is_read_stops_at_the_limit(tmp_path: Path) -
 
 
 def test_reads_that_give_less_than_they_were_asked_for_go_on(tmp_path: Path) -> None:
-    class Slow:
-        rest = list(b"abcdef")
+    rest = list(b"abcdef")
 
+    class Slow:
         def read(self, size: int) -> bytes:
-            return bytes([self.rest.pop(0)]) if self.rest else b""
+            return bytes([rest.pop(0)]) if rest else b""
 
     assert opening.read_at_most(Slow(), 6) == b"abcdef"  # type: ignore[arg-type]
 

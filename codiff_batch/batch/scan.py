@@ -1,17 +1,29 @@
-"""Finds the photos to work on."""
+"""Finds the photos to work on, and says of what it could not look at."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator
+import re
+import stat
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif"})
 """File names that are taken from folders, whatever their case; files named one by one are always taken."""
 
-SKIPPED_FOLDERS = frozenset({"@eaDir"})
-"""Folders of thumbnails that storage boxes leave among photos; hidden folders are skipped as well."""
+SKIPPED_FOLDERS = frozenset(
+    {"@eadir", "@recycle", "@recently-snapshot", "@snapshot", "@sharesnap", "@sharebin", "@tmp"}  # storage boxes
+    | {"#recycle", "#snapshot", "~snapshot", "network trash folder", "temporary items", "lost+found"}
+    | {"$recycle.bin", "recycler", "recycled", "system volume information"}  # disks of Windows
+)
+"""Recycle bins, snapshots and thumbnails that lie among photos, in lower case; hidden folders are skipped as well."""
+
+_OWN_THUMBNAIL = re.compile(r"\d{6}-(before|after)\.jpg")
+"""In the folder ``<page>-files`` beside a report."""
+
+LeaveOut = Callable[[Path], bool]
+"""Asked of every folder and photo below a scanned folder; True leaves it out."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +33,8 @@ class Found:
     path: Path
     root: Path | None
     """The folder argument under which it was found; None for a file that was named itself."""
+    error: str | None = None
+    """Why nothing can be done with this path; a folder's photos are then missing."""
 
     @property
     def relative(self) -> Path:
@@ -28,50 +42,120 @@ class Found:
         return self.path.relative_to(self.root) if self.root is not None else Path(self.path.name)
 
 
-def scan(paths: Iterable[Path], exclude: Collection[Path] = ()) -> Iterator[Found]:
-    """Yield each photo once, folders recursively in a stable order.
+def scan(
+    paths: Iterable[Path], exclude: Collection[Path] = (), *, leave_out: LeaveOut = lambda path: False
+) -> Iterator[Found]:
+    """Yield each photo once, folders recursively in a stable order; never raises for what it meets there.
 
-    Linked folders are not entered, so loops cannot happen. Hidden files and folders are left out.
+    Linked folders are not entered, so loops cannot happen. Hidden files and folders are left out, and so are
+    recycle bins, snapshots and thumbnails. Folders that cannot be read and links into them are yielded with an error.
 
     Args:
         paths: files and folders.
         exclude: folders not to enter: outputs and backups that lie inside what is scanned.
+        leave_out: what else is not a source.
     """
-    seen: set[Path] = set()
-    barred = {folder.resolve() for folder in exclude}
+    seen: set[tuple[int, int, str]] = set()
+    entered: set[tuple[int, int]] = set()
     for path in paths:
-        found = _scan_folder(path, barred) if path.is_dir() else [Found(path, None)]
-        for photo in found:
-            if (name := identity(photo.path)) not in seen:
-                seen.add(name)
-                yield photo
+        try:
+            found = path.stat()
+        except (OSError, ValueError) as error:
+            yield Found(path, None, reason(error))
+            continue
+        if stat.S_ISDIR(found.st_mode):
+            yield from _scan_folder(path, _Rule(exclude, leave_out), seen, entered)
+        elif _is_new(path, path.parent, seen):
+            yield Found(path, None)
 
 
 def identity(path: Path) -> Path:
     """A path that is equal for equal names, without following a link at its end."""
-    return path.parent.resolve() / path.name
+    return Path(os.path.realpath(path.parent)) / path.name
 
 
-def accepts(path: Path, root: Path, barred: Collection[Path] = ()) -> bool:
-    """Whether a scan of the root would yield this path, as far as names tell; ``barred`` are resolved folders."""
-    if not (path.is_relative_to(root) and _is_photo_name(path.name)):
+def accepts(
+    path: Path, root: Path, exclude: Collection[Path] = (), *, leave_out: LeaveOut = lambda path: False
+) -> bool:
+    """Return True if a scan of the root would yield this path; never raises."""
+    rule = _Rule(exclude, leave_out)
+    if not (path.is_relative_to(root) and rule.takes(path)):
         return False
-    return all(_enters(root / folder, barred) for folder in path.relative_to(root).parents if folder.name)
+    folders = [root / folder for folder in path.relative_to(root).parents if folder.name]
+    try:
+        return not any(folder.is_symlink() or not rule.enters(folder) for folder in folders)
+    except OSError:
+        return False  # the next scan says why
 
 
-def _scan_folder(root: Path, barred: Collection[Path]) -> Iterator[Found]:
-    for folder, subfolders, names in os.walk(root):
-        subfolders[:] = sorted((n for n in subfolders if _enters(Path(folder, n), barred)), key=os.fsencode)
-        for name in sorted(names, key=os.fsencode):
-            path = Path(folder, name)
-            if _is_photo_name(name) and path.is_file():
-                yield Found(path, root)
+def reason(error: OSError | ValueError) -> str:
+    """Say in one line why a path cannot be looked at."""
+    told = error.strerror if isinstance(error, OSError) else None
+    return f"cannot be read: {told or error}"
 
 
-def _is_photo_name(name: str) -> bool:
-    return Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
+@dataclass(frozen=True)
+class _Rule:
+    """What below a scanned folder is a source."""
+
+    exclude: Collection[Path]
+    leave_out: LeaveOut
+
+    def takes(self, path: Path) -> bool:
+        """Return True for a photo, as far as its name tells."""
+        own = path.parent.name.endswith("-files") and _OWN_THUMBNAIL.fullmatch(path.name)
+        photo = path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+        return photo and not own and not self.leave_out(path)
+
+    def enters(self, folder: Path) -> bool:
+        """Return True for a folder whose photos are sources; folders are compared as they are now, not by name."""
+        if folder.name.startswith(".") or folder.name.lower() in SKIPPED_FOLDERS:
+            return False
+        return not any(_is_same(folder, other) for other in self.exclude) and not self.leave_out(folder)
 
 
-def _enters(folder: Path, barred: Collection[Path]) -> bool:
-    hidden = folder.name.startswith(".") or folder.name in SKIPPED_FOLDERS
-    return not hidden and folder.resolve() not in barred
+def _scan_folder(
+    root: Path, rule: _Rule, seen: set[tuple[int, int, str]], entered: set[tuple[int, int]]
+) -> Iterator[Found]:
+    folders = [root]
+    while folders:
+        folder = folders.pop()
+        try:
+            here = folder.stat()
+            if (here.st_dev, here.st_ino) in entered:
+                continue
+            entered.add((here.st_dev, here.st_ino))
+            with os.scandir(folder) as listed:
+                entries = sorted(listed, key=lambda entry: os.fsencode(entry.name))
+        except OSError as error:
+            yield Found(folder, root, reason(error))
+            continue
+        below = []
+        for entry in entries:
+            path = folder / entry.name
+            try:
+                if entry.is_dir(follow_symlinks=False):
+                    if rule.enters(path):
+                        below.append(path)
+                elif rule.takes(path) and entry.is_file() and _is_new(path, folder, seen):
+                    yield Found(path, root)
+            except OSError as error:
+                yield Found(path, root, reason(error))
+        folders += reversed(below)
+
+
+def _is_new(path: Path, folder: Path, seen: set[tuple[int, int, str]]) -> bool:
+    """Return True the first time a name is seen, however its folder is spelled."""
+    here = folder.stat()
+    name = here.st_dev, here.st_ino, path.name
+    if name in seen:
+        return False
+    seen.add(name)
+    return True
+
+
+def _is_same(folder: Path, other: Path) -> bool:
+    try:
+        return folder.samefile(other)
+    except OSError:
+        return False

@@ -15,9 +15,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 folder = click.Path(file_okay=False, path_type=Path)
 
-paths_argument = click.argument(
-    "paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path)
-)
+paths_argument = click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path))
 
 min_qf_option = click.option(
     "--min-qf",
