@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -48,7 +49,8 @@ def scan(
     """Yield each photo once, folders recursively in a stable order; never raises for what it meets there.
 
     Linked folders are not entered, so loops cannot happen. Hidden files and folders are left out, and so are
-    recycle bins, snapshots and thumbnails. Folders that cannot be read and links into them are yielded with an error.
+    recycle bins, snapshots and thumbnails, and links that lead nowhere. Folders that cannot be read and links into them
+    are yielded with an error.
 
     Args:
         paths: files and folders.
@@ -140,7 +142,8 @@ def _scan_folder(
                 elif rule.takes(path) and entry.is_file() and _is_new(path, folder, seen):
                     yield Found(path, root)
             except OSError as error:
-                yield Found(path, root, reason(error))
+                if error.errno != errno.ELOOP:  # leads nowhere, as a dangling link does
+                    yield Found(path, root, reason(error))
         folders += reversed(below)
 
 

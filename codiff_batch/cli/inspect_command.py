@@ -15,6 +15,7 @@ import click
 from codiff_batch.cli.exit_codes import ExitCode
 from codiff_batch.cli.parameters import (
     device_option,
+    max_megabytes_option,
     max_megapixels_option,
     min_qf_option,
     model_option,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from codiff_batch.batch.scan import Found
     from codiff_batch.engine import Restorer
     from codiff_batch.jpeg.header import Header
     from codiff_batch.jpeg.metadata import MetadataSummary
@@ -70,6 +72,7 @@ class _Read:
 @model_option
 @device_option
 @max_megapixels_option
+@max_megabytes_option
 @models_dir_option
 @paths_argument
 @click.pass_context
@@ -82,6 +85,7 @@ def inspect_command(
     model: str,
     device: str,
     max_megapixels: float,
+    max_bytes: int,
     models_dir: Path | None,
 ) -> None:
     """Print size, sampling, quality, verdict and metadata of photos.
@@ -91,11 +95,11 @@ def inspect_command(
     """
     from codiff_batch.batch.scan import scan
 
-    found = [photo.path for photo in scan(paths)]
+    found = list(scan(paths))
     if not found:
         click.echo("no JPEG files found", err=True)
         return
-    inspector = _Inspector(min_qf, round(max_megapixels * 1e6), look, model, device, models_dir)
+    inspector = _Inspector(min_qf, round(max_megapixels * 1e6), max_bytes, look, model, device, models_dir)
     rows = list(inspector.rows(found))
     if as_json:
         click.echo(json.dumps([asdict(row) for row in rows], indent=2))
@@ -109,25 +113,33 @@ class _Inspector:
     """Reads files in threads, and lets CaVE see those whose header does not decide, several at a time."""
 
     def __init__(
-        self, min_qf: float, max_pixels: int, look: bool, model: str, device: str, models_dir: Path | None
+        self,
+        min_qf: float,
+        max_pixels: int,
+        max_bytes: int,
+        look: bool,
+        model: str,
+        device: str,
+        models_dir: Path | None,
     ) -> None:
-        self._min_qf, self._max_pixels, self._look_at_all = min_qf, max_pixels, look
+        self._min_qf, self._look_at_all = min_qf, look
+        self._max_pixels, self._max_bytes = max_pixels, max_bytes
         self._model, self._device, self._models_dir = model, device, models_dir
 
-    def rows(self, paths: Sequence[Path]) -> Iterator[Inspection]:
-        """One row a path, in their order."""
+    def rows(self, photos: Sequence[Found]) -> Iterator[Inspection]:
+        """One row a photo, in their order."""
         with ThreadPoolExecutor(READERS) as readers:
-            for start in range(0, len(paths), LOOKS):
-                some = paths[start : start + LOOKS]
+            for start in range(0, len(photos), LOOKS):
+                some = photos[start : start + LOOKS]
                 read = list(readers.map(self._read, some))
                 seen = [photo for photo in read if isinstance(photo, _Read) and photo.crops]
                 embeddings = self._restorer.embed_crops([photo.crops for photo in seen]) if seen else []
                 qfs = {id(photo): embedding.qf for photo, embedding in zip(seen, embeddings, strict=True)}
-                for path, photo in zip(some, read, strict=True):
+                for named, photo in zip(some, read, strict=True):
                     if isinstance(photo, PhotoError):
-                        yield Inspection(str(path), reason=" ".join(str(photo).split()))
+                        yield Inspection(str(named.path), reason=" ".join(str(photo).split()))
                     else:
-                        yield self._row(path, photo, qfs.get(id(photo)))
+                        yield self._row(named.path, photo, qfs.get(id(photo)))
 
     @cached_property
     def _restorer(self) -> Restorer:
@@ -135,19 +147,24 @@ class _Inspector:
 
         return Restorer.load(self._model, self._device, models_dir=self._models_dir)
 
-    def _read(self, path: Path) -> _Read | PhotoError:
+    def _read(self, found: Found) -> _Read | PhotoError:
         from codiff_batch.engine.crops import textured_crops
         from codiff_batch.engine.judge import header_decides
         from codiff_batch.jpeg import JpegPhoto
 
+        if found.error is not None:
+            return PhotoError(found.error)
         try:
-            photo = JpegPhoto.open(path, max_pixels=self._max_pixels)
+            photo = JpegPhoto.open(found.path, max_pixels=self._max_pixels, max_bytes=self._max_bytes)
             if header_decides(photo.header.qf, self._min_qf) and not self._look_at_all:
                 return _Read(photo.header, photo.metadata())
             crops = [crop.copy() for crop in textured_crops(photo.pixels())]
             return _Read(photo.header, photo.metadata(), crops)
         except PhotoError as error:
             return error
+        except Exception as error:
+            # The wall: one photo that breaks the program must not keep the others from being told.
+            return PhotoError(f"unexpected {type(error).__name__}: {error}")
 
     def _row(self, path: Path, photo: _Read, estimated_qf: float | None) -> Inspection:
         from codiff_batch.engine import judge
@@ -177,12 +194,12 @@ def _print_table(rows: Sequence[Inspection]) -> None:
     for row in rows:
         name = printable(row.path)
         if row.verdict == "refuse":
-            table.append((name, "", "", "", "", "refuse", row.reason))
+            table.append((name, "", "", "", "", "refuse", printable(row.reason)))
             continue
         size = f"{row.width}x{row.height}"
         pixels = "-" if row.estimated_qf is None else f"{row.estimated_qf:.0f}"
         header = f"{'~' if row.header_misfit else ''}{row.header_qf:.0f}"
-        metadata = ", ".join(row.metadata) or "-"
+        metadata = printable(", ".join(row.metadata)) or "-"
         table.append((name, size, row.sampling or "", header, pixels, row.verdict, metadata))
     widths = [max(len(line[column]) for line in table) for column in range(len(titles) - 1)]
     for line in table:

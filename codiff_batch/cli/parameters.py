@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,12 +11,23 @@ import click
 
 from codiff_batch.batch.shard import Shard
 from codiff_batch.models.catalogue import DEFAULT_MODEL
+from codiff_batch.printable import printable
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 folder = click.Path(file_okay=False, path_type=Path)
 
-paths_argument = click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path))
+
+def _some_exist(ctx: click.Context, param: click.Parameter, paths: tuple[Path, ...]) -> tuple[Path, ...]:
+    """One name of many that leads nowhere fails alone; where all do, the command line is wrong."""
+    if paths and not any(os.path.lexists(path) for path in paths):
+        raise click.BadParameter(f"{printable(paths[0])} does not exist", ctx, param)
+    return paths
+
+
+paths_argument = click.argument(
+    "paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path), callback=_some_exist
+)
 
 min_qf_option = click.option(
     "--min-qf",
@@ -82,4 +94,15 @@ max_megapixels_option = click.option(
     show_default=True,
     metavar="N",
     help="Refuse larger photos, before they are decoded.",
+)
+
+max_megabytes_option = click.option(
+    "--max-megabytes",
+    "max_bytes",
+    type=click.FloatRange(min=0, min_open=True),
+    callback=lambda ctx, param, value: round(value * 1e6),
+    default=256,
+    show_default=True,
+    metavar="N",
+    help="Refuse larger files, before they are read.",
 )

@@ -8,6 +8,7 @@ from codiff_batch.cli.parameters import (
     Command,
     device_option,
     folder,
+    max_megabytes_option,
     max_megapixels_option,
     min_qf_option,
     model_option,
@@ -76,6 +77,14 @@ _OPTIONS = (
         help="Photos under way at a time.",
     ),
     max_megapixels_option,
+    max_megabytes_option,
+    click.option(
+        "--timeout",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="SECONDS",
+        help="Give up a photo that takes longer to read, to restore or to encode.  "
+        "[default: 10 minutes, and 30 more for each megapixel]",
+    ),
     models_dir_option,
     click.option("-v", "--verbose", is_flag=True, help="Say of each photo what was done and why."),
     click.option("-q", "--quiet", is_flag=True, help="No progress and no summary; failures only."),
