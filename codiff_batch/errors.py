@@ -9,6 +9,8 @@ for a command and which options help, as data, so that each front door can say s
     │   ├── DamagedJpeg           the file breaks the JPEG standard or ends early
     │   ├── UnsupportedJpeg       a valid JPEG of a kind that is not handled
     │   ├── TooManyPixels         over the pixel limit, refused before decoding
+    │   ├── TooManyBytes          over the limit on file size, refused before reading
+    │   ├── TookTooLong           given up by the time limit on a photo
     │   ├── OutputExists          an earlier output stands in the way
     │   └── RestoreFailed         the network gave no usable picture
     ├── ModelError            a model cannot be used
@@ -41,6 +43,7 @@ class Role(StrEnum):
 
     BACKUP = "the folder of untouched originals"
     BASE_MODEL = "the base of a model that is installed"
+    BYTE_LIMIT = "the largest file in bytes"
     CLUSTER = "other machines that share the work"
     CONSTRAIN = "keep the result inside the quantization cells"
     COPY_SKIPPED = "copy what is skipped"
@@ -56,6 +59,7 @@ class Role(StrEnum):
     PIXEL_LIMIT = "the largest photo in pixels"
     REPLACE_MODEL = "replace a model that is installed"
     REPORT = "where the report goes"
+    TIME_LIMIT = "the longest a photo may take"
     TEXTURE = "how much texture a model adds"
 
 
@@ -93,6 +97,18 @@ class TooManyPixels(PhotoError):
     """The header announces more pixels than the limit allows."""
 
     remedies = (Role.PIXEL_LIMIT,)
+
+
+class TooManyBytes(PhotoError):
+    """The file is larger than the limit allows."""
+
+    remedies = (Role.BYTE_LIMIT,)
+
+
+class TookTooLong(PhotoError):
+    """The photo was worked on for longer than the limit allows."""
+
+    remedies = (Role.TIME_LIMIT,)
 
 
 class OutputExists(PhotoError):

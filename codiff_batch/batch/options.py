@@ -12,6 +12,7 @@ from codiff_batch.batch.shard import Shard
 from codiff_batch.errors import OptionsConflict, Role
 from codiff_batch.models.card import read_card
 from codiff_batch.models.catalogue import DEFAULT_MODEL, find
+from codiff_batch.opening import DEFAULT_MAX_BYTES
 
 Format = Literal["same", "jpeg", "png", "webp", "tiff"]
 
@@ -55,6 +56,9 @@ class BatchOptions:
     dry_run: bool = False
     jobs: int = 2
     max_pixels: int = DEFAULT_MAX_PIXELS
+    max_bytes: int = DEFAULT_MAX_BYTES
+    timeout: float | None = None
+    """Seconds after which a step of one photo is given up; None for a limit that grows with the photo."""
     shard: Shard | None = None
     """The part of the photos that this run works on; None for all."""
     cluster: str | None = None

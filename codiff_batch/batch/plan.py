@@ -36,7 +36,7 @@ def plan(options: BatchOptions) -> list[Task]:
         OptionsConflict: outputs would land on their sources, or a folder has no name to derive one from.
     """
     written = [folder for folder in (options.output, options.backup) if folder is not None]
-    return plan_photos(list(scan(options.paths, options.names, written, options.exclude)), options)
+    return plan_photos(list(scan(options.paths, written, names=options.names, patterns=options.exclude)), options)
 
 
 def plan_photos(photos: Sequence[Found], options: BatchOptions) -> list[Task]:

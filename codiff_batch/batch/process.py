@@ -18,9 +18,9 @@ from codiff_batch.batch.options import BatchOptions
 from codiff_batch.batch.outcome import Kind, Outcome
 from codiff_batch.batch.outputs import keep_backup, write_atomically
 from codiff_batch.batch.plan import Task
-from codiff_batch.batch.summary import printable
 from codiff_batch.engine.judge import Action, Verdict, header_decides, judge
 from codiff_batch.errors import CodiffError, PhotoError
+from codiff_batch.printable import printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,6 +55,10 @@ class Work:
     outcome: Outcome | None = None
     weight: int = 0
     """Pixels that the admission counts for it."""
+    file_bytes: int = 0
+    """Bytes that the admission counts for it."""
+    commit: Callable[[], None] = lambda: None
+    """Called before its file appears; raises if the photo was given up meanwhile."""
     output_sha256: str | None = None
     """Of what was written, or is about to be."""
     source_sha256: str | None = None
@@ -114,7 +118,7 @@ class PhotoSteps:
         if not replaces and os.path.lexists(task.target):
             work.settle("skipped", f"output exists already: {task.target} (see --overwrite)", task.target)
             return
-        work.photo = photo = JpegPhoto.open(task.source, max_pixels=options.max_pixels)
+        work.photo = photo = JpegPhoto.open(task.source, max_pixels=options.max_pixels, max_bytes=options.max_bytes)
         metadata = photo.metadata()
         if metadata.restored_by:
             self._skip(work, f"restored before: {metadata.restored_by}")
@@ -232,6 +236,7 @@ class PhotoSteps:
         options, task, verdict = self._options, work.task, work.verdict
         assert verdict is not None
         overwrite = options.overwrite or options.in_place or self._wrote(work, task.target)
+        work.commit()
         if task.backup is not None:
             _refuse_changed(work)
             keep_backup(task.backup, photo.data, like=task.source, owner=options.owner)

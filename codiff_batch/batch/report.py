@@ -16,13 +16,11 @@ from pathlib import Path
 from codiff_batch.batch.outcome import Outcome
 from codiff_batch.batch.outputs import write_atomically
 from codiff_batch.errors import FolderUnavailable, OptionsConflict, Role
+from codiff_batch.printable import no_formula
 
 COLUMNS = tuple(field.name for field in fields(Outcome))
 FORMATS = (".json", ".csv", ".html")
 """The last one is a page to look at (:mod:`codiff_batch.pages`)."""
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""Beginnings of cells that spreadsheets compute."""
 
 
 def check_report_path(path: Path) -> None:
@@ -88,13 +86,9 @@ def _as_csv(outcomes: Iterable[Outcome]) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, COLUMNS)
     writer.writeheader()
-    writer.writerows({name: _cell(value) for name, value in _record(outcome).items()} for outcome in outcomes)
+    for outcome in outcomes:
+        writer.writerow({n: no_formula(v) if isinstance(v, str) else v for n, v in _record(outcome).items()})
     return text.getvalue().encode("utf-8", "surrogateescape")
-
-
-def _cell(value: object) -> object:
-    """A text that a spreadsheet would compute gets an apostrophe in front, which spreadsheets do not show."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def _record(outcome: Outcome) -> dict[str, object]:

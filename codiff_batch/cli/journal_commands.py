@@ -24,7 +24,8 @@ def status_command(folder: Path, as_json: bool) -> None:
     DIR is an output folder, the backup folder of --in-place, or the photo folder beside a default output folder.
     """
     from codiff_batch.batch.status import read_status
-    from codiff_batch.batch.summary import SHOWN_FAILURES, printable
+    from codiff_batch.batch.summary import SHOWN_FAILURES
+    from codiff_batch.printable import printable
 
     status = read_status(folder)
     if as_json:
@@ -80,8 +81,8 @@ def undo_command(ctx: click.Context, folder: Path) -> None:
 
     DIR is the backup folder. Photos that were changed since are left alone.
     """
-    from codiff_batch.batch.summary import printable
     from codiff_batch.batch.undo import undo
+    from codiff_batch.printable import printable
 
     outcomes = []
     for outcome in undo(folder):

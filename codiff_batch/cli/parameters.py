@@ -12,6 +12,7 @@ import click
 
 from codiff_batch.batch.shard import Shard
 from codiff_batch.models.catalogue import DEFAULT_MODEL
+from codiff_batch.printable import printable
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -34,10 +35,10 @@ class Devices(click.ParamType[tuple[str, ...]]):
         return devices
 
 
-class Megapixels(click.ParamType[int]):
-    """Megapixels above zero, as pixels."""
+class Millions(click.ParamType[int]):
+    """Megapixels or megabytes above zero, as pixels or bytes."""
 
-    name = "megapixels"
+    name = "millions"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Parse, or fail as a wrong command line does."""
@@ -77,7 +78,7 @@ def _named(ctx: click.Context, param: click.Parameter, paths: tuple[Path, ...]) 
     if not paths:
         raise click.MissingParameter(ctx=ctx, param=param)
     if not any(map(os.path.lexists, paths)):
-        raise click.BadParameter(f"{str(paths[0])!r} does not exist.", ctx, param)
+        raise click.BadParameter(f"{printable(paths[0])} does not exist", ctx, param)
     return paths
 
 
@@ -165,11 +166,21 @@ models_dir_option = click.option(
 max_pixels_option = click.option(
     "--max-megapixels",
     "max_pixels",
-    type=Megapixels(),
+    type=Millions(),
     default=200,
     show_default=True,
     metavar="N",
     help="Refuse larger photos before they are decoded.",
+)
+
+max_bytes_option = click.option(
+    "--max-megabytes",
+    "max_bytes",
+    type=Millions(),
+    default=256,
+    show_default=True,
+    metavar="N",
+    help="Refuse larger files before they are read.",
 )
 
 

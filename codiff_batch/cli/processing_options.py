@@ -13,6 +13,7 @@ from codiff_batch.cli.parameters import (
     Command,
     devices_option,
     folder,
+    max_bytes_option,
     max_pixels_option,
     min_qf_option,
     model_option,
@@ -81,6 +82,14 @@ _OPTIONS = (
         help="Threads that read and decode, and as many that encode and write.",
     ),
     max_pixels_option,
+    max_bytes_option,
+    click.option(
+        "--timeout",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="SECONDS",
+        help="Give up a photo that takes longer to read, restore or encode.  "
+        "[default: 10 minutes, plus 30 for each megapixel]",
+    ),
     models_dir_option,
     click.option("-v", "--verbose", is_flag=True, help="Report every photo, with the reason."),
     click.option("-q", "--quiet", is_flag=True, help="Print failures only: no progress, no summary."),

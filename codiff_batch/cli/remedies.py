@@ -9,6 +9,7 @@ from codiff_batch.errors import CodiffError, Role
 OPTIONS = {
     Role.BACKUP: "--backup",
     Role.BASE_MODEL: "models import --base",
+    Role.BYTE_LIMIT: "--max-megabytes",
     Role.CLUSTER: "--cluster",
     Role.CONSTRAIN: "--no-constrain",
     Role.COPY_SKIPPED: "--copy-skipped",
@@ -24,6 +25,7 @@ OPTIONS = {
     Role.PIXEL_LIMIT: "--max-megapixels",
     Role.REPLACE_MODEL: "--replace",
     Role.REPORT: "--report",
+    Role.TIME_LIMIT: "--timeout",
     Role.TEXTURE: "--texture",
 }
 

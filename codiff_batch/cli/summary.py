@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from codiff_batch.batch.options import BatchOptions
 from codiff_batch.batch.outcome import Outcome
-from codiff_batch.batch.summary import SHOWN_FAILURES, printable
+from codiff_batch.batch.summary import SHOWN_FAILURES
+from codiff_batch.printable import printable
 
 
 def summarize(outcomes: Sequence[Outcome], options: BatchOptions, seconds: float) -> list[str]:
@@ -21,9 +22,9 @@ def summarize(outcomes: Sequence[Outcome], options: BatchOptions, seconds: float
         f"{counts['failed']} failed in {_duration(seconds)}{rate}"
     ]
     kinds = Counter(outcome.reason.split(":")[0] for outcome in outcomes if outcome.outcome == "skipped")
-    lines += [f"  skipped {count}: {kind}" for kind, count in kinds.most_common()]
+    lines += [f"  skipped {count}: {printable(kind)}" for kind, count in kinds.most_common()]
     failures = [outcome for outcome in outcomes if outcome.outcome == "failed"]
-    lines += [f"  failed: {printable(str(f.source))}: {f.reason}" for f in failures[:SHOWN_FAILURES]]
+    lines += [f"  failed: {printable(str(f.source))}: {printable(f.reason)}" for f in failures[:SHOWN_FAILURES]]
     if len(failures) > SHOWN_FAILURES:
         lines.append(f"  ... and {len(failures) - SHOWN_FAILURES} more (see --report)")
     if failures and options.copy_skipped:

@@ -30,7 +30,7 @@ from codiff_batch.engine.stream import (
     TilePool,
     Waiting,
 )
-from codiff_batch.errors import RestoreFailed
+from codiff_batch.errors import PhotoError, RestoreFailed
 from codiff_batch.models.card import ModelCard
 from codiff_batch.models.catalogue import DEFAULT_MODEL, find
 from codiff_batch.models.loading import Networks, load_networks
@@ -191,7 +191,8 @@ class Restorer:
             texture: how much of the texture to add that a model such as ``natural`` adds; 0 is its faithful
                 restoration. Nothing to models without.
             tables: the file's quantization tables in natural order, (8, 8) each, luma first, if they are known.
-            progress: called with (tiles done, tiles in all) after each batch of tiles; what it raises ends the work.
+            progress: called with (tiles done, tiles in all) after each batch of tiles; what it raises ends the work, or
+                this picture alone where it is a PhotoError and there are several.
             embedding: from :meth:`embed`, if the caller has it already.
 
         Returns:
@@ -297,9 +298,14 @@ class Restorer:
         finished = [w.picture for w, part in zip(batch, restored, strict=True) if w.picture.take(w.tile, part)]
         for picture in {id(w.picture): w.picture for w in batch}.values():
             if picture.request.progress is not None and not picture.given_up:
-                picture.request.progress(picture.done, len(picture.tiles))
+                try:
+                    picture.request.progress(picture.done, len(picture.tiles))
+                except PhotoError as error:
+                    pool.remove(picture)
+                    yield Result(picture.request, error=error)
         for picture in finished:
-            yield self._finish(picture)
+            if not picture.given_up:
+                yield self._finish(picture)
 
     def _give_up(self, pool: TilePool, batch: Sequence[Waiting], error: Exception) -> Iterator[Result]:
         """Fail the pictures of a batch; the others in the pool go on."""

@@ -95,7 +95,7 @@ class Daemon:
             self._service.ping()
             now = time.monotonic()
             for path in eyes.hints() if eyes else ():
-                if accepts(path, self._folder, self._barred, self._options.exclude):
+                if accepts(path, self._folder, self._barred, patterns=self._options.exclude):
                     self._settling.touch(path, now)
             if now - scanned >= every or (eyes and self._needs_scan(eyes)):
                 self._scan(journals)

@@ -8,7 +8,7 @@ import sys
 import time
 
 from codiff_batch.batch.outcome import Outcome
-from codiff_batch.batch.summary import printable
+from codiff_batch.printable import printable
 
 log = logging.getLogger("codiff_batch.watch")
 

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from codiff_batch.jpeg import JpegPhoto
+from codiff_batch.jpeg import photo as jpeg_photo
 from tests.photos import jpeg, scene, write
 
 COLUMNS = [
@@ -206,15 +207,15 @@ def test_a_source_that_changes_meanwhile_is_left_for_the_next_run(
     run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photo = write(tmp_path / "p/a.jpg", jpeg(20))
-    read = Path.read_bytes
+    read = jpeg_photo.read_regular
 
-    def read_and_change(path: Path) -> bytes:
-        data = read(path)
+    def read_and_change(path: Path, **limit: int) -> bytes:
+        data = read(path, **limit)
         if path == photo:
             os.utime(photo, ns=(1, 1))  # somebody writes to the file just after it was read
         return data
 
-    monkeypatch.setattr(Path, "read_bytes", read_and_change)
+    monkeypatch.setattr(jpeg_photo, "read_regular", read_and_change)
     ran = run(tmp_path / "p")
     assert ran.code == 3
     assert "changed while it was worked on" in ran.err
@@ -287,7 +288,7 @@ def test_quiet_prints_failures_only(run, tmp_path: Path) -> None:
         (["--format", "gif", "."], 2, "gif"),
         (["--in-place", "."], 2, "(see --backup)"),
         (["--report", "r.txt", "."], 2, ".json, .csv or .html"),
-        (["--report", "a.jpg/r.json", "."], 4, "cannot be written: Not a directory (see --report)"),
+        (["--report", "a.jpg/r.json", "."], 4, "cannot be written: File exists (see --report)"),
         (["--model", "unheard-of", "."], 4, "no model is called 'unheard-of'; available: compact"),
         (["--model", "./nowhere", "."], 4, "not a model folder"),
         (["--device", "cuda:77", "."], 4, "cuda:77"),
