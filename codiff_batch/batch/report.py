@@ -31,6 +31,8 @@ def check_report_path(path: Path) -> None:
         FolderUnavailable: nothing can be written there.
     """
     if is_stream(path):
+        if not os.access(path, os.W_OK):
+            raise FolderUnavailable(f"report {path} cannot be written: Permission denied", Role.REPORT)
         return
     if path.suffix.lower() not in FORMATS:
         raise OptionsConflict(f"report {path.name}: the name must end in .json, .csv or .html", Role.REPORT)

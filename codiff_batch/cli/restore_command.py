@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Judge every photo, but write nothing except the report.")
 @click.option(
     "--report",
-    type=click.Path(allow_dash=True, path_type=Path),
+    type=click.Path(readable=False, allow_dash=True, path_type=Path),
     metavar="FILE",
     help="Write one record a photo as .json or .csv ('-': JSON to stdout), or a page to look at as .html.",
 )
