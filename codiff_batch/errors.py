@@ -21,6 +21,7 @@ for a command and which options help, as data, so that each front door can say s
     ├── FolderUnavailable     an output or backup folder cannot be used at all
     │   └── FolderLocked          another run is at work in it
     ├── OptionsConflict       options that cannot be meant together
+    │   └── SettingRefused        a setting is out of its range, or not for this model
     ├── CannotCompare         pictures to compare cannot be read, or differ in size
     ├── RequestRefused        a host program's request cannot be understood or followed
     └── Cancelled             a host program asked for the end of its request, or is gone
@@ -162,6 +163,22 @@ class OptionsConflict(CodiffError):
     """Two options cannot be meant together."""
 
     exit_code = ExitCode.USAGE
+
+
+class SettingRefused(OptionsConflict, ValueError):
+    """A setting is out of its range, or the model has no use for it.
+
+    Attributes:
+        setting: its name.
+    """
+
+    def __init__(self, setting: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.setting, self.sentence = setting, sentence
+        self.args = setting, sentence  # So that it travels to another process.
+
+    def __str__(self) -> str:
+        return self.sentence
 
 
 class CannotCompare(CodiffError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from codiff_batch.errors import CodiffError, Role
+from codiff_batch.errors import CodiffError, Role, SettingRefused
 
 OPTIONS = {
     Role.BACKUP: "--backup",
@@ -38,4 +38,6 @@ def hint(roles: Iterable[Role]) -> str:
 
 def explained(error: CodiffError) -> str:
     """An error's message with the options that help."""
+    if isinstance(error, SettingRefused):
+        return f"{error} (see --{error.setting.replace('_', '-')})"
     return f"{error}{hint(error.remedies)}"

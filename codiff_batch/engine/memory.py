@@ -7,9 +7,15 @@ import gc
 import psutil
 import torch
 
+from codiff_batch.engine.device import indexed
 from codiff_batch.models.card import ModelCard
 
-_PHRASES = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
+_PHRASES = (
+    *("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory"),
+    # cuDNN and cuBLAS in want of a workspace; the first two are cuDNN's words when none of its algorithms fits.
+    *("unable to find an engine", "unable to find a valid cudnn algorithm"),
+    *("cudnn_status_alloc_failed", "cublas_status_alloc_failed"),
+)
 
 USABLE = 0.8
 """Share of the free memory that a step may take; the rest is for other programs and for fragmentation."""
@@ -23,9 +29,13 @@ def free_memory(device: torch.device) -> int:
     if device.type != "cuda":
         available: int = psutil.virtual_memory().available
         return available // 2
+    device = indexed(device)
     free, total = torch.cuda.mem_get_info(device)
-    fraction = torch.cuda.get_per_process_memory_fraction(device)
-    return min(free, int(total * fraction) - torch.cuda.memory_reserved(device))
+    held = torch.cuda.memory_allocated(device)
+    # What torch keeps of memory that no tensor uses any more is free for this process.
+    free += torch.cuda.memory_reserved(device) - held
+    limit = getattr(torch.cuda, "get_per_process_memory_fraction", None)  # torch 2.7 and later
+    return min(free, int(total * limit(device)) - held) if limit is not None else free
 
 
 def fit_tiles(card: ModelCard, free: int, *, precision: torch.dtype, one_at_a_time: bool) -> tuple[int, int]:
@@ -55,7 +65,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error of the networks means that memory ran out, on whatever kind of device."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    # The CPU's and Apple's allocators raise a plain RuntimeError.
+    # The CPU's and Apple's allocators raise a plain RuntimeError, and so do the libraries beneath torch.
     return isinstance(error, RuntimeError) and any(phrase in str(error).lower() for phrase in _PHRASES)
 
 

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from codiff_batch.engine.device import as_current, indexed
 from codiff_batch.engine.memory import give_back, is_out_of_memory
 from codiff_batch.engine.stream import Geometry, Levels, Pixels, Request, Waiting
 from codiff_batch.errors import RestoreFailed
@@ -43,17 +44,16 @@ class NetworkRunner:
         precision: torch.dtype = torch.float32,
         compiled: bool = False,
     ) -> None:
-        self.device, self.precision = device, precision
+        self.device, self.precision = indexed(device), precision
         self.busy_seconds = 0.0
         """Time spent in the networks so far, transfers included."""
         self._card = card
         for network in networks:
-            network.to(device, precision, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            network.to(self.device, precision, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._cave = networks.cave
-        self._step: Callable[..., Tensor] = self._restored
-        self._generator: nn.Module = networks.generator
-        if compiled:
-            self._step = torch.compile(self._restored, dynamic=False)
+        # An object of its own: a method of this one, kept in it, would be a cycle that keeps a dropped model.
+        step = Step(networks, card.views, embeds_tiles=card.embeds_tiles)
+        self._step: Callable[..., Tensor] = torch.compile(step, dynamic=False) if compiled else step
 
     def look(self, crops: Sequence[Pixels]) -> tuple[Tensor, Tensor] | None:
         """CaVE's tokens (B, K, D) and quality factors (B,) of crops of one size; None if memory ran out."""
@@ -91,22 +91,6 @@ class NetworkRunner:
 
         return self._within_memory(step)
 
-    def _restored(self, images: Tensor, tokens: Tensor, condition: dict[str, Tensor]) -> Tensor:
-        """Restore mirrored views one after the other, which needs the memory of one, and average them.
-
-        Mirroring keeps the 8x8 grid in place, since the sides are multiples of 8, and keeps rows rows, so that the
-        tokens and the tables hold for every view.
-        """
-        if self._card.embeds_tiles:
-            tokens, _ = self._cave(images)
-        if self._card.views == 1:
-            restored: Tensor = self._generator(images, tokens, **condition)
-            return restored
-        total = torch.zeros_like(images)
-        for axes in MIRRORINGS[: self._card.views]:
-            total += self._generator(images.flip(axes), tokens, **condition).flip(axes)
-        return total / self._card.views
-
     def condition(self, request: Request) -> dict[str, Tensor]:
         """What the generator is told beside the tokens, as far as it listens.
 
@@ -123,7 +107,7 @@ class NetworkRunner:
         # The same input gives the same bytes on one device.
         deterministic = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
         try:
-            with self._timed(), torch.inference_mode(), deterministic:
+            with self._timed(), as_current(self.device), torch.inference_mode(), deterministic:
                 return step()
         except Exception as error:
             if not is_out_of_memory(error):
@@ -144,12 +128,44 @@ class NetworkRunner:
 
         Bytes travel, not floats, and on CUDA from pinned memory, so that the host need not wait.
         """
-        host = torch.empty((len(pictures), height, width, 3), dtype=torch.uint8, pin_memory=self.device.type == "cuda")
+        pinned = self.device.type == "cuda"
+        host = torch.empty((len(pictures), height, width, 3), dtype=torch.uint8, pin_memory=pinned)
         rows = host.numpy()
         for row, pixels in zip(rows, pictures, strict=True):
             row[...] = _mirrored(pixels if pixels.ndim == 3 else pixels[..., None], height, width)
-        images = host.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+        # Elsewhere the copy must be waited for: Apple's reads what has become of the buffer by then.
+        images = host.to(self.device, non_blocking=pinned).permute(0, 3, 1, 2)
         return images.to(self.precision).div_(255)
+
+
+class Step(nn.Module):
+    """What is done to a batch of tiles: CaVE, where each tile is embedded by itself, and the generator's views.
+
+    Args:
+        views: how many mirrored views of a tile are restored.
+        embeds_tiles: whether CaVE sees the tiles themselves.
+    """
+
+    def __init__(self, networks: Networks, views: int, *, embeds_tiles: bool) -> None:
+        super().__init__()
+        self.cave, self.generator = networks
+        self.views, self.embeds_tiles = views, embeds_tiles
+
+    def forward(self, images: Tensor, tokens: Tensor, condition: dict[str, Tensor]) -> Tensor:
+        """Restore mirrored views one after the other, which needs the memory of one, and average them.
+
+        Mirroring keeps the 8x8 grid in place, since the sides are multiples of 8, and keeps rows rows, so that the
+        tokens and the tables hold for every view.
+        """
+        if self.embeds_tiles:
+            tokens, _ = self.cave(images)
+        if self.views == 1:
+            restored: Tensor = self.generator(images, tokens, **condition)
+            return restored
+        total = torch.zeros_like(images)
+        for axes in MIRRORINGS[: self.views]:
+            total += self.generator(images.flip(axes), tokens, **condition).flip(axes)
+        return total / self.views
 
 
 class UnderWay:
@@ -170,7 +186,8 @@ class UnderWay:
             self._levels = torch.empty(restored.shape, dtype=restored.dtype, pin_memory=True)
             self._levels.copy_(restored, non_blocking=True)
             self._done = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self._done.record()
+            # On the copy's own stream: whoever waits on another device's reads the buffer too early.
+            self._done.record(torch.cuda.current_stream(restored.device))
         else:
             self._levels = restored.cpu()
 
