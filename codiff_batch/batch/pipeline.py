@@ -249,8 +249,8 @@ class _Pipeline:
                 yield Request(
                     work.pixels,
                     work.embedding,
-                    self._options.strength,
-                    self._options.texture,
+                    self._options.settings.strength,
+                    self._options.settings.texture,
                     work.photo.header.tables,
                     progress=self._progress(work),
                     key=work,

@@ -127,8 +127,8 @@ class PhotoSteps:
         else:
             if options.in_place:
                 _refuse_links(task.source)
-            if header_decides(photo.header.qf, options.min_qf):
-                work.verdict = judge(photo.header.qf, None, options.min_qf)
+            if header_decides(photo.header.qf, options.judging.min_qf):
+                work.verdict = judge(photo.header.qf, None, options.judging.min_qf)
                 if options.dry_run:
                     work.settle("restored", f"would be restored: {work.verdict.reason}")
 
@@ -165,7 +165,7 @@ class PhotoSteps:
         """Decide by what CaVE saw, and settle photos that are good already."""
         assert work.photo is not None
         assert work.embedding is not None
-        verdict = work.verdict or judge(work.photo.header.qf, work.embedding.qf, self._options.min_qf)
+        verdict = work.verdict or judge(work.photo.header.qf, work.embedding.qf, self._options.judging.min_qf)
         work.verdict = replace(verdict, estimated_qf=work.embedding.qf)
         if verdict.action is Action.SKIP:
             self._skip(work, verdict.reason)
@@ -182,7 +182,7 @@ class PhotoSteps:
         options, photo = self._options, work.photo
         self._stage(work.task, "writing")
         # At strength 0 the source's own pixels were asked for, and nothing has to be bounded.
-        constrain = options.constrain and options.strength > 0
+        constrain = options.settings.constrain and options.settings.strength > 0
         restored = settle(levels, photo, work.verdict.estimated_qf, constrain=constrain)
         data = self._encode(photo, restored, work.verdict.estimated_qf)
         self._write(work, photo, data)

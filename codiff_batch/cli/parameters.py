@@ -148,17 +148,6 @@ device_option = click.option(
     help="Where the networks run: auto, cpu, cuda, cuda:N or mps; auto takes a GPU if there is one.",
 )
 
-devices_option = click.option(
-    "--device",
-    "devices",
-    type=Devices(),
-    default="auto",
-    show_default=True,
-    metavar="DEVICE[,...]",
-    help="Where the networks run: auto, cpu, cuda, cuda:N or mps; auto takes a GPU if there is one, "
-    "and each of several devices gets a process.",
-)
-
 models_dir_option = click.option(
     "--models-dir", type=folder, help="Folder of installed models, instead of the user's data directory."
 )

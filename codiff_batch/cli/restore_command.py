@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from codiff_batch.batch.options import BatchOptions
-from codiff_batch.cli.parameters import ShardType, sources
+from codiff_batch.cli.parameters import sources
 from codiff_batch.cli.processing_options import processing_options
 from codiff_batch.exit_codes import ExitCode
 
@@ -21,22 +21,14 @@ if TYPE_CHECKING:
 
 
 @click.command("restore", hidden=True)
-@processing_options
+@processing_options(once=True)
 @sources
-@click.option("--dry-run", is_flag=True, help="Judge every photo, but write nothing except the report.")
 @click.option(
     "--report",
     type=click.Path(readable=False, allow_dash=True, path_type=Path),
     metavar="FILE",
     help="Write one record a photo as .json or .csv ('-': JSON to stdout), or a page to look at as .html.",
 )
-@click.option(
-    "--shard",
-    type=ShardType(),
-    metavar="I/N|auto",
-    help="Work on part I of N only; auto reads SLURM's variables.",
-)
-@click.option("--cluster", metavar="ADDRESS", help="Share the work on a Ray cluster; auto takes the running one.")
 @click.pass_context
 def restore_command(ctx: click.Context, options: BatchOptions, report: Path | None, verbose: bool, quiet: bool) -> None:
     """Restore photos (what the program does when no command is named)."""

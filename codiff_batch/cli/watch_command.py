@@ -14,7 +14,7 @@ from codiff_batch.exit_codes import ExitCode
 
 
 @click.command("watch")
-@processing_options
+@processing_options(once=False)
 @click.option(
     "--settle",
     type=click.FloatRange(min=0),
