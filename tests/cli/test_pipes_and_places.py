@@ -6,22 +6,39 @@ import csv
 import json
 import os
 import pty
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from codiff_batch.cli.main import main
 from tests.photos import jpeg, scene, write
 from tests.tiny_model import make_tiny_model
 
+PHOTOS = ["0.jpg", "1.jpg", "2.jpg"]
+COPY = "--copy-skipped --model ./tiny"
+"""Photos that were restored before are copied: work with words and files, for which no process must load torch."""
+
+
+@pytest.fixture(scope="module")
+def restored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Outputs of the program, beside the model that made them."""
+    folder = tmp_path_factory.mktemp("restored")
+    make_tiny_model(folder / "tiny")
+    for index, name in enumerate(PHOTOS):
+        write(folder / "in" / name, jpeg(20, image=scene(seed=index)))
+    with pytest.raises(SystemExit):
+        main([str(folder / "in"), "-q", "-o", str(folder / "p"), "--model", str(folder / "tiny")])
+    shutil.rmtree(folder / "p/.codiff-batch")
+    return folder
+
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(restored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, with three photos in ``p`` and a model called by its path, ``./tiny``."""
-    make_tiny_model(tmp_path / "tiny")
-    for index in range(3):
-        write(tmp_path / f"p/{index}.jpg", jpeg(20, image=scene(seed=index)))
+    shutil.copytree(restored, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -39,15 +56,15 @@ def outputs(folder: Path) -> list[str]:
 @pytest.mark.parametrize("where", ["2>&1 | head -1", "2>/dev/full", "2>&-", ">&-", "<&- >&- 2>&-", ">/dev/full"])
 @pytest.mark.parametrize("command", ["p -v", "watch p --once --settle 0"])
 def test_where_the_words_go_never_stops_the_work(folder: Path, command: str, where: str) -> None:
-    ran = shell(f"codiff-batch {command} --model ./tiny {where}")
-    assert (ran.returncode, outputs(folder)) == (0, ["0.jpg", "1.jpg", "2.jpg"])
+    ran = shell(f"codiff-batch {command} {COPY} {where}")
+    assert (ran.returncode, outputs(folder)) == (0, PHOTOS)
     assert "Traceback" not in ran.stderr
 
 
 def test_no_file_of_ours_gets_the_number_of_a_closed_stream(folder: Path) -> None:
-    shell("codiff-batch p --model ./tiny -v --report r.json 0<&- 1>&- 2>&-")
+    shell(f"codiff-batch p {COPY} -v --report r.json 0<&- 1>&- 2>&-")
     assert len(json.loads((folder / "r.json").read_text())) == 3
-    assert "restored: " not in "".join(path.read_bytes().decode("latin-1") for path in folder.rglob("*.sqlite"))
+    assert "skipped: " not in "".join(path.read_bytes().decode("latin-1") for path in folder.rglob("*.sqlite"))
 
 
 @pytest.mark.parametrize("command", ["inspect p", "inspect p --json", "models list", "--help"])
@@ -68,7 +85,7 @@ def test_results_that_cannot_be_written_are_an_error_in_one_line(folder: Path) -
 @pytest.mark.parametrize("columns", [1, 7, 20])
 def test_a_narrow_terminal_never_stops_the_work(folder: Path, columns: int) -> None:
     ours, theirs = pty.openpty()
-    command = f"stty cols {columns} rows 2 <&2; codiff-batch p --model ./tiny -v"
+    command = f"stty cols {columns} rows 2 <&2; codiff-batch p {COPY} -v"
     shell_line = f'codiff-batch() {{ "{sys.executable}" -m codiff_batch "$@"; }}; {command}'
     with subprocess.Popen(["bash", "-c", shell_line], stderr=theirs, stdout=subprocess.DEVNULL) as program:
         os.close(theirs)
@@ -76,7 +93,7 @@ def test_a_narrow_terminal_never_stops_the_work(folder: Path, columns: int) -> N
         while chunk := _read(ours):
             shown += chunk
     os.close(ours)
-    assert (program.returncode, outputs(folder)) == (0, ["0.jpg", "1.jpg", "2.jpg"])
+    assert (program.returncode, outputs(folder)) == (0, PHOTOS)
     assert b"Traceback" not in shown
 
 
@@ -89,15 +106,14 @@ def _read(handle: int) -> bytes:
 
 def test_inspect_prints_each_photo_as_soon_as_it_was_seen(folder: Path) -> None:
     for index in range(40):
-        write(folder / f"p/{index:02}.jpg", jpeg(20))
-    os.mkfifo(folder / "p/zz.jpg")
-    command = [sys.executable, "-c", _SLOW_LAST_PHOTO, "inspect", "p"]
+        write(folder / f"q/{index:02}.jpg", jpeg(20))
+    command = [sys.executable, "-c", _SLOW_LAST_PHOTO, "inspect", "q"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True) as program:
         assert program.stdout is not None
         lines = [program.stdout.readline() for _ in range(17)]
         assert program.poll() is None
         program.kill()
-    assert lines[1].startswith("p/0.jpg")
+    assert lines[1].startswith("q/00.jpg")
 
 
 _SLOW_LAST_PHOTO = """
@@ -115,27 +131,27 @@ main(sys.argv[1:])
 
 
 def test_the_report_goes_to_stdout_as_json(run, folder: Path) -> None:
-    ran = run("p", "--model", "./tiny", "--report", "-")
-    assert [record["outcome"] for record in json.loads(ran.out)] == ["restored"] * 3
-    assert "3 restored" in ran.err
+    ran = run("p", *COPY.split(), "--report", "-")
+    assert [record["outcome"] for record in json.loads(ran.out)] == ["skipped"] * 3
+    assert "3 skipped" in ran.err
 
 
 def test_the_report_goes_into_any_pipe(folder: Path) -> None:
-    ran = shell("codiff-batch p --model ./tiny -q --report >(cat > copy.json; touch ended); while [ ! -e ended ]; "
+    ran = shell(f"codiff-batch p {COPY} -q --report >(cat > copy.json; touch ended); while [ ! -e ended ]; "
                 "do sleep 0.05; done", timeout=60)  # fmt: skip
     assert ran.returncode == 0
     assert len(json.loads((folder / "copy.json").read_text())) == 3
 
 
 def test_a_report_in_a_folder_that_is_not_there_yet_is_written(run, folder: Path) -> None:
-    assert run("p", "-o", "out", "--model", "./tiny", "--report", "out/logs/report.json").code == 0
+    assert run("p", "-o", "out", *COPY.split(), "--report", "out/logs/report.json").code == 0
     assert len(json.loads((folder / "out/logs/report.json").read_text())) == 3
 
 
 @pytest.mark.parametrize("name", ["/proc/nowhere/r.json", "/proc/r.html", "p.json/", "p"])
 def test_a_place_that_takes_no_report_is_refused_before_the_work(run, folder: Path, name: str) -> None:
     (folder / "p.json").mkdir()
-    ran = run("p", "--model", "./tiny", "--report", name)
+    ran = run("p", *COPY.split(), "--report", name)
     assert ran.code in (2, 4)
     assert "(see --report)" in ran.err
     assert outputs(folder) == []
@@ -149,7 +165,7 @@ def test_a_report_whose_place_is_gone_at_the_end_is_written_elsewhere(
     (folder / "temporary").mkdir()
     place = folder / "reports"
     finished = _after_the_last_photo(monkeypatch, lambda: (place.rmdir(), place.write_bytes(b"in the way")))
-    ran = run("p", "--model", "./tiny", "--report", f"reports/r.{suffix}")
+    ran = run("p", *COPY.split(), "--report", f"reports/r.{suffix}")
     assert finished
     assert ran.code == 4
     (rescued,) = (folder / "temporary").glob("*.json")
@@ -174,7 +190,7 @@ def _after_the_last_photo(monkeypatch: pytest.MonkeyPatch, act) -> list[str]:
 
 
 def test_a_run_that_is_refused_keeps_the_earlier_report(run, folder: Path) -> None:
-    run("p", "--model", "./tiny", "--report", "r.json")
+    run("p", *COPY.split(), "--report", "r.json")
     before = (folder / "r.json").read_bytes()
     assert run("p", "--model", "./nowhere", "--report", "r.json").code == 4
     assert (folder / "r.json").read_bytes() == before
@@ -187,7 +203,7 @@ def test_a_run_that_an_error_ends_reports_what_was_done(run, folder: Path, monke
         raise DeviceUnavailable("it fell off the bus")
 
     _after_the_last_photo(monkeypatch, lost)
-    ran = run("p", "--model", "./tiny", "--report", "r.json")
+    ran = run("p", *COPY.split(), "--report", "r.json")
     assert ran.code == 4
     assert ran.err.endswith("it fell off the bus (see --device)\n")
     assert len(json.loads((folder / "r.json").read_text())) == 3
