@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BYTES_UNDER_WAY = 100_000_000
+BYTES_UNDER_WAY = 64_000_000
 """File bytes that may wait in memory at a time, some of them several times over; one larger file goes alone."""
 
 PIXELS_UNDER_WAY = 50_000_000
