@@ -33,12 +33,14 @@ from codiff_batch.cli.processing_options import processing_options
 @click.option("--polling", is_flag=True, help="Scan every 10 s rather than wait for events; chosen on network mounts.")
 @click.option("--once", is_flag=True, help="Wait until what is there has settled, do it, and end.")
 @click.option("--log-json", is_flag=True, help="Log JSON, a line an event.")
-@click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument(
+    "folders", metavar="DIR...", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path)
+)
 @click.pass_context
 def watch_command(
     ctx: click.Context,
     /,
-    folder: Path,
+    folders: tuple[Path, ...],
     settle: float,
     rescan: float,
     polling: bool,
@@ -49,7 +51,7 @@ def watch_command(
     quiet: bool,
     **values: Any,
 ) -> None:
-    """Watch a folder and restore what arrives, for as long as the program runs.
+    """Watch folders and restore what arrives, for as long as the program runs.
 
     Outputs go where the batch puts them. Every photo is done once; a journal in the output folder remembers it.
     """
@@ -58,7 +60,7 @@ def watch_command(
     from codiff_batch.watch.daemon import Daemon, WatchOptions
     from codiff_batch.watch.logs import log_outcome, start_log
 
-    options = BatchOptions((folder,), max_pixels=round(max_megapixels * 1e6), **values)
+    options = BatchOptions(folders, max_pixels=round(max_megapixels * 1e6), **values)
     options.check()
     find(options.model, options.models_dir)
     start_log(as_json=log_json, verbose=verbose)
