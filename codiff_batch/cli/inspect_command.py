@@ -187,7 +187,7 @@ class _Inspector:
 
 
 def _print_table(rows: Sequence[Inspection]) -> None:
-    from codiff_batch.printable import printable
+    from codiff_batch.files.text import printable
 
     titles = ("file", "size", "sampling", "QF", "pixels", "verdict", "metadata")
     table = [titles]

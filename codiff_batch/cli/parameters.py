@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import click
 
 from codiff_batch.batch.shard import Shard
+from codiff_batch.files.text import printable
 from codiff_batch.models.catalogue import DEFAULT_MODEL
-from codiff_batch.printable import printable
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -21,7 +21,7 @@ folder = click.Path(file_okay=False, path_type=Path)
 def _some_exist(ctx: click.Context, param: click.Parameter, paths: tuple[Path, ...]) -> tuple[Path, ...]:
     """One name of many that leads nowhere fails alone; where all do, the command line is wrong."""
     if paths and not any(os.path.lexists(path) for path in paths):
-        raise click.BadParameter(f"{printable(paths[0])} does not exist", ctx, param)
+        raise click.BadParameter(f"{printable(str(paths[0]))} does not exist", ctx, param)
     return paths
 
 

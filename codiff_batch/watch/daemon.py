@@ -8,18 +8,19 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from codiff_batch.batch.journal import Entry, Identity
-from codiff_batch.batch.journals import Journals, journal_path
+from codiff_batch.batch.journal import journal_path
+from codiff_batch.batch.journals import Folder, Journals
 from codiff_batch.batch.options import BatchOptions
-from codiff_batch.batch.outcome import Outcome
+from codiff_batch.batch.outcome import Kind, Outcome
 from codiff_batch.batch.outputs import sweep
 from codiff_batch.batch.pipeline import LazyRestorer, run_pipeline
-from codiff_batch.batch.plan import Task, output_root, plan_photos
+from codiff_batch.batch.plan import Task, output_root, plan_each, task_of
+from codiff_batch.batch.recall import is_known
 from codiff_batch.batch.scan import Found, accepts, scan
-from codiff_batch.errors import FolderLocked, FolderUnavailable, OptionsConflict, PhotoError
+from codiff_batch.errors import FolderLocked, FolderUnavailable, OptionsConflict
 from codiff_batch.watch.home import Home
 from codiff_batch.watch.retries import Retries, passes
 from codiff_batch.watch.service import Service
@@ -123,49 +124,41 @@ class Daemon:
             if photo.error is not None:
                 errors.add((photo.path, photo.error))
                 if (photo.path, photo.error) not in self._told:
-                    yield Outcome(photo.path, None, "failed", photo.error)
+                    yield Outcome(photo.path, None, Kind.FAILED, photo.error, "photo-error")
             elif self._is_due(photo, first):
                 self._settling.found(photo.path, now)
         self._told = errors
 
     def _is_due(self, photo: Found, first: bool) -> bool:
         """Return True if the batch would work on a photo, as far as nothing has to be read for it."""
-        assert photo.root is not None
         try:
-            entry = self._journals.at(self._roots[photo.root]).find(photo.path)
-            if entry is None or entry.outcome == "writing" or Identity.of(photo.path) != entry.identity:
+            task = task_of(photo, self._options)
+            if not is_known(task, self._options, self._journals, failed_too=not first):
                 return True
-        except PhotoError:
-            return False  # Gone again.
+            if not first:
+                return False
+            attempt = self._journals.attempt(task)
+            lost = attempt is not None and attempt.outcome.output is not None and not os.path.lexists(task.target)
+            return self._options.overwrite or lost
+        except FolderUnavailable:
+            raise
         except Exception as error:
             # The wall: nothing about one name may end the daemon. The photo's own outcome will say what it is.
             log.warning("the journal cannot be asked about %s: %s", photo.path, error)
             return first
-        if (entry.options, entry.model) != (self._journals.options, self._journals.model):
-            return True
-        return first and (self._options.overwrite or not _is_done(entry))
 
     def _process(self, paths: Sequence[Path]) -> Iterator[Outcome]:
-        tasks: list[Task] = []
-        for path in sorted(paths):
-            folder = self._folder_of(path)
-            if folder is None:
-                continue  # A folder above became a link.
-            photo = Found(path, folder)
-            try:
-                tasks += plan_photos([photo], self._options)
-            except OptionsConflict as error:
-                yield Outcome(photo.path, None, "failed", str(error))
+        found = [Found(path, folder) for path in sorted(paths) if (folder := self._folder_of(path)) is not None]
         outcomes = run_pipeline(
             self._options,
-            _without_collisions(tasks),
+            plan_each(found, self._options),
             journals=self._journals,
             restorer=self._restorer,
             stage=self._note,
             stop=self._stop,
         )
         for outcome in outcomes:
-            if outcome.outcome == "failed" and passes(outcome.reason):
+            if outcome.outcome is Kind.FAILED and passes(outcome.reason):
                 self._retries.failed(outcome.source, time.monotonic())
             else:
                 self._retries.settled(outcome.source)
@@ -179,8 +172,9 @@ class Daemon:
         self._service.ping()
 
     def _open_journals(self) -> None:
-        roots = set(self._roots.values())
-        self._journals = self._opened.enter_context(Journals(self._options, roots))
+        roots = sorted(set(self._roots.values()))
+        folders = [Folder(root, frozenset(f for f in self._folders if self._roots[f] == root)) for root in roots]
+        self._journals = self._opened.enter_context(Journals(self._options, folders))
         self._homes = {root: Home(journal_path(root, self._options.owner)) for root in roots}
 
     def _is_at_home(self) -> bool:
@@ -219,19 +213,6 @@ class Daemon:
         """Remove what a killed daemon left, wherever it may have been writing."""
         for root in {*self._roots.values(), *(self._folders if self._options.in_place else ())}:
             sweep([Path(folder) for folder, _, _ in os.walk(root)], self._options.owner)
-
-
-def _is_done(entry: Entry) -> bool:
-    return entry.outcome in ("restored", "skipped") and (entry.output is None or os.path.lexists(entry.output))
-
-
-def _without_collisions(tasks: Sequence[Task]) -> Iterator[Task]:
-    """Mark photos that came together and have one target; those that came earlier stand in the journal."""
-    owners: dict[Path, Path] = {}
-    for task in tasks:
-        owner = owners.setdefault(task.target, task.source)
-        other = f"its output would be the same file as that of {owner}"
-        yield task if owner == task.source else replace(task, backup=None, conflict=other)
 
 
 def _refuse_overlaps(roots: dict[Path, Path]) -> None:

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from codiff_batch.batch import pipeline
+from codiff_batch.batch import pipeline, process, recall
 from codiff_batch.batch.admission import Admission, Patience, Workers
 from codiff_batch.batch.options import BatchOptions
 from codiff_batch.batch.pipeline import run_pipeline
 from codiff_batch.batch.plan import plan
 from codiff_batch.engine import Request, Restorer
 from codiff_batch.errors import TookTooLong
+from codiff_batch.files.reading import Contents
 from codiff_batch.jpeg import JpegPhoto
 from tests.photos import jpeg, scene, write
 from tests.tiny_model import make_tiny_model
@@ -55,9 +56,9 @@ def test_files_wait_for_each_others_bytes(tmp_path: Path, model: Path, monkeypat
         write(tmp_path / f"p/{index}.jpg", jpeg(20, image=scene(seed=index)) + bytes(100_000))
     monkeypatch.setattr(pipeline, "BYTES_UNDER_WAY", 150_000)
     open_now, most = [0], [0]
-    original, drop = JpegPhoto.open, pipeline._Pipeline._settle
+    original, drop = process.read_whole, pipeline._Pipeline._settle
 
-    def opened(path: Path, **limits: int) -> JpegPhoto:
+    def opened(path: Path, **limits: int) -> Contents:
         open_now[0] += 1
         most[0] = max(most[0], open_now[0])
         return original(path, **limits)
@@ -66,7 +67,7 @@ def test_files_wait_for_each_others_bytes(tmp_path: Path, model: Path, monkeypat
         open_now[0] -= 1
         drop(self, work)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(JpegPhoto, "open", opened)
+    monkeypatch.setattr(process, "read_whole", opened)
     monkeypatch.setattr(pipeline._Pipeline, "_settle", settled)
     options = BatchOptions((tmp_path / "p",), model=str(model), jobs=4)
     assert [o.outcome for o in run_pipeline(options, plan(options))] == ["restored"] * 6
@@ -182,7 +183,7 @@ def test_photos_that_take_for_ever_fail_with_the_reason_and_the_others_are_done(
         return call
 
     if step == "read":
-        monkeypatch.setattr(JpegPhoto, "open", slow(JpegPhoto.open, lambda path: path))
+        monkeypatch.setattr(recall, "read_whole", slow(recall.read_whole, lambda path: path))
     elif step == "decode":
         monkeypatch.setattr(JpegPhoto, "pixels", slow(JpegPhoto.pixels, lambda photo: photo.path))
     else:

@@ -139,7 +139,7 @@ def test_a_flood_is_done_exactly_once_in_bounded_memory(watch, tmp_path: Path) -
     daemon = watch("--rescan", 600)
     daemon.wait_until_watching()
     count, restored_every = 20_000, 10
-    # Nine of ten are recognised by their header as made by this program, which costs little: the flood is in the events.
+    # Nine of ten are recognised by their header as made by this program, which costs little: they are events.
     known = jpeg(20, image=scene(16, 16), comment=b"codiff-batch 0 model=test qf=20")
     photo = jpeg(20, image=scene(16, 16))
     for index in range(count):
