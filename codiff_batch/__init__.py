@@ -11,7 +11,7 @@ from codiff_batch.errors import CodiffError
 
 if TYPE_CHECKING:
     from codiff_batch.batch.options import BatchOptions
-    from codiff_batch.batch.whole_run import run
+    from codiff_batch.batch.run import run
     from codiff_batch.engine.photo import restore_photo
     from codiff_batch.engine.restorer import Restorer
     from codiff_batch.jpeg import JpegPhoto
@@ -25,7 +25,7 @@ _HOMES = {
     "JpegPhoto": "codiff_batch.jpeg",
     "Restorer": "codiff_batch.engine",
     "restore_photo": "codiff_batch.engine",
-    "run": "codiff_batch.batch.whole_run",
+    "run": "codiff_batch.batch.run",
 }
 """Where each public name is."""
 

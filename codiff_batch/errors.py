@@ -12,6 +12,11 @@ for a command and which options help, as data, so that each front door can say s
     │   ├── TooManyBytes          over the limit on file size, refused before reading
     │   ├── TookTooLong           given up by the time limit on a photo
     │   ├── OutputExists          an earlier output stands in the way
+    │   ├── SourceChanged         the photo is not what it was when it was read
+    │   ├── SourceIsLink          a link cannot be restored in place
+    │   ├── BackupUnfit           the backup is not the original
+    │   ├── Collision             the output would take the place of another photo's
+    │   ├── CannotRecord          the journal cannot be written
     │   └── RestoreFailed         the network gave no usable picture
     ├── ModelError            a model cannot be used
     │   ├── ModelNotFound         no model of that name
@@ -19,7 +24,9 @@ for a command and which options help, as data, so that each front door can say s
     │   └── CannotInstall         a model's files cannot be had, or are not what they should be
     ├── DeviceUnavailable     the asked-for device is not on this machine
     ├── FolderUnavailable     an output or backup folder cannot be used at all
-    │   └── FolderLocked          another run is at work in it
+    │   ├── FolderLocked          another run is at work in it
+    │   ├── JournalDamaged        its journal is broken
+    │   └── JournalNewer          a later version of this program keeps it
     ├── OptionsConflict       options that cannot be meant together
     │   └── SettingRefused        a setting is out of its range, or not for this model
     ├── CannotCompare         pictures to compare cannot be read, or differ in size
@@ -55,6 +62,7 @@ class Role(StrEnum):
     INCLUDE_SIGNED = "restore signed photos too"
     MODEL = "the model to use"
     MODEL_NAME = "the name that a model is installed under"
+    NEW_FOLDER = "start an empty folder where earlier runs kept theirs"
     OUTPUT = "the output folder"
     OVERWRITE = "replace outputs that exist"
     PIXEL_LIMIT = "the largest photo in pixels"
@@ -118,6 +126,26 @@ class OutputExists(PhotoError):
     remedies = (Role.OVERWRITE,)
 
 
+class SourceChanged(PhotoError):
+    """The photo changed while it was worked on, or since."""
+
+
+class SourceIsLink(PhotoError):
+    """A link, or one of several names of a file, cannot be restored in place."""
+
+
+class BackupUnfit(PhotoError):
+    """What lies in the backup folder is not this photo's original, so the photo may not be replaced."""
+
+
+class Collision(PhotoError):
+    """The output would take the place of another photo's."""
+
+
+class CannotRecord(PhotoError):
+    """The journal cannot be written, so nothing may be."""
+
+
 class RestoreFailed(PhotoError):
     """The network returned values that are not a picture (NaN or a wrong size)."""
 
@@ -157,6 +185,14 @@ class FolderLocked(FolderUnavailable):
     """Another run or daemon is at work in the same output folder."""
 
     exit_code = ExitCode.LOCKED
+
+
+class JournalDamaged(FolderUnavailable):
+    """The journal of a folder is broken, or is none."""
+
+
+class JournalNewer(FolderUnavailable):
+    """The journal of a folder was written by a later version of this program."""
 
 
 class OptionsConflict(CodiffError):

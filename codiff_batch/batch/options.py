@@ -4,17 +4,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from codiff_batch.batch.shard import Shard
 from codiff_batch.errors import OptionsConflict, Role
+from codiff_batch.files.opening import DEFAULT_MAX_BYTES
 from codiff_batch.models.card import read_card
 from codiff_batch.models.catalogue import DEFAULT_MODEL, find
-from codiff_batch.opening import DEFAULT_MAX_BYTES
 from codiff_batch.settings import Judging, Settings
 
 Format = Literal["same", "jpeg", "png", "webp", "tiff"]
@@ -65,8 +64,10 @@ class BatchOptions:
     quality: int = _option(95, "Quality of JPEG (always 4:4:4) and WebP outputs.", low=1, high=100, placeholder="N")
     copy_skipped: bool = _option(False, "Copy skipped photos too, so that the output folder is complete.")
     overwrite: bool = _option(False, "Replace outputs that exist.")
+    again: bool = _option(False, "Restore again what an older model or version of this program made.")
     in_place: bool = _option(False, "Replace the photos themselves; needs a backup folder.")
     backup: Path | None = _option(None, "Where untouched originals are kept when photos are replaced in place.")
+    new_folder: bool = _option(False, "Start an empty backup or output folder where earlier runs kept theirs.")
     include_signed: bool = _option(False, "Restore C2PA-signed photos too; drops their manifest.")
     jobs: int = _option(
         2, "Threads that read and decode, and as many that encode and write.", low=1, high=64, placeholder="N"
@@ -95,12 +96,19 @@ class BatchOptions:
         """Names this run's lock, journal and temporary files apart from those of other shards."""
         return str(self.shard) if self.shard else "all"
 
-    def digest(self) -> str:
-        """Digest of the options that shape what is written; with others a finished photo is done again."""
-        own = ("format", "quality", "copy_skipped", "in_place", "include_signed")
-        shaping = asdict(self.judging) | asdict(self.settings) | {name: getattr(self, name) for name in own}
-        text = json.dumps(shaping)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+    @property
+    def shape(self) -> str:
+        """The options that shape what is written, as far as they differ from their defaults.
+
+        With others a finished photo is done again; a new option changes nothing for photos that were done without it.
+        """
+        return " ".join((*_differing(self, "format", "quality"), *_differing(self.settings)))
+
+    @property
+    def asked(self) -> str:
+        """All options that decide what becomes of a photo, as far as they differ from their defaults."""
+        own = _differing(self, "copy_skipped", "include_signed")
+        return " ".join(filter(None, (self.shape, *_differing(self.judging), *own)))
 
     def check(self) -> None:
         """Refuse options that cannot be meant together.
@@ -128,3 +136,10 @@ class BatchOptions:
             raise OptionsConflict("a cluster writes to an output folder, not in place", Role.CLUSTER, Role.IN_PLACE)
         if self.cluster is not None and len(self.devices) > 1:
             raise OptionsConflict("a cluster finds its devices itself; name one kind at most", Role.DEVICES)
+
+
+def _differing(values: Any, *names: str) -> Iterator[str]:
+    """The values of a dataclass that are not as by default, in words; of these fields, or of all."""
+    for each in fields(values):
+        if (not names or each.name in names) and getattr(values, each.name) != each.default:
+            yield f"{each.name}={getattr(values, each.name)}"

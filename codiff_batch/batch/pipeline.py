@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from codiff_batch.batch.admission import Admission, Patience, Workers, took_too_long
 from codiff_batch.batch.journals import Journals
 from codiff_batch.batch.options import BatchOptions
-from codiff_batch.batch.outcome import Outcome
+from codiff_batch.batch.outcome import Kind, Outcome, code_of
 from codiff_batch.batch.plan import Task
 from codiff_batch.batch.process import PhotoSteps, Stage, Work
 from codiff_batch.errors import CodiffError
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BYTES_UNDER_WAY = 100_000_000
+BYTES_UNDER_WAY = 64_000_000
 """File bytes that may wait in memory at a time, some of them several times over; one larger file goes alone."""
 
 PIXELS_UNDER_WAY = 50_000_000
@@ -78,6 +78,7 @@ def run_pipeline(
     stage: Stage = lambda task, doing: None,
     stop: Stop | None = None,
     under_way: int = PHOTOS_UNDER_WAY,
+    begin: Callable[[Task], Work] = Work,
 ) -> Generator[Outcome]:
     """Process planned photos in this process and yield their outcomes as they are settled.
 
@@ -89,13 +90,14 @@ def run_pipeline(
         stage: told what is being done, from worker threads.
         stop: when set, photos on the device or later are finished, and the others dropped without an outcome.
         under_way: photos between reading and writing at a time.
+        begin: makes a photo's work, for a caller who knows more of it than its task.
 
     Raises:
         ModelError, DeviceUnavailable: no photo can be restored.
     """
     steps = PhotoSteps(options, journals, stage)
     pipeline = _Pipeline(options, steps, restorer or LazyRestorer(options), stage, stop or threading.Event())
-    yield from pipeline.run(tasks, under_way)
+    yield from pipeline.run(map(begin, tasks), under_way)
 
 
 class _Pipeline:
@@ -123,15 +125,15 @@ class _Pipeline:
         self._readers, self._writers = Workers(jobs, "read"), Workers(jobs, "write")
         self._device = threading.Thread(target=self._guard, args=(self._work_device,), name="device")
 
-    def run(self, tasks: Iterable[Task], limit: int) -> Generator[Outcome]:
+    def run(self, works: Iterable[Work], limit: int) -> Generator[Outcome]:
         """Feed the readers and yield outcomes until all is settled."""
         under_way = 0
-        waiting = iter(tasks)
+        waiting = iter(works)
         self._device.start()
         try:
             while True:
-                while under_way < limit and (task := self._next(waiting)):
-                    self._readers.submit(partial(self._guard, self._read, Work(task)))
+                while under_way < limit and (work := self._next(waiting)):
+                    self._readers.submit(partial(self._guard, self._read, work))
                     under_way += 1
                 if not under_way:
                     return
@@ -148,7 +150,7 @@ class _Pipeline:
         finally:
             self._stop_threads()
 
-    def _next(self, waiting: Iterator[Task]) -> Task | None:
+    def _next(self, waiting: Iterator[Work]) -> Work | None:
         return None if self._stop.is_set() else next(waiting, None)
 
     def _stop_threads(self) -> None:
@@ -176,9 +178,8 @@ class _Pipeline:
         """Settle photos whose step takes too long; the thread that hangs is replaced, and what it makes dropped."""
         for photo, error, thread in self._patience.overdue():
             hung = cast(Work, photo)
-            work = Work(hung.task, hung.started, hung.identity, hung.earlier, file_bytes=hung.file_bytes)
-            work.weight = hung.weight
-            work.settle("failed", str(error))
+            work = Work(hung.task, hung.started, hung.recall, weight=hung.weight, file_bytes=hung.file_bytes)
+            work.settle(Kind.FAILED, str(error), code_of(error))
             for workers in (self._readers, self._writers):
                 workers.replace(thread)
             self._settle(work)
@@ -328,7 +329,7 @@ class _Pipeline:
         except Exception as error:
             # Whatever the journal cannot hold is one photo's matter.
             log.warning("%s cannot be recorded: %s", work.task.source, error)
-        work.photo = work.pixels = None
+        work.photo = work.pixels = work.contents = work.recall = None
         work.crops = ()
         self._bytes.leave(work.file_bytes)
         self._pixels.leave(work.weight)

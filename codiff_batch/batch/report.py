@@ -14,9 +14,9 @@ from dataclasses import fields
 from pathlib import Path
 
 from codiff_batch.batch.outcome import Outcome
-from codiff_batch.batch.outputs import write_atomically
 from codiff_batch.errors import FolderUnavailable, OptionsConflict, Role
-from codiff_batch.printable import no_formula
+from codiff_batch.files.atomic import write_atomically
+from codiff_batch.files.text import no_formula
 
 COLUMNS = tuple(field.name for field in fields(Outcome))
 FORMATS = (".json", ".csv", ".html")

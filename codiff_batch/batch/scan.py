@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from codiff_batch.batch.marks import is_marked
+
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif"})
 """File names that are taken from folders, whatever their case; files named one by one are always taken."""
 
@@ -55,8 +57,8 @@ def scan(
     """Yield each photo once, folders recursively in a stable order; never raises for what it meets there.
 
     Linked folders are not entered, so loops cannot happen. Hidden files and folders are left out, and so are
-    recycle bins, snapshots and thumbnails, and links that lead nowhere. Folders that cannot be read and links into them
-    are yielded with an error.
+    recycle bins, snapshots, thumbnails, outputs and backups of earlier runs, and links that lead nowhere. Folders
+    that cannot be read and links into them are yielded with an error.
 
     Args:
         paths: files and folders.
@@ -151,7 +153,7 @@ class _Rule:
 
     def enters(self, folder: Path) -> bool:
         """Return True for a folder whose photos are sources; folders are compared as they are now, not by name."""
-        if folder.name.startswith(".") or folder.name.lower() in SKIPPED_FOLDERS:
+        if folder.name.startswith(".") or folder.name.lower() in SKIPPED_FOLDERS or is_marked(folder):
             return False
         return not any(_is_same(folder, other) for other in self.exclude) and not self._left_out(folder)
 

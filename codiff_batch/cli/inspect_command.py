@@ -201,7 +201,7 @@ def _print_json(paths: Sequence[str], rows: Iterable[Inspection]) -> Iterator[In
 
 def _print_table(paths: Sequence[str], rows: Iterable[Inspection]) -> Iterator[Inspection]:
     """Print a line as soon as its row is there, and hand each row on."""
-    from codiff_batch.printable import printable
+    from codiff_batch.files.text import printable
 
     # Only the names' width is known before; those of the others are of what is usual.
     widths = (max((len(printable(path)) for path in paths), default=4), 11, 8, 4, 6, 7)

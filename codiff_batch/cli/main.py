@@ -22,6 +22,7 @@ COMMANDS = {
     "gimp": "gimp_command:gimp_command",
     "inspect": "inspect_command:inspect_command",
     "models": "models_command:models_command",
+    "rebuild": "journal_commands:rebuild_command",
     "report": "journal_commands:report_command",
     "restore": "restore_command:restore_command",
     "serve": "serve_command:serve_command",

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import click
 
 from codiff_batch.batch.shard import Shard
+from codiff_batch.files.text import printable
 from codiff_batch.models.catalogue import DEFAULT_MODEL
-from codiff_batch.printable import printable
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -78,7 +78,7 @@ def _named(ctx: click.Context, param: click.Parameter, paths: tuple[Path, ...]) 
     if not paths:
         raise click.MissingParameter(ctx=ctx, param=param)
     if not any(map(os.path.lexists, paths)):
-        raise click.BadParameter(f"{printable(paths[0])} does not exist", ctx, param)
+        raise click.BadParameter(f"{printable(str(paths[0]))} does not exist", ctx, param)
     return paths
 
 

@@ -19,6 +19,7 @@ SPELLED = {
     "output": ("-o", "--output"),
     "devices": ("--device",),
     "compiled": ("--compile",),
+    "new_folder": ("--new-backup", "--new-output"),
     "max_pixels": ("--max-megapixels",),
     "max_bytes": ("--max-megabytes",),
 }

@@ -11,7 +11,8 @@ from tqdm import tqdm
 
 from codiff_batch.batch.outcome import Outcome
 from codiff_batch.batch.plan import Task
-from codiff_batch.printable import printable
+from codiff_batch.cli.summary import told
+from codiff_batch.files.text import printable
 
 
 class Progress:
@@ -55,6 +56,5 @@ class Progress:
         self._megapixels += outcome.megapixels
         self._bar.update()
         if outcome.outcome == "failed" or (self._verbose and not self._quiet):
-            line = f"{outcome.outcome}: {printable(str(outcome.source))}: {outcome.reason}"
             with self._bar.external_write_mode(sys.stderr):
-                click.echo(line, err=True)
+                click.echo(told(outcome), err=True)

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from codiff_batch.errors import CodiffError, Role, SettingRefused
+from codiff_batch.batch.outcome import Code, code_of
+from codiff_batch.errors import (
+    CodiffError,
+    OutputExists,
+    Role,
+    SettingRefused,
+    TookTooLong,
+    TooManyBytes,
+    TooManyPixels,
+)
 
 OPTIONS = {
     Role.BACKUP: "--backup",
@@ -20,6 +29,7 @@ OPTIONS = {
     Role.INCLUDE_SIGNED: "--include-signed",
     Role.MODEL: "--model",
     Role.MODEL_NAME: "--name",
+    Role.NEW_FOLDER: "--new-output or --new-backup",
     Role.OUTPUT: "--output",
     Role.OVERWRITE: "--overwrite",
     Role.PIXEL_LIMIT: "--max-megapixels",
@@ -30,10 +40,22 @@ OPTIONS = {
 }
 
 
+_OF_CODE: dict[str, tuple[Role, ...]] = {
+    Code.SIGNED: (Role.INCLUDE_SIGNED,),
+    Code.OUTPUT_EXISTS_ALREADY: (Role.OVERWRITE,),
+    **{code_of(kind()): kind.remedies for kind in (OutputExists, TooManyBytes, TooManyPixels, TookTooLong)},
+}
+
+
 def hint(roles: Iterable[Role]) -> str:
     """What to append to a message: `` (see --output)``, or nothing where no option helps."""
     names = ", ".join(OPTIONS[role] for role in roles)
     return f" (see {names})" if names else ""
+
+
+def hint_of(code: str) -> str:
+    """What to append to the reason of an outcome, by its code."""
+    return hint(_OF_CODE.get(code, ()))
 
 
 def explained(error: CodiffError) -> str:

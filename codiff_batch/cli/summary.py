@@ -6,30 +6,37 @@ from collections import Counter
 from collections.abc import Sequence
 
 from codiff_batch.batch.options import BatchOptions
-from codiff_batch.batch.outcome import Outcome
+from codiff_batch.batch.outcome import Kind, Outcome, words
 from codiff_batch.batch.summary import SHOWN_FAILURES
-from codiff_batch.printable import printable
+from codiff_batch.cli.remedies import hint_of
+from codiff_batch.files.text import printable
 
 
 def summarize(outcomes: Sequence[Outcome], options: BatchOptions, seconds: float) -> list[str]:
     """Counts, speed, reasons for skipping, and the first failures, a line each."""
     counts = Counter(outcome.outcome for outcome in outcomes)
-    done = "would be restored" if options.dry_run else "restored"
-    megapixels = sum(outcome.megapixels for outcome in outcomes if outcome.outcome == "restored")
+    done = Kind.WOULD_BE_RESTORED if options.dry_run else Kind.RESTORED
+    megapixels = sum(outcome.megapixels for outcome in outcomes if outcome.outcome is Kind.RESTORED)
     rate = "" if options.dry_run or not megapixels else f", {megapixels:.1f} megapixels restored"
     lines = [
-        f"{_photos(len(outcomes))}: {counts['restored']} {done}, {counts['skipped']} skipped, "
-        f"{counts['failed']} failed in {_duration(seconds)}{rate}"
+        f"{_photos(len(outcomes))}: {counts[done]} {done}, {counts[Kind.SKIPPED]} skipped, "
+        f"{counts[Kind.FAILED]} failed in {_duration(seconds)}{rate}"
     ]
-    kinds = Counter(outcome.reason.split(":")[0] for outcome in outcomes if outcome.outcome == "skipped")
-    lines += [f"  skipped {count}: {printable(kind)}" for kind, count in kinds.most_common()]
-    failures = [outcome for outcome in outcomes if outcome.outcome == "failed"]
-    lines += [f"  failed: {printable(str(f.source))}: {printable(f.reason)}" for f in failures[:SHOWN_FAILURES]]
+    codes = Counter(outcome.code for outcome in outcomes if outcome.outcome is Kind.SKIPPED)
+    lines += [f"  skipped {count}: {words(code)}{hint_of(code)}" for code, count in codes.most_common()]
+    failures = [outcome for outcome in outcomes if outcome.outcome is Kind.FAILED]
+    lines += [f"  {told(failure)}" for failure in failures[:SHOWN_FAILURES]]
     if len(failures) > SHOWN_FAILURES:
         lines.append(f"  ... and {len(failures) - SHOWN_FAILURES} more (see --report)")
     if failures and options.copy_skipped:
         lines.append("  failed photos were not copied; the output folder is not complete")
     return lines
+
+
+def told(outcome: Outcome) -> str:
+    """One photo's line: what became of it, why, and which options help."""
+    reason = printable(outcome.reason) + hint_of(outcome.code)
+    return f"{outcome.outcome}: {printable(str(outcome.source))}: {reason}"
 
 
 def _photos(count: int) -> str:

@@ -35,12 +35,14 @@ from codiff_batch.exit_codes import ExitCode
 @click.option("--once", is_flag=True, help="Process what is there once it has settled, then exit.")
 @click.option("--log-json", is_flag=True, help="Log one JSON object per line.")
 @exclude_option
-@click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument(
+    "folders", metavar="DIR...", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path)
+)
 @click.pass_context
 def watch_command(
     ctx: click.Context,
     options: BatchOptions,
-    folder: Path,
+    folders: tuple[Path, ...],
     settle: float,
     rescan: float,
     polling: bool,
@@ -49,7 +51,7 @@ def watch_command(
     verbose: bool,
     quiet: bool,
 ) -> None:
-    """Watch a folder and restore what arrives, until stopped.
+    """Watch folders and restore what arrives, until stopped.
 
     Outputs go where a batch would put them. Every photo is done once; a journal in the output folder keeps track.
     """
@@ -58,7 +60,7 @@ def watch_command(
     from codiff_batch.watch.daemon import Daemon, WatchOptions
     from codiff_batch.watch.logs import log_outcome, start_log
 
-    options = replace(options, paths=(folder,))
+    options = replace(options, paths=folders)
     options.check()
     find(options.model, options.models_dir)
     start_log(as_json=log_json, verbose=verbose)

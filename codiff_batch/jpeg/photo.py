@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import struct
 from dataclasses import dataclass
 from io import BytesIO
@@ -11,11 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from codiff_batch.errors import DamagedJpeg, PhotoError, TooManyBytes, TooManyPixels
+from codiff_batch.errors import DamagedJpeg, TooManyPixels
+from codiff_batch.files.opening import DEFAULT_MAX_BYTES
+from codiff_batch.files.reading import read_whole
 from codiff_batch.jpeg.header import Header, read_header
 from codiff_batch.jpeg.metadata import MetadataSummary, summarize
 from codiff_batch.jpeg.segments import Structure, parse
-from codiff_batch.opening import DEFAULT_MAX_BYTES, read_regular
 
 DEFAULT_MAX_PIXELS = 200_000_000
 """Refused above this unless the caller says otherwise; a 200-megapixel photo decodes to 600 MB."""
@@ -41,12 +41,7 @@ class JpegPhoto:
             TooManyBytes: the file is larger than ``max_bytes``; nothing was read.
             PhotoError: as :meth:`from_bytes`, or the file cannot be read.
         """
-        try:
-            data = read_regular(path, max_bytes=max_bytes)
-        except OSError as error:
-            if error.errno == errno.EFBIG:
-                raise TooManyBytes(f"{error.strerror}") from error
-            raise PhotoError(f"cannot be read: {error.strerror or error}") from error
+        data = read_whole(path, max_bytes=max_bytes).data
         return cls.from_bytes(data, path=path, max_pixels=max_pixels)
 
     @classmethod

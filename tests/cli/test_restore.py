@@ -14,7 +14,6 @@ import pytest
 from PIL import Image
 
 from codiff_batch.jpeg import JpegPhoto
-from codiff_batch.jpeg import photo as jpeg_photo
 from tests.photos import jpeg, scene, write
 
 COLUMNS = [
@@ -207,15 +206,15 @@ def test_a_source_that_changes_meanwhile_is_left_for_the_next_run(
     run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photo = write(tmp_path / "p/a.jpg", jpeg(20))
-    read = jpeg_photo.read_regular
+    read = Path.read_bytes
 
-    def read_and_change(path: Path, **limit: int) -> bytes:
-        data = read(path, **limit)
+    def read_and_change(path: Path) -> bytes:
+        data = read(path)
         if path == photo:
             os.utime(photo, ns=(1, 1))  # somebody writes to the file just after it was read
         return data
 
-    monkeypatch.setattr(jpeg_photo, "read_regular", read_and_change)
+    monkeypatch.setattr(Path, "read_bytes", read_and_change)
     ran = run(tmp_path / "p")
     assert ran.code == 3
     assert "changed while it was worked on" in ran.err

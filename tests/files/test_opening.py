@@ -10,30 +10,33 @@ import socket
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from codiff_batch import opening
 from codiff_batch.errors import PhotoError, TooManyBytes
+from codiff_batch.files import opening
+from codiff_batch.files.opening import DEFAULT_MAX_BYTES, open_regular
+from codiff_batch.files.reading import read_whole
+from codiff_batch.files.text import no_formula, printable
 from codiff_batch.jpeg import JpegPhoto
-from codiff_batch.opening import open_regular, read_regular
-from codiff_batch.printable import no_formula, printable
 from tests.photos import jpeg, write
 
 
-def refused(path: Path, **limit: int) -> str:
+def refused(path: Path, **limit: Any) -> str:
     began = time.monotonic()
-    with pytest.raises(OSError) as caught:
-        read_regular(path, **limit)
+    with pytest.raises(PhotoError) as caught:
+        read_whole(path, **limit)
     assert time.monotonic() - began < 2
-    return str(caught.value.strerror)
+    return str(caught.value)
 
 
 def test_a_file_is_read_whole_also_through_a_link(tmp_path: Path) -> None:
     data = os.urandom(3_000_001)
     photo = write(tmp_path / "a.jpg", data)
     (tmp_path / "link.jpg").symlink_to(photo)
-    assert read_regular(photo) == read_regular(tmp_path / "link.jpg") == data
+    assert read_whole(photo).data == read_whole(tmp_path / "link.jpg").data == data
+    assert "link" in refused(tmp_path / "link.jpg", follow=False)
 
 
 def test_pipes_sockets_devices_and_folders_are_refused_at_once(tmp_path: Path) -> None:
@@ -53,9 +56,9 @@ def test_what_is_swapped_in_between_the_look_and_the_opening_is_refused_too(
     os.mkfifo(tmp_path / "pipe")
     original = opening._open
 
-    def swap(path: Path) -> int:
+    def swap(path: Path, follow: bool) -> int:
         (tmp_path / "pipe").replace(photo)
-        return original(path)
+        return original(path, follow)
 
     monkeypatch.setattr(opening, "_open", swap)
     assert "pipe" in refused(photo)
@@ -64,7 +67,7 @@ def test_what_is_swapped_in_between_the_look_and_the_opening_is_refused_too(
 def test_a_sparse_giant_is_refused_before_a_byte_of_it_is_read(tmp_path: Path) -> None:
     photo = write(tmp_path / "giant.jpg", jpeg(20))
     os.truncate(photo, 1 << 40)
-    assert "over the limit of 256 MB" in refused(photo)
+    assert "over the limit of 256 MB" in refused(photo, max_bytes=DEFAULT_MAX_BYTES)
     with pytest.raises(TooManyBytes, match="over the limit of 256 MB"):
         JpegPhoto.open(photo)
 
@@ -98,7 +101,7 @@ def test_a_file_that_a_server_has_lent_is_asked_back(tmp_path: Path) -> None:
         os.close(handle)
         pytest.skip("this file system has no leases")
     threading.Timer(0.5, os.close, [handle]).start()
-    assert read_regular(photo) == b"lent"
+    assert read_whole(photo).data == b"lent"
     signal.signal(signal.SIGIO, earlier)
 
 

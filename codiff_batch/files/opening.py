@@ -24,24 +24,26 @@ _KINDS = (
     (stat.S_ISDIR, "folder"),
     (stat.S_ISFIFO, "pipe"),
     (stat.S_ISSOCK, "socket"),
+    (stat.S_ISLNK, "link"),
     (stat.S_ISCHR, "device"),
     (stat.S_ISBLK, "device"),
 )
 
 
-def open_regular(path: Path, *, max_bytes: int | None = None) -> BinaryIO:
-    """Open a regular file to read, unbuffered; links are followed, nothing is waited for.
+def open_regular(path: Path, *, follow: bool = True, max_bytes: int | None = None) -> BinaryIO:
+    """Open a regular file to read, unbuffered; nothing is waited for.
 
     Args:
         path: whoever named it.
+        follow: take a link's target; without, a link is refused.
         max_bytes: largest size that is accepted; None for any.
 
     Raises:
         OSError: it cannot be opened, is a pipe, a device or a folder, or is too large (``EFBIG``).
     """
     try:
-        _check(path.stat(), max_bytes)  # opening a device may already move a tape
-        handle = _open(path)
+        _check(path.stat() if follow else path.lstat(), max_bytes)  # opening a device may already move a tape
+        handle = _open(path, follow)
     except ValueError as error:  # a NUL in the name
         raise OSError(errno.EINVAL, str(error)) from error
     try:
@@ -52,33 +54,24 @@ def open_regular(path: Path, *, max_bytes: int | None = None) -> BinaryIO:
         raise
 
 
-def read_regular(path: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> bytes:
-    """Read a regular file whole.
-
-    Raises:
-        OSError: as :func:`open_regular`, or it grows over the limit while it is read.
-    """
-    with open_regular(path, max_bytes=max_bytes) as file:
-        return read_at_most(file, max_bytes)
-
-
-def read_at_most(file: BinaryIO, limit: int) -> bytes:
+def read_at_most(file: BinaryIO, limit: int | None = None) -> bytes:
     """Read to the end of a file: systems may give less than they are asked for.
 
     Raises:
         OSError: ``EFBIG``, there are more bytes than the limit.
     """
     parts, size = [], 0
-    while part := file.read(min(1 << 24, limit + 1 - size)):
+    while part := file.read(1 << 24):
         parts.append(part)
         size += len(part)
-        if size > limit:
+        if limit is not None and size > limit:
             raise _too_large(size, limit)
     return b"".join(parts)
 
 
-def _open(path: Path) -> int:
+def _open(path: Path, follow: bool) -> int:
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOCTTY", 0)
+    flags |= 0 if follow else getattr(os, "O_NOFOLLOW", 0)
     until = time.monotonic() + LEASE_SECONDS
     while True:
         try:
