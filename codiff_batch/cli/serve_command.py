@@ -17,7 +17,7 @@ from codiff_batch.errors import OptionsConflict
 @click.option(
     "--folder",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Listen on a socket in this folder, which goes with the server in the end.",
+    help="Listen on a socket in this private folder, which has a key.",
 )
 @click.option("--host", type=int, help="With --folder: process to end with.")
 @click.option(

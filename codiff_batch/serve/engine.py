@@ -17,7 +17,7 @@ from codiff_batch.jpeg import JpegPhoto
 from codiff_batch.jpeg.quantization import ijg_table
 from codiff_batch.models.catalogue import DEFAULT_MODEL, available
 from codiff_batch.serve.origin import jpeg_behind
-from codiff_batch.serve.pixels import read_picture
+from codiff_batch.serve.pixels import read_picture, write_picture
 
 if TYPE_CHECKING:
     from codiff_batch.engine import Restorer
@@ -98,7 +98,7 @@ class Engine:
             restored = _settled(levels, window, source, photo if constrain else None, embedding.qf)
         before = seen[rows, columns]
         changed = picture.region(rows, columns).changed(before, restored[rows, columns])
-        changed.tofile(into)
+        write_picture(Path(into), changed)
         return {"qf": round(embedding.qf, 1), "header_qf": round(photo.header.qf, 1) if photo else None}
 
     def _restorer(self, request: Mapping[str, Any]) -> Restorer:
@@ -157,7 +157,7 @@ def _region(request: Mapping[str, Any], height: int, width: int) -> tuple[slice,
     region = request.get("region", [0, 0, width, height])
     try:
         x, y, w, h = (int(value) for value in region)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise RequestRefused("'region' must be [x, y, width, height]") from None
     if min(x, y) < 0 or min(w, h) < 1 or x + w > width or y + h > height:
         raise RequestRefused(f"region {region} does not lie in a picture of {width}x{height}")
