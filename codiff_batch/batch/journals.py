@@ -23,7 +23,7 @@ from codiff_batch.batch.overlaps import refuse_same_folder
 from codiff_batch.batch.plan import Task
 from codiff_batch.batch.rows import Attempt, Made, Standing
 from codiff_batch.engine.judge import RULE
-from codiff_batch.errors import FolderLocked, FolderUnavailable, OptionsConflict
+from codiff_batch.errors import FolderLocked, FolderUnavailable, OptionsConflict, Role
 from codiff_batch.files.atomic import make_folders
 from codiff_batch.files.identity import MARK_FOLDER
 from codiff_batch.models.card import read_card
@@ -177,7 +177,8 @@ class Journals:
         try:
             make_folders(folder.path, like=like)
         except OSError as error:
-            raise FolderUnavailable(f"cannot write to {folder.path}: {error.strerror or error}") from error
+            role = Role.BACKUP if self._options.in_place else Role.OUTPUT
+            raise FolderUnavailable(f"cannot write to {folder.path}: {error.strerror or error}", role) from error
         self._exit.enter_context(locked(folder.path, self._owner))
 
 
@@ -197,6 +198,6 @@ def locked(folder: Path, owner: str) -> Iterator[None]:
     except Timeout:
         raise FolderLocked(f"another run of codiff-batch is at work in {folder}; wait for it or stop it") from None
     except OSError as error:
-        raise FolderUnavailable(f"cannot write to {folder}: {error.strerror or error}") from error
+        raise FolderUnavailable(f"cannot write to {folder}: {error.strerror or error}", Role.OUTPUT) from error
     with lock:
         yield

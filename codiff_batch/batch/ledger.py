@@ -62,7 +62,7 @@ def find_folder(folder: Path) -> Path:
     for candidate in (folder, output_root(folder)):
         if journals_in(candidate):
             return candidate
-    raise FolderUnavailable(f"no journal in {folder}; name the output folder, or the backup folder of --in-place")
+    raise FolderUnavailable(f"no journal in {folder}; name the output folder, or in place the backup folder")
 
 
 def read_ledger(folder: Path) -> Ledger:

@@ -20,7 +20,7 @@ from pathlib import Path
 from platformdirs import user_state_path
 
 from codiff_batch.batch.journal import holds_backups, journals_in
-from codiff_batch.errors import FolderUnavailable, OptionsConflict, PhotoError
+from codiff_batch.errors import FolderUnavailable, OptionsConflict, PhotoError, Role
 from codiff_batch.files.atomic import write_atomically
 from codiff_batch.files.identity import MARK_FOLDER, folders_above
 
@@ -86,7 +86,8 @@ def check_present(folder: Path, *, new: bool) -> None:
     if not gone:
         raise FolderUnavailable(
             f"{folder} held files of earlier runs and is empty now; is its disk mounted? "
-            "To start with an empty one, use --new-backup"
+            "If it is meant to start empty, say so",
+            Role.NEW_FOLDER,
         )
 
 

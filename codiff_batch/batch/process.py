@@ -58,6 +58,10 @@ class Work:
     outcome: Outcome | None = None
     weight: int = 0
     """Pixels that the admission counts for it."""
+    file_bytes: int = 0
+    """Bytes that the admission counts for it."""
+    commit: Callable[[], None] = lambda: None
+    """Called before its file appears; raises if the photo was given up meanwhile."""
     standing: Standing | None = None
     """What stands because of this attempt, for the journal."""
     known: bool = False
@@ -107,6 +111,8 @@ class PhotoSteps:
         from codiff_batch.jpeg import JpegPhoto
 
         task, options = work.task, self._options
+        if task.error:
+            raise PhotoError(task.error)
         if task.conflict:
             raise Collision(task.conflict)
         self._stage(task, "reading")
@@ -115,16 +121,17 @@ class PhotoSteps:
         self.remember(work)
         if work.outcome is not None or self._is_in_the_way(work):
             return
-        work.contents = (work.recall.contents if work.recall else None) or read_whole(task.source)
+        work.contents = work.recall.contents if work.recall else None
+        work.contents = work.contents or read_whole(task.source, max_bytes=options.max_bytes)
         data = self._original(work)
         work.photo = photo = JpegPhoto.from_bytes(data, path=task.source, max_pixels=options.max_pixels)
         metadata = photo.metadata()
         if metadata.restored_by and not options.again:
             self._skip(work, f"restored before: {metadata.restored_by}", Code.RESTORED_BEFORE)
         elif metadata.c2pa and not options.include_signed:
-            self._skip(work, "signed: a C2PA manifest would no longer fit (see --include-signed)", Code.SIGNED)
-        elif header_decides(photo.header.qf, options.min_qf):
-            work.verdict = judge(photo.header.qf, None, options.min_qf)
+            self._skip(work, "signed: a C2PA manifest would no longer fit", Code.SIGNED)
+        elif header_decides(photo.header.qf, options.judging.min_qf):
+            work.verdict = judge(photo.header.qf, None, options.judging.min_qf)
             if options.dry_run:
                 self._would(work, work.verdict)
 
@@ -148,7 +155,7 @@ class PhotoSteps:
         if may_replace(task.target, task.source, ours=ours, overwrite=options.overwrite):
             return False
         self._refuse_others_output(work)
-        reason = f"output exists already: {task.target} (see --overwrite)"
+        reason = f"output exists already: {task.target}"
         work.settle(Kind.SKIPPED, reason, Code.OUTPUT_EXISTS_ALREADY, task.target)
         return True
 
@@ -176,7 +183,7 @@ class PhotoSteps:
         """Decide by what CaVE saw, and settle photos that are good already."""
         assert work.photo is not None
         assert work.embedding is not None
-        verdict = work.verdict or judge(work.photo.header.qf, work.embedding.qf, self._options.min_qf)
+        verdict = work.verdict or judge(work.photo.header.qf, work.embedding.qf, self._options.judging.min_qf)
         work.verdict = replace(verdict, estimated_qf=work.embedding.qf)
         if verdict.action is Action.SKIP:
             self._skip(work, verdict.reason, Code.GOOD_ALREADY)
@@ -193,14 +200,14 @@ class PhotoSteps:
         options, photo = self._options, work.photo
         self._stage(work.task, "writing")
         # At strength 0 the source's own pixels were asked for, and nothing has to be bounded.
-        constrain = options.constrain and options.strength > 0
+        constrain = options.settings.constrain and options.settings.strength > 0
         restored = settle(levels, photo, work.verdict.estimated_qf, constrain=constrain)
         data = self._encode(photo, restored, work.verdict.estimated_qf)
         self._write(work, photo, data)
 
     def record(self, work: Work) -> None:
         """Put a settled photo into the journal. Its own file is as the outcome says, even if that fails."""
-        if self._journals is None or work.outcome is None:
+        if self._journals is None or work.outcome is None or work.task.error:
             return
         journal = self._journals.of(work.task)
         try:
@@ -242,6 +249,7 @@ class PhotoSteps:
         options, task, verdict = self._options, work.task, work.verdict
         assert verdict is not None
         assert work.contents is not None
+        work.commit()
         original = Original(task.source, work.contents, photo.data)
         if task.backup is not None:
             backup = task.root / work.recall.origin if work.recall and work.recall.origin else task.backup
@@ -253,7 +261,7 @@ class PhotoSteps:
             put_output(task.target, data, original, ours=ours, overwrite=options.overwrite, owner=options.owner)
         if work.standing is not None:
             work.standing = work.standing.settled(sha256(data))
-        work.settle(Kind.RESTORED, verdict.reason, _code_of(verdict, options.min_qf), task.target)
+        work.settle(Kind.RESTORED, verdict.reason, _code_of(verdict, options.judging.min_qf), task.target)
         assert work.outcome is not None
         work.outcome = replace(work.outcome, model=options.model)
 
@@ -286,7 +294,7 @@ class PhotoSteps:
             raise CannotRecord(str(error)) from error
 
     def _would(self, work: Work, verdict: Verdict) -> None:
-        code = _code_of(verdict, self._options.min_qf)
+        code = _code_of(verdict, self._options.judging.min_qf)
         work.settle(Kind.WOULD_BE_RESTORED, f"would be restored: {verdict.reason}", code)
 
     def _skip(self, work: Work, reason: str, code: Code) -> None:
@@ -306,7 +314,8 @@ class PhotoSteps:
 
 
 def _code_of(verdict: Verdict, min_qf: float) -> Code:
-    return Code.HEADER_SAYS_SO if header_decides(verdict.header_qf, min_qf) else Code.PIXELS_SAY_SO
+    by_header = verdict.header_qf is not None and header_decides(verdict.header_qf, min_qf)
+    return Code.HEADER_SAYS_SO if by_header else Code.PIXELS_SAY_SO
 
 
 def _below(path: Path, folder: Path) -> Path:

@@ -60,7 +60,7 @@ def recall(task: Task, options: BatchOptions, journals: Journals) -> Recall:
     if quick and attempt is not None and (attempt.sha256 or standing is None):
         seen = Recall(stamp, attempt.sha256, None, attempt, standing)
     else:
-        contents = read_whole(task.source)
+        contents = read_whole(task.source, max_bytes=options.max_bytes)
         seen = Recall(contents.stamp, contents.sha256, contents, attempt, standing)
     asked = _Asked(task, options, journals)
     seen = asked.in_place(seen) if options.in_place else asked.beside(seen)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import click
 
-from codiff_batch.cli.exit_codes import ExitCode
 from codiff_batch.cli.parameters import output_file_option
+from codiff_batch.exit_codes import ExitCode
 
 _folder = click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
 

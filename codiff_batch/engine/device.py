@@ -29,10 +29,10 @@ def choose_device(name: str) -> torch.device:
     if kind not in ("cpu", "cuda", "mps") or (index and not (kind == "cuda" and index.isdecimal())):
         raise DeviceUnavailable(f"device {name!r} is not one of auto, cpu, cuda, cuda:N, mps")
     if kind == "mps" and not has_mps:
-        raise DeviceUnavailable("device 'mps' is not available on this machine; use --device cpu")
+        raise DeviceUnavailable("device 'mps' is not available on this machine")
     if kind == "cuda" and int(index or 0) >= cuda_count:
         found = f"{cuda_count} CUDA device(s) found" if cuda_count else "no CUDA device found"
-        raise DeviceUnavailable(f"device {name!r} is not available: {found}; use --device cpu")
+        raise DeviceUnavailable(f"device {name!r} is not available: {found}")
     return indexed(torch.device(name))
 
 

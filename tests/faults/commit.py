@@ -16,13 +16,16 @@ from codiff_batch.batch.options import BatchOptions
 from codiff_batch.batch.plan import plan
 from codiff_batch.batch.process import PhotoSteps, Work
 from codiff_batch.engine.judge import judge
+from codiff_batch.settings import Settings
 
 
 def commit(photos: Path, backup: Path, model: Path, *, wait: bool = False) -> Work:
     """Rewrite the only photo of a folder."""
     from dataclasses import replace
 
-    options = BatchOptions((photos,), model=str(model), in_place=True, backup=backup, constrain=False)
+    options = BatchOptions(
+        (photos,), model=str(model), in_place=True, backup=backup, settings=Settings(constrain=False)
+    )
     (task,) = plan(options)
     with Journals(options, folders_of([task]), [task]) as journals:
         journals.sweep([task])
