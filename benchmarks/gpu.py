@@ -22,7 +22,7 @@ from benchmarks.complexity import RANK, Part, count
 from codiff_batch.engine import Restorer
 from codiff_batch.engine.device import choose_device, choose_precision
 from codiff_batch.engine.memory import give_back, is_out_of_memory
-from codiff_batch.engine.stream import Geometry
+from codiff_batch.engine.tiling import Geometry
 from codiff_batch.models.card import ModelCard
 from codiff_batch.models.install import full_card
 from codiff_batch.models.loading import ARCHITECTURES, Networks
@@ -222,7 +222,7 @@ def measure_ours(
             if not measure_parts(networks, side, batch, device, precision, ceiling, runs):
                 click.echo(f"| {side} | {batch} | out of memory | | | |")
     whole = [whole_photo(restorer, pixels, device, max(1, runs // 2)) for pixels in pictures]
-    return restorer._geometry, whole
+    return restorer.geometry, whole
 
 
 @torch.inference_mode()

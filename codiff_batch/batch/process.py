@@ -154,6 +154,7 @@ class PhotoSteps:
             return False
         if may_replace(task.target, task.source, ours=ours, overwrite=options.overwrite):
             return False
+        self._refuse_others_output(work)
         reason = f"output exists already: {task.target}"
         work.settle(Kind.SKIPPED, reason, Code.OUTPUT_EXISTS_ALREADY, task.target)
         return True
@@ -313,7 +314,8 @@ class PhotoSteps:
 
 
 def _code_of(verdict: Verdict, min_qf: float) -> Code:
-    return Code.HEADER_SAYS_SO if header_decides(verdict.header_qf, min_qf) else Code.PIXELS_SAY_SO
+    by_header = verdict.header_qf is not None and header_decides(verdict.header_qf, min_qf)
+    return Code.HEADER_SAYS_SO if by_header else Code.PIXELS_SAY_SO
 
 
 def _below(path: Path, folder: Path) -> Path:

@@ -19,6 +19,7 @@ from codiff_batch.exit_codes import ExitCode
 
 COMMANDS = {
     "compare": "compare_command:compare_command",
+    "doctor": "doctor_command:doctor_command",
     "gimp": "gimp_command:gimp_command",
     "inspect": "inspect_command:inspect_command",
     "models": "models_command:models_command",

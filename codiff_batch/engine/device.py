@@ -46,15 +46,28 @@ def as_current(device: torch.device) -> AbstractContextManager[object]:
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
-def choose_precision(card: ModelCard, device: torch.device) -> torch.dtype:
-    """16-bit floats where the model allows them and the device has them: float16 on GPUs, bfloat16 on CPUs."""
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""What the networks may be asked to compute in, beside ``auto``."""
+
+
+def choose_precision(card: ModelCard, device: torch.device, asked: str = "auto") -> torch.dtype:
+    """What was asked for; else 16-bit floats where the model allows them and the device has them.
+
+    These are float16 on GPUs and bfloat16 on CPUs.
+    """
+    if asked != "auto":
+        return PRECISIONS[asked]
     if not card.half_precision:
         return torch.float32
     if device.type != "cpu":
         return torch.float16
-    has_mkldnn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    has_bfloat16 = has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return torch.bfloat16 if has_bfloat16 else torch.float32
+    return torch.bfloat16 if has_native_bfloat16() else torch.float32
+
+
+def has_native_bfloat16() -> bool:
+    """Return True if the processor computes in bfloat16 by itself; elsewhere it is slower than 32-bit floats."""
+    has_mkldnn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 @torch.inference_mode()

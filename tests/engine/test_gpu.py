@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from codiff_batch.engine import Restorer
+from codiff_batch.engine import Request, Restorer
 from codiff_batch.engine.device import choose_device
 from codiff_batch.engine.memory import free_memory, is_out_of_memory
 from tests.faults.gpu import FakeGPUs
@@ -53,7 +54,7 @@ def test_a_gpu_gives_what_a_processor_gives(
         restorer = Restorer.load(model, name)
         levels = restorer.restore_levels(pixels)
         assert np.allclose(levels, wanted, atol=0.01)
-        assert gpus.used == {restorer._runner.device.index}  # no context, which takes memory, on another one
+        assert gpus.used == {restorer._backend.device.index}  # no context, which takes memory, on another one
         assert gpus.current == 0
 
 
@@ -73,6 +74,41 @@ def test_apples_gpu_gets_pixels_that_were_waited_for(
     wanted = expected(model, pixels)
     with FakeGPUs(monkeypatch, kind="mps"):
         assert np.allclose(Restorer.load(model, "auto").restore_levels(pixels), wanted, atol=0.01)
+
+
+def test_the_next_photo_is_drawn_while_the_one_before_is_worked_on(
+    monkeypatch: pytest.MonkeyPatch, model: Path, pixels: np.ndarray
+) -> None:
+    with FakeGPUs(monkeypatch) as gpus:
+        restorer = Restorer.load(model, "cuda")
+        embedding = restorer.embed(pixels)
+        gpus.log.clear()
+
+        def requests() -> Iterator[Request]:
+            for key in range(6):
+                gpus.log.append("drawn")
+                yield Request(pixels[:64, :64], embedding, key=key)
+
+        results = {result.request.key: result.levels for result in restorer.stream(requests())}
+    assert all(np.array_equal(levels, results[0]) for levels in results.values())
+    # Two photos are on the device before the first is waited for, and a drawn one is begun before the next wait.
+    started = [index for index, what in enumerate(gpus.log) if what == "wait"]
+    assert gpus.log[: started[0]].count("drawn") >= 2
+    assert gpus.log.count("drawn") == 6
+
+
+def test_judging_does_not_wait_for_what_is_being_restored(
+    monkeypatch: pytest.MonkeyPatch, model: Path, pixels: np.ndarray
+) -> None:
+    with FakeGPUs(monkeypatch) as gpus:
+        restorer = Restorer.load(model, "cuda")
+        main = gpus.stream(None)
+        main.waiting.append(lambda: None)  # something long
+        embedding = restorer.embed(pixels)
+        assert main.waiting, "the queue was not drained"
+        # The tokens are read on the queue's stream, so their memory is kept for it.
+        assert [stream for _, stream in gpus.held] == [main]
+        assert 0 <= embedding.qf <= 100
 
 
 def test_a_model_that_is_dropped_is_gone_at_once(model: Path, pixels: np.ndarray) -> None:

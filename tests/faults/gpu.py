@@ -55,8 +55,14 @@ class FakeGPUs(TorchFunctionMode):
         """GPUs that got a context."""
         self.log: list[str] = []
         """Copies to and from the GPUs as they were asked for and waited for."""
+        self.held: list[tuple[Tensor, Stream]] = []
+        """Tensors whose memory was kept for a stream."""
+        self.chosen: dict[int, Stream] = {}
         self.streams = [Stream(torch.device("cuda", index)) for index in range(2)]
-        self._kinds = [type(f"OnGpu{index}", (OnGpu,), {"index": index, "kind": kind}) for index in range(2)]
+        self._kinds = [
+            type(f"OnGpu{index}", (OnGpu,), {"index": index, "kind": kind, "record_stream": self._hold})
+            for index in range(2)
+        ]
         gpus = self
 
         class Current:
@@ -76,13 +82,30 @@ class FakeGPUs(TorchFunctionMode):
                 self.stream = stream or gpus.stream(None)
                 gpus.used.add(self.stream.device.index)
                 self.count = len(self.stream.waiting)
+                gpus.log.append("queued")
 
             def synchronize(self) -> None:
                 gpus.log.append("wait")
                 assert self.stream is not None
                 self.stream.finish(self.count)
 
+        class Beside:
+            """``torch.cuda.stream``."""
+
+            def __init__(self, stream: Stream | None) -> None:
+                self.chosen = stream
+
+            def __enter__(self) -> None:
+                self.before = dict(gpus.chosen)
+                if self.chosen is not None:
+                    gpus.chosen[self.chosen.device.index] = self.chosen
+
+            def __exit__(self, *_: object) -> None:
+                gpus.chosen = self.before
+
         cuda = {
+            "Stream": lambda device: Stream(torch.device("cuda", _get_device_index(device))),
+            "stream": Beside,
             "is_available": lambda: kind == "cuda",
             "device_count": lambda: 2,
             "current_device": lambda: self.current,
@@ -104,13 +127,17 @@ class FakeGPUs(TorchFunctionMode):
         return self.current if device is None else _get_device_index(device)
 
     def stream(self, device: Any) -> Stream:
-        return self.streams[self.current if device is None else _get_device_index(device, optional=True)]
+        index = self.current if device is None else _get_device_index(device, optional=True)
+        return self.chosen.get(index, self.streams[index])
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
         if func is torch.empty and kwargs.pop("pin_memory", False):
             self.used.add(self.current)
             return func(*args, **kwargs).as_subclass(Pinned)
+        if func in (torch.zeros, torch.empty) and (place := _place((), kwargs)) is not None:
+            kwargs.pop("device")
+            return self.put(func(*args, **kwargs), place)
         if func is torch.Tensor.to and (place := _place(args, kwargs)) is not None:
             return self._moved(place, *args, **kwargs)
         if func is torch.Tensor.copy_ and kwargs.pop("non_blocking", False):
@@ -121,11 +148,21 @@ class FakeGPUs(TorchFunctionMode):
             self.log.append("start")
             self.stream(source.device).waiting.append(lambda: np.copyto(landing, values))
             return target
+        if func in (torch.Tensor.tolist, torch.Tensor.item) and isinstance(args[0], OnGpu):
+            self.log.append("wait")
+            if self.kind == "cuda":
+                self.stream(args[0].device).finish()
+            return func(args[0].as_subclass(torch.Tensor))
         if func is torch.Tensor.cpu:
             for stream in self.streams:
                 stream.finish()
             return args[0].as_subclass(torch.Tensor).clone()
         return func(*args, **kwargs)
+
+    @property
+    def _hold(self) -> Callable[[Tensor, Stream], None]:
+        held = self.held
+        return lambda tensor, stream: held.append((tensor, stream))
 
     def _moved(self, place: torch.device, tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if kwargs.pop("non_blocking", False) and not (place.type == "cuda" and isinstance(tensor, Pinned)):
