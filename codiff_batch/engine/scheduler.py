@@ -160,7 +160,7 @@ class Scheduler:
             if picture.request.progress is not None:
                 try:
                     picture.request.progress(picture.done, len(picture.tiles))
-                except PhotoError as error:
+                except PhotoError as error:  # Given up by whoever asked for it.
                     pool.remove(picture)
                     yield Result(picture.request, error=error)
                     continue
