@@ -15,7 +15,7 @@ from codiff_batch.errors import OptionsConflict
 @click.option(
     "--folder",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Listen on a socket in this folder; the server removes it at its end.",
+    help="Listen on a socket in this private folder, which holds a key.",
 )
 @click.option("--host", type=int, metavar="PID", help="With --folder: exit when this process exits.")
 @click.option(

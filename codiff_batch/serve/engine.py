@@ -17,7 +17,7 @@ from codiff_batch.errors import RequestRefused
 from codiff_batch.jpeg import JpegPhoto
 from codiff_batch.models.catalogue import DEFAULT_MODEL, available
 from codiff_batch.serve.origin import jpeg_behind
-from codiff_batch.serve.pixels import read_picture
+from codiff_batch.serve.pixels import read_picture, write_picture
 from codiff_batch.settings import Settings
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Engine:
         restored = restore(decoded, restorer, settings, region=region, progress=report)
         before = seen[rows, columns]
         changed = restored.levels if restored.settled is not Settled.UNCHANGED else before
-        picture.region(rows, columns).changed(before, changed).tofile(into)
+        write_picture(Path(into), picture.region(rows, columns).changed(before, changed))
         verdict = restored.verdict
         return {
             "qf": _rounded(verdict.estimated_qf),
@@ -124,7 +124,7 @@ def _region(request: Mapping[str, Any], height: int, width: int) -> tuple[slice,
     region = request.get("region", [0, 0, width, height])
     try:
         x, y, w, h = (int(value) for value in region)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise RequestRefused("'region' must be [x, y, width, height]") from None
     if min(x, y) < 0 or min(w, h) < 1 or x + w > width or y + h > height:
         raise RequestRefused(f"region {region} does not lie in a picture of {width}x{height}")
