@@ -27,7 +27,7 @@ class Task:
     target: Path
     """Of the restored picture."""
     copy: Path
-    """Of the source's bytes, if it is skipped and ``--copy-skipped`` asks for a complete folder."""
+    """Of the source's bytes, if the output folder is to be complete."""
     root: Path
     """The output or backup folder, where the journal lies."""
     backup: Path | None = None
