@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from codiff_batch.engine import Restorer, restore_photo
 from codiff_batch.jpeg import JpegPhoto
+from codiff_batch.settings import Settings
 from tests.photos import jpeg, scene, write
 
 COLUMNS = [
@@ -237,6 +239,20 @@ def test_less_texture_is_refused_where_a_model_has_none(run, photos: Path, tmp_p
     assert ran.code == 2
     assert "models that add some, such as natural; compact adds none (see --texture)" in ran.err
     assert not (tmp_path / "photos-restored").exists()
+
+
+def test_a_quality_given_by_hand_is_what_the_networks_hear(run, tmp_path: Path) -> None:
+    source = write(tmp_path / "p/a.jpg", jpeg(95, image=scene(128, 96), subsampling=0))
+    told = {}
+    for qf in (10, 40):
+        ran = run(tmp_path / "p", "--qf", qf, "-o", tmp_path / f"{qf}", "--format", "png", "--report", "-")
+        (record,) = json.loads(ran.out)
+        assert (record["outcome"], record["code"], record["estimated_qf"]) == ("restored", "quality-by-hand", qf)
+        told[qf] = np.asarray(Image.open(tmp_path / f"{qf}/a.png"))
+        expected = restore_photo(JpegPhoto.open(source), Restorer.load("compact", "cpu"), Settings(qf=qf))
+        assert np.array_equal(told[qf], expected)
+    assert not np.array_equal(told[10], told[40])
+    assert "would be restored: quality 10 given by hand" in run(tmp_path / "p", "--qf", 10, "--dry-run", "-v").err
 
 
 def test_strength_zero_gives_the_sources_pixels(run, tmp_path: Path) -> None:
