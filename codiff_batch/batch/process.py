@@ -109,6 +109,11 @@ class Ready:
     opened: Opened
     judged: Judged
 
+    @property
+    def task(self) -> Task:
+        """Where it comes from and goes."""
+        return self.opened.work.task
+
 
 class PhotoSteps:
     """The steps of one photo's way; each may be called from several threads, for different photos."""
@@ -207,7 +212,9 @@ class PhotoSteps:
         from codiff_batch.engine.photo import Decoded
 
         decoded = Decoded.of(opened.photo)
-        return Sight(opened, decoded, decoded.crops(self._options.settings))
+        crops = decoded.crops(self._options.settings)
+        # In a dry run nothing but the crops is looked at any more.
+        return Sight(opened, replace(decoded, pixels=crops[0]) if self._options.dry_run else decoded, crops)
 
     def judge(self, sight: Sight, embedding: Embedding) -> Ready | None:
         """Decide by what CaVE saw, and settle photos that are good already."""

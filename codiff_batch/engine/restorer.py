@@ -109,7 +109,7 @@ class Restorer:
             minutes = seconds_per_megapixel(self.card, self._backend.device, self._backend.precision) / 60
             log.warning(
                 "%s on a processor takes about %.1f minutes a megapixel (a 12-megapixel photo: %.0f minutes); "
-                "it is made for GPUs, and --model %s takes seconds",
+                "it is made for GPUs, and the model %s takes seconds",
                 *(self.name, minutes, 12 * minutes, DEFAULT_MODEL),
             )
 
