@@ -26,6 +26,7 @@ from training.loop import Batch, Loss, averaged_weights, batches, psnr, read_con
 from training.patterns import HELD_OUT, KINDS, draw_patterns
 from training.photos import Pixels
 from training.stage1 import load_cave
+from training.widening import widened
 
 
 @dataclass(frozen=True)
@@ -214,12 +215,14 @@ def start_weights(folder: Path) -> dict[str, Tensor]:
 def load_start(model: CompactCODiff, weights: Mapping[str, Tensor]) -> None:
     """Go on from another run's weights; over a faithful model, texture starts as the faithful generator itself.
 
+    Weights of a narrower model are widened.
+
     Raises:
-        RuntimeError: the weights are of another model.
+        ValueError: the weights are of another model.
     """
     own, first = "generator.texture.", "generator."
     starts = {name: weights.get(name.replace(own, first)) for name in model.state_dict() if name.startswith(own)}
-    model.load_state_dict({**starts, **weights})
+    model.load_state_dict(widened({**starts, **weights}, model))
 
 
 _folder = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -229,12 +232,14 @@ _folder = click.Path(exists=True, file_okay=False, path_type=Path)
 @stage_options
 @click.option("--cave", type=_folder, help="Folder of a finished stage 1.")
 @click.option("--start", type=_folder, help="Folder of a finished run of this stage, or of a model, to go on from.")
+@click.option("--branch", type=_folder, help="Folder of a run to go on from with its optimizers, on a new schedule.")
 @click.option("--networks", type=_folder, help="Folder of the backbones of LPIPS and DISTS.")
 def main(
     config_file: Path,
     photos: Path,
     cave: Path | None,
     start: Path | None,
+    branch: Path | None,
     networks: Path | None,
     out: Path,
     device: str,
@@ -266,6 +271,7 @@ def main(
         scores=scores,
         photos=photos,
         out=out,
+        branch=branch,
         accelerator=accelerator,
     )
 

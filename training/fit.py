@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 import click
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import broadcast
 from torch import Tensor, nn
 
 from training.adversary import Adversary
@@ -34,6 +35,10 @@ class TrainingConfig:
     steps: int = 0
     minutes: float = 0.0
     """The schedule ends after ``steps`` or ``minutes``, whichever is set and comes first."""
+    warmup: int = 500
+    """Steps of linear warm-up."""
+    cooldown: float = 0.0
+    """Share of the schedule, at its end, over which a constant rate falls as 1 - sqrt; 0 is a cosine over all of it."""
     clip: float = 0.5
     """Largest norm of the gradient."""
     average: float = 0.999
@@ -88,6 +93,7 @@ def fit(
     scores: Callable[[list[Pixels]], dict[str, float]],
     photos: Path,
     out: Path,
+    branch: Path | None = None,
     accelerator: Accelerator,
 ) -> None:
     """Train a module to the end of its schedule, from its checkpoint in ``out`` if there is one.
@@ -99,23 +105,19 @@ def fit(
         adversary: learns along, to tell the objective's real latents from its fake ones.
         scores: of the module, with its averaged weights, on photos that are held out.
         photos: folder to train on and to hold out from.
-
-    Raises:
-        click.UsageError: several processes are to stop by the clock, at which each would stop elsewhere.
+        branch: folder of another run, from whose state this one begins.
     """
-    if accelerator.num_processes > 1 and not config.steps:
-        raise click.UsageError("several processes need a schedule in steps")
     asked = [{"params": _learning(group.module), "share": group.share} for group in groups]
     modules: dict[str, nn.Module] = {"module": module}
-    optimizers = {"module": torch.optim.AdamW(asked, betas=(0.9, 0.98), weight_decay=1e-5)}
+    optimizers = {"module": torch.optim.AdamW(asked, betas=(0.9, 0.98), weight_decay=1e-5, fused=True)}
     if adversary is not None:
         modules["adversary"] = adversary
         # The share balances the two players (two time-scale update rule, Heusel et al. 2017).
         rival: list[dict[str, Any]] = [{"params": _learning(adversary), "share": config.gan_rate_share}]
-        optimizers["adversary"] = torch.optim.AdamW(rival, betas=(0.5, 0.98), weight_decay=1e-5)
+        optimizers["adversary"] = torch.optim.AdamW(rival, betas=(0.5, 0.98), weight_decay=1e-5, fused=True)
     for part in modules.values():
         part.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    run = Run(out, modules, optimizers, Average(module, config.average))
+    run = Run(out, modules, optimizers, Average(module, config.average), branch)
     wrapped = {name: accelerator.prepare(part) for name, part in modules.items()}
     accelerator.print(f"{asdict(config)}, from step {run.step}")
 
@@ -150,12 +152,13 @@ def fit(
     with closing(data):
         train(
             run,
-            Schedule(config.rate, config.steps, config.minutes),
+            Schedule(config.rate, config.steps, config.minutes, config.warmup, config.cooldown),
             data,
             step,
             seed=config.seed * 2**32 + accelerator.process_index * 2**24,
             validate=lambda: scores(held_out),
             writes=accelerator.is_main_process,
+            agree=lambda seconds: float(broadcast(torch.tensor(seconds, device=accelerator.device))),
             log=click.echo,
         )
     accelerator.end_training()

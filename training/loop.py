@@ -40,12 +40,15 @@ def read_config(path: Path, kind: type[Config]) -> Config:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Linear warm-up, then a cosine to zero, over a number of steps or of minutes, whichever is set."""
+    """Linear warm-up, then a cosine to zero, or a constant rate that cools down late; over steps or over minutes."""
 
     rate: float
     steps: int = 0
     minutes: float = 0.0
     warmup: int = 500
+    """In steps."""
+    cooldown: float = 0.0
+    """Share of the schedule, at its end, over which a constant rate falls as 1 - sqrt; 0 is a cosine over all of it."""
 
     def progress(self, step: int, seconds: float) -> float:
         """Share of the training that is done, 0..1; 1 means stop."""
@@ -55,8 +58,13 @@ class Schedule:
 
     def rate_at(self, step: int, seconds: float) -> float:
         """Learning rate for this step."""
-        cosine = 0.5 * (1 + math.cos(math.pi * self.progress(step, seconds)))
-        return self.rate * cosine * min(1.0, (step + 1) / self.warmup)
+        done = self.progress(step, seconds)
+        if self.cooldown:
+            # Of the usual ends of a constant rate it loses least (Hägele et al. 2024).
+            left = 1 - math.sqrt(max(0.0, 1 - (1 - done) / self.cooldown))
+        else:
+            left = 0.5 * (1 + math.cos(math.pi * done))
+        return self.rate * left * min(1.0, (step + 1) / max(1, self.warmup))
 
 
 class Batch(NamedTuple):
@@ -209,17 +217,25 @@ class Run:
     Args:
         modules: what learns, by name; the first one is what the run is for, and what ``average`` follows.
         optimizers: of each module, by the same names.
+        branch: folder of another run, whose networks and optimizers this one begins with, on a schedule of its own.
     """
 
     def __init__(
-        self, folder: Path, modules: Mapping[str, nn.Module], optimizers: Mapping[str, Stateful], average: Average
+        self,
+        folder: Path,
+        modules: Mapping[str, nn.Module],
+        optimizers: Mapping[str, Stateful],
+        average: Average,
+        branch: Path | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.step, self._spent = folder, 0, 0.0
         self.modules, self.optimizers, self.average = modules, optimizers, average
         self._started = time.monotonic()
         if self.checkpoint.exists():
-            self._resume()
+            self.step, self._spent = self._resume(self.checkpoint)
+        elif branch is not None:
+            self._resume(branch / CHECKPOINT)
 
     @property
     def module(self) -> nn.Module:
@@ -249,15 +265,16 @@ class Run:
         torch.save(state, partial)
         partial.replace(self.checkpoint)
 
-    def _resume(self) -> None:
-        state = torch.load(self.checkpoint, weights_only=True, map_location="cpu")
+    def _resume(self, checkpoint: Path) -> tuple[int, float]:
+        """Take over a checkpoint's state; returns its steps and seconds."""
+        state = torch.load(checkpoint, weights_only=True, map_location="cpu")
         for name, module in self.modules.items():
             load_learned_state(module, state["modules"][name])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
         for name, value in state["average"].items():
             self.average.weights[name].copy_(value)
-        self.step, self._spent = state["step"], state["seconds"]
+        return state["step"], state["seconds"]
 
 
 def averaged_weights(folder: Path) -> dict[str, Tensor]:
@@ -277,6 +294,7 @@ def train(
     save_every: float = 120,
     validate_every: float = 1200,
     writes: bool = True,
+    agree: Callable[[float], float] = float,
     log: Callable[[str], None] = print,
 ) -> None:
     """Run the loop to the end of the schedule.
@@ -286,14 +304,15 @@ def train(
         seed: with the number of a step it decides what the networks draw at random in it.
         save_every, validate_every: seconds of training between checkpoints and validations.
         writes: whether this process keeps checkpoints and curves; one of several does.
+        agree: makes of this process's clock, in seconds, the one that all processes go by.
     """
     from torch.utils.tensorboard import SummaryWriter
 
     curves = SummaryWriter(str(run.folder)) if writes else None
     saved = validated = run.seconds
-    while schedule.progress(run.step, run.seconds) < 1:
+    while schedule.progress(run.step, now := agree(run.seconds)) < 1:
         torch.manual_seed(seed + run.step)
-        losses = step(next(data), schedule.rate_at(run.step, run.seconds))
+        losses = step(next(data), schedule.rate_at(run.step, now))
         run.average.update(run.module, run.step)
         run.step += 1
         if curves is None:
