@@ -130,6 +130,11 @@ class Perception(nn.Module):
             raise click.UsageError("LPIPS and DISTS need --networks, the folder of their backbones")
         self.lpips = LPIPS(networks) if config.lpips_weight and networks else None
         self.dists = DISTS(networks) if config.dists_weight and networks else None
+        if config.precision == "bf16":
+            # Autocast would convert frozen weights again at every step.
+            for metric in (self.lpips, self.dists):
+                if metric is not None:
+                    metric.backbone.to(torch.bfloat16)
 
     def forward(self, restored: Tensor, clean: Tensor) -> tuple[Tensor, dict[str, float]]:
         """Return (loss, its parts) for images (B, 3, P, P) in [0, 1]."""
