@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from codiff_batch.jpeg.quantization import fit_quality
 from training.photos import Pixels
@@ -29,6 +29,20 @@ LARGEST_SHRINK = 1.25
 """Pictures that are made smaller between two compressions are at most this much larger before."""
 
 Tables = NDArray[np.uint16]
+
+MOZJPEG_TABLE = np.array(
+    [
+        [16, 16, 16, 18, 25, 37, 56, 85],
+        [16, 17, 20, 27, 34, 40, 53, 75],
+        [16, 20, 24, 31, 43, 62, 91, 135],
+        [18, 27, 31, 40, 53, 74, 106, 156],
+        [25, 34, 43, 53, 69, 94, 131, 189],
+        [37, 40, 62, 74, 94, 124, 169, 238],
+        [56, 53, 91, 106, 131, 169, 226, 311],
+        [85, 75, 135, 156, 189, 238, 311, 418],
+    ]
+)
+"""N. Robidoux's, at quality 50, for luma and chroma alike: mozjpeg's default."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +66,16 @@ class Recipe:
     """Pairs whose quantization tables are not told to the generator (a PNG of a JPEG has none)."""
     camera_tables: float = 0.0
     """First compressions with a camera's or an editor's own tables instead of the IJG's."""
+    mozjpeg: float = 0.0
+    """Of the other first compressions: with mozjpeg's table, which web sites and messengers use."""
     resized: float = 0.0
     """Of the double ones: made smaller by up to a fifth between the compressions, as web sites do."""
+    resized_after: float = 0.0
+    """Of the single ones: made smaller after the compression, and not compressed again."""
+    noisy: float = 0.0
+    """Pictures with noise before they are compressed; it is in the clean patch as well."""
+    blurred: float = 0.0
+    """Pictures that are soft before they are compressed, so is the clean patch."""
     qf_mix: Literal["wide", "authors"] = "wide"
     """``wide`` is half uniform, half log-uniform in qf_low..qf_high, with the ``fine`` share; ``authors`` is what the
     released code draws: a quarter uniform in 8..95, the rest one of 10, 20, 30, 40, 50, 60."""
@@ -107,6 +129,19 @@ def camera_encodings() -> Sequence[Encoding]:
     return tuple(found)
 
 
+@cache
+def mozjpeg_encodings() -> Sequence[Encoding]:
+    """Encodings with mozjpeg's default table at its quality factors 1..100; their sampling is to be replaced."""
+    found = []
+    for quality in range(1, 101):
+        scale = 5000 // quality if quality < 50 else 200 - 2 * quality
+        table = ((MOZJPEG_TABLE * scale + 50) // 100).clip(1, 255)
+        qf, _ = fit_quality([table.astype(np.uint16)])
+        steps = tuple(int(step) for step in table.ravel())
+        found.append(Encoding(round(qf), 0, (steps, steps)))
+    return tuple(found)
+
+
 class Degrader:
     """Draws patches from photos and compresses them, from one seeded generator.
 
@@ -123,9 +158,11 @@ class Degrader:
     def draw(self) -> Pair:
         """Make one pair."""
         rng, recipe, size = self._rng, self._recipe, self._patch
-        source = self._draw_patch(int(size * LARGEST_SHRINK) + 8 if recipe.resized else size + 8)
+        room = size * (LARGEST_SHRINK if recipe.resized or recipe.resized_after else 1)
+        source = self._draw_patch(int(room) + 8)
         if rng.random() < recipe.gray:
             source = np.asarray(Image.fromarray(source).convert("L"))
+        source = self._soft_or_noisy(source)
         dy, dx = (int(v) for v in rng.integers(0, 8, 2))
         nothing = np.zeros((2, 8, 8), np.uint16)
         if rng.random() < recipe.untouched:
@@ -134,8 +171,11 @@ class Degrader:
         encoding = self._draw_encoding()
         qf = encoding.qf
         if rng.random() >= recipe.double:
+            if resized := rng.random() < recipe.resized_after:
+                first, _ = compress(source, encoding)
+                source, first = self._shrink(source, first)
             clean = source[:size, :size]
-            compressed, tables = compress(clean, encoding)
+            compressed, tables = (first[:size, :size], nothing) if resized else compress(clean, encoding)
         else:
             if rng.random() >= recipe.shifted:
                 dy = dx = 0
@@ -151,6 +191,17 @@ class Degrader:
         if rng.random() < recipe.tables_hidden:
             tables = nothing
         return Pair(_as_rgb(clean), _as_rgb(compressed), float(qf), tables)
+
+    def _soft_or_noisy(self, source: Pixels) -> Pixels:
+        """A picture as a worse camera would have it, for some; the others as they are."""
+        rng = self._rng
+        if rng.random() < self._recipe.blurred:
+            soft = Image.fromarray(source).filter(ImageFilter.GaussianBlur(float(rng.uniform(0.4, 2))))
+            source = np.asarray(soft)
+        if rng.random() < self._recipe.noisy:
+            noise = rng.normal(0, rng.uniform(1, 8), source.shape)
+            source = np.clip(np.rint(source + noise), 0, 255).astype(np.uint8)
+        return source
 
     def _shrink(self, *pictures: Pixels) -> list[Pixels]:
         """Make pictures smaller, all by the same factor, so that a patch still fits."""
@@ -174,7 +225,10 @@ class Degrader:
         if self._rng.random() < self._recipe.camera_tables:
             cameras = camera_encodings()
             return replace(cameras[self._rng.integers(len(cameras))], subsampling=self._draw_subsampling())
-        return Encoding(self._draw_qf(), self._draw_subsampling())
+        qf, subsampling = self._draw_qf(), self._draw_subsampling()
+        if self._rng.random() < self._recipe.mozjpeg:
+            return replace(mozjpeg_encodings()[qf - 1], subsampling=subsampling)
+        return Encoding(qf, subsampling)
 
     def _draw_qf(self) -> int:
         """A quality factor by the recipe's mix; ``wide`` sees the hard low end often."""

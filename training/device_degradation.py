@@ -33,8 +33,11 @@ class DeviceDegrader:
     """
 
     def __init__(self, photos: Sequence[Pixels], patch: int, recipe: Recipe, device: torch.device) -> None:
-        if recipe.resized or patch % 16:
-            raise ValueError("pairs made on the device are not resized, and their patch is a multiple of 16")
+        only_on_cpu = ("resized", "resized_after", "mozjpeg", "noisy", "blurred")
+        if asked := [name for name in only_on_cpu if getattr(recipe, name)]:
+            raise ValueError(f"{asked[0]} pairs are not made on the device")
+        if patch % 16:
+            raise ValueError("on the device the patch must be a multiple of 16")
         self._side = patch + 2 * GRID  # room for a shift, and still a multiple of the MCU
         large = [photo for photo in photos if min(photo.shape[:2]) >= self._side]
         if not large:

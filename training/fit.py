@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from training.adversary import Adversary
 from training.degradation import Recipe
 from training.device_degradation import DeviceDegrader
+from training.documents import draw_documents
 from training.loop import Average, Batch, Loss, Run, Schedule, batches, to_device, train
 from training.patterns import draw_patterns
 from training.photos import Pixels, find_photos, load_photos
@@ -54,6 +55,8 @@ class TrainingConfig:
     """The discriminator's learning rate as a share of the generator's."""
     patterns: int = 0
     """How many drawn patterns (:mod:`training.patterns`) are among the photos."""
+    documents: int = 0
+    """How many drawn pages, screens, charts and the like (:mod:`training.documents`) are among them."""
     recipe: Recipe = field(default_factory=Recipe)
 
 
@@ -142,7 +145,8 @@ def fit(
         return loss.parts
 
     held_out = load_photos(find_photos(photos, held_out=True)) if accelerator.is_main_process else []
-    trained_on = load_photos(find_photos(photos, held_out=False)) + draw_patterns(config.patterns)
+    trained_on = load_photos(find_photos(photos, held_out=False))
+    trained_on += draw_patterns(config.patterns) + draw_documents(config.documents)
     seed = config.seed, accelerator.process_index
     if config.on_device:
         degrader = DeviceDegrader(trained_on, config.patch, config.recipe, accelerator.device)
