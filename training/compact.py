@@ -21,10 +21,13 @@ from codiff_batch.models.card import CARD_NAME
 from codiff_batch.models.loading import build_compact, load_networks
 from codiff_batch.perceptual import DISTS, LPIPS
 from training.adversary import Adversary, CompactDiscriminator
+from training.batches import Batch, batches, to_device
+from training.config import read_config
 from training.fit import Group, TrainingConfig, fit, prepare, stage_options
-from training.loop import Batch, Loss, averaged_weights, batches, psnr, read_config, to_device
+from training.losses import Loss, psnr
 from training.patterns import HELD_OUT, KINDS, draw_patterns
 from training.photos import Pixels
+from training.run import averaged_weights
 from training.stage1 import load_cave
 from training.widening import widened
 

@@ -15,12 +15,17 @@ from accelerate.utils import broadcast
 from torch import Tensor, nn
 
 from training.adversary import Adversary
-from training.degradation import Recipe
+from training.average import Average
+from training.batches import Batch, batches, to_device
 from training.device_degradation import DeviceDegrader
 from training.documents import draw_documents
-from training.loop import Average, Batch, Loss, Run, Schedule, batches, to_device, train
+from training.loop import train
+from training.losses import Loss
 from training.patterns import draw_patterns
 from training.photos import Pixels, find_photos, load_photos
+from training.recipe import Recipe
+from training.run import Run
+from training.schedule import Schedule
 
 Module = TypeVar("Module", bound=nn.Module)
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -50,7 +55,7 @@ class TrainingConfig:
     on_device: bool = False
     """Make the pairs on the device, with the photos in its memory, instead of by libjpeg on the CPU."""
     precision: Literal["no", "bf16"] = "no"
-    """Of the arithmetic; bf16 for GPUs, since CPUs gain nothing by it."""
+    """Of the arithmetic; bf16 for GPUs and some CPUs: Intel's without AMX lose by it, AMD's from Zen 4 on gain."""
     gan_rate_share: float = 1.0
     """The discriminator's learning rate as a share of the generator's."""
     patterns: int = 0

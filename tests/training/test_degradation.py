@@ -3,7 +3,8 @@
 import numpy as np
 from PIL import Image
 
-from training.degradation import Degrader, Encoding, Recipe, camera_encodings, compress, mozjpeg_encodings
+from training.degradation import Degrader, compress
+from training.recipe import Encoding, Recipe, camera_encodings, mozjpeg_encodings
 
 
 def photos() -> list[np.ndarray]:

@@ -7,8 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from training.degradation import Encoding, Recipe, compress
+from training.degradation import compress
 from training.device_degradation import DeviceDegrader
+from training.recipe import Encoding, Recipe
 
 CPU = torch.device("cpu")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.training.test_stages import TINY_COMPACT
-from training.loop import averaged_weights
+from training.run import averaged_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -13,8 +13,14 @@ from PIL import Image
 
 from codiff_batch.engine import Restorer
 from training import compact, export, stage1
-from training.degradation import Degrader, Recipe
-from training.loop import Average, Schedule, _collate, averaged_weights, read_config, train
+from training.average import Average
+from training.batches import _collate
+from training.config import read_config
+from training.degradation import Degrader
+from training.loop import train
+from training.recipe import Recipe
+from training.run import averaged_weights
+from training.schedule import Schedule
 
 TINY = """
 seed = 3
