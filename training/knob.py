@@ -85,10 +85,12 @@ def table(readings: Sequence[Reading]) -> str:
         for amount in (None, *AMOUNTS):
             rows = [reading for reading in readings if (reading.qf, reading.amount) == (qf, amount)]
             gains = np.array([row.gain for row in rows])
-            lpips, dists = (np.nanmean([getattr(row, metric) for row in rows]) for metric in ("lpips", "dists"))
+            looked_at = [row for row in rows if not np.isnan(row.lpips)]
+            distances = np.array([(row.lpips, row.dists) for row in looked_at])
+            seen = [f"{distance:.3f}" for distance in distances.mean(axis=0)] if looked_at else ["", ""]
             lines.append(
                 f"| {qf} | {'JPEG' if amount is None else amount} | {gains.mean():+.2f} | {gains.min():+.2f} "
-                f"| {(gains < 0).sum()} of {len(rows)} | {lpips:.3f} | {dists:.3f} |"
+                f"| {(gains < 0).sum()} of {len(rows)} | {' | '.join(seen)} |"
             )
     return "\n".join(lines)
 
@@ -99,7 +101,7 @@ _folder = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.command()
 @click.option("--photos", required=True, type=_folder, help="Photos of a training; those that it holds out are used.")
 @click.option("--model", required=True, help="Name or folder of a model with texture.")
-@click.option("--networks", required=True, type=_folder, help="Folder of the backbones of LPIPS and DISTS.")
+@click.option("--networks", type=_folder, help="Folder of the backbones of LPIPS and DISTS, else they are left out.")
 @click.option("--qf", "qfs", multiple=True, type=click.IntRange(1, 100), default=(10, 20, 40, 80), show_default=True)
 @click.option("--every", default=1, show_default=True, help="Use every N-th photo only.")
 @click.option("--look-at-every", default=4, show_default=True, help="Of those, look at every N-th by LPIPS and DISTS.")
@@ -109,14 +111,14 @@ _folder = click.Path(exists=True, file_okay=False, path_type=Path)
 def main(
     photos: Path,
     model: str,
-    networks: Path,
+    networks: Path | None,
     qfs: tuple[int, ...],
     every: int,
     look_at_every: int,
     json_file: Path | None,
 ) -> None:
     """Measure what each amount of a model's texture costs and brings."""
-    restorer, eye = Restorer.load(model), Eye(networks)
+    restorer, eye = Restorer.load(model), Eye(networks) if networks else None
     readings = [
         reading
         for index, path in enumerate(find_photos(photos, held_out=True)[::every])

@@ -6,17 +6,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from codiff_batch.engine import Restorer, restore_photo
 from codiff_batch.metrics import psnr
 from tests.photos import scene
 from tests.tiny_model import SIZES, make_tiny_model
 from training.evaluate import compress
-from training.knob import AMOUNTS, Reading, read, table
+from training.knob import AMOUNTS, Reading, main, read, table
+
+
+def natural(folder: Path) -> Path:
+    """A tiny model with texture."""
+    return make_tiny_model(folder / "tiny", sizes={**SIZES, "texture": True})
 
 
 def test_readings_are_those_of_the_restored_photo(tmp_path: Path) -> None:
-    restorer = Restorer.load(make_tiny_model(tmp_path / "tiny", sizes={**SIZES, "texture": True}), "cpu")
+    restorer = Restorer.load(natural(tmp_path), "cpu")
     clean = np.asarray(scene(96, 64))
     readings = {reading.amount: reading for reading in read("scene", clean, 30, restorer, None)}
     jpeg = compress(clean, 30, "4:2:0")
@@ -34,3 +40,11 @@ def test_the_table_has_the_mean_the_worst_and_the_losses() -> None:
         for amount in (None, *AMOUNTS)
     ]
     assert "| 10 | 0.5 | +0.25 | -0.50 | 1 of 2 | 0.200 | 0.100 |" in table(readings)
+
+
+def test_photos_that_are_held_out_are_measured_from_the_command_line(tmp_path: Path, photos: Path) -> None:
+    arguments = ["--photos", photos, "--model", natural(tmp_path), "--qf", 30]
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert len(result.output.splitlines()) == 2 + 1 + len(AMOUNTS)
+    assert "| 30 | JPEG | +0.00 | +0.00 | 0 of 1 |" in result.output
