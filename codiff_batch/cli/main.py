@@ -17,6 +17,7 @@ from codiff_batch.cli.gimp_command import gimp_command
 from codiff_batch.cli.inspect_command import inspect_command
 from codiff_batch.cli.journal_commands import report_command, status_command, undo_command
 from codiff_batch.cli.models_command import models_command
+from codiff_batch.cli.preview_command import preview_command
 from codiff_batch.cli.restore_command import restore_command
 from codiff_batch.cli.serve_command import serve_command
 from codiff_batch.cli.watch_command import watch_command
@@ -89,6 +90,7 @@ def cli() -> None:
 
 
 cli.add_command(restore_command)
+cli.add_command(preview_command)
 cli.add_command(inspect_command)
 cli.add_command(models_command)
 cli.add_command(status_command)
