@@ -25,8 +25,11 @@ def join(arguments: Sequence[str], shell: Shell) -> str:
 
 
 def quote(argument: str, shell: Shell) -> str:
-    """One argument; bytes that are not UTF-8 are as ``os.fsdecode`` gives them."""
-    return {"posix": _posix, "powershell": _powershell, "cmd": _cmd}[shell](argument)
+    """One argument; bytes that are not UTF-8 are as ``os.fsdecode`` gives them, and only POSIX shells can have them."""
+    if shell == "posix":
+        return _posix(argument)
+    text = argument.encode("utf-8", "replace").decode()
+    return _powershell(text) if shell == "powershell" else _cmd(text)
 
 
 def _posix(argument: str) -> str:
