@@ -18,7 +18,7 @@ HOSTILE = [
     "/photos/ends with a break\n",
     "/photos/tab\tand 100%s %d \\ '",
     "/photos/\udce9t\udce9 \udcff",
-    "/photos/\x1b[31mred",
+    "/photos/\x1b[31mred \\n \\101",
     "/photos/ümläut \N{PARTY POPPER}",
     "-dash",
     "",
