@@ -132,7 +132,7 @@ class Histogram {
     this.line = line;
     this.bars = Array.from({length: 101}, () => ({seen: 0, unseen: 0}));
     for (const {quality, estimate} of photos) this.bars[Math.min(100, Math.floor(quality))][estimate == null ? "unseen" : "seen"]++;
-    this.chart = new Chart(canvas, width => width < 500 ? 190 : 300, (...args) => this.#draw(...args));
+    this.chart = new Chart(canvas, width => width < 500 ? 190 : 330, (...args) => this.#draw(...args));
   }
   redraw() { this.chart.redraw(); }
   place(quality) {
@@ -142,6 +142,10 @@ class Histogram {
   at(x) {
     const pad = Histogram.PAD;
     return 101 * (x - pad.left) / (this.chart.size.width - pad.left - pad.right);
+  }
+  says(x) {
+    const value = Math.floor(this.at(x)), bar = this.bars[value];
+    return bar ? `quality ${value}: ${count(bar.seen + bar.unseen, "photo")}` : "";
   }
   #draw(pen, size, colour) {
     const pad = Histogram.PAD, bottom = size.height - pad.bottom, high = bottom - pad.top - 12, line = this.line();

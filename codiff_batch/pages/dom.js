@@ -10,6 +10,8 @@ function element(name, options = {}, ...children) {
 
 const count = (number, one, many = `${one}s`) => `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
 const whole = value => value == null ? "?" : String(Math.round(value));
+// Rounded down, so that what is shown never seems to reach a line that it misses.
+const exact = value => value == null ? "?" : String(Math.floor(10 * value) / 10);
 
 function duration(seconds) {
   if (seconds < 1) return "under a second";

@@ -74,7 +74,7 @@ function update() {
     ...(failed ? [tile(String(failed), "failed", "failed")] : []));
   const spread = `${sentence(sum)}, ${size} megapixels, about ${time(sum)}`;
   at("line").setAttribute("aria-valuetext", `${line}: ${spread}`);
-  at("histogram-says").textContent = "How many photos have which quality: the lower of what the file and the pixels say";
+  at("histogram-says").textContent = "How many photos have which quality, the lower of what file and pixels say (heights by the square root)";
   at("unseen").hidden = !sum.unsure;
   at("unseen").textContent = `${count(sum.unsure, "photo")} above the line ${sum.unsure === 1 ? "was" : "were"} judged by the file alone (hatched), because the file admitted less than ${told.minQf}. `
     + "Below that, pixels may be worse than the file says: run the preview with --look to be certain.";
@@ -110,6 +110,7 @@ function choosePhoto(index) {
   const strip = at("strip"), item = strip.children[current];
   strip.scrollLeft = Math.min(item.offsetLeft - 20, Math.max(strip.scrollLeft, item.offsetLeft + item.offsetWidth + 20 - strip.clientWidth));
   plot.redraw(); showVerdicts(); showTools(); showMarks();
+  say(`${current + 1} of ${samples.length}: ${photo.name}. ${at("verdict").textContent}`);
 }
 function chooseSetting(index, left = false) {
   if (index < 0 || index >= settings.length) return;
@@ -117,6 +118,7 @@ function chooseSetting(index, left = false) {
   setting = index;
   viewer.set({right: index + 1});
   update();
+  say(settings[index].words);
 }
 function showTools() {
   for (const [place, button] of [...at("settings").children].entries()) button.setAttribute("aria-pressed", String(place === setting));
@@ -135,7 +137,7 @@ function showVerdicts() {
   if (!samples.length) return;
   const photo = mine(samples[current]), is = verdict(photo);
   at("verdict").className = `verdict ${is}`;
-  at("verdict").textContent = `${is === "restore" ? "Restored" : "Left alone"} at ${line}: quality ${whole(photo.header)} by the file, ${whole(photo.estimate)} by the pixels`;
+  at("verdict").textContent = `${is === "restore" ? "Restored" : "Left alone"} at ${line}: quality ${exact(photo.header)} by the file, ${exact(photo.estimate)} by the pixels`;
 }
 function showMarks() {
   if (!samples.length) return;
@@ -187,7 +189,7 @@ function scrollRows() {
     const name = photo.link ? element("a", {href: photo.link, target: "_blank", rel: "noopener"}, photo.name) : photo.name;
     const says = {restore: "restored", leave: "left alone", unsure: "not certain"}[is] ?? is;
     const row = element("div", {title: `${photo.folder}: ${photo.reason ?? says}`}, cell("", name),
-      cell(`verdict ${is}`, says), cell("number", photo.header == null ? "" : `file ${whole(photo.header)} · ${photo.estimate == null ? "–" : whole(photo.estimate)}`),
+      cell(`verdict ${is}`, says), cell("number", photo.header == null ? "" : exact(photo.header)), cell("number", photo.estimate == null ? "" : exact(photo.estimate)),
       cell("size number faint", photo.reason ?? `${photo.size[0]}×${photo.size[1]}`));
     row.setAttribute("role", "row");
     row.setAttribute("aria-rowindex", first + place + 1);
@@ -206,6 +208,7 @@ function dragLine(canvas, chart, read, starts) {
   canvas.onpointermove = event => {
     if (canvas.hasPointerCapture(event.pointerId)) moveLine(Math.round(read(event.offsetX, event.offsetY)));
     else canvas.style.cursor = starts(event.offsetX, event.offsetY, true) ? "grab" : "";
+    canvas.title = chart.says?.(event.offsetX) ?? "";
   };
 }
 dragLine(histogram.chart.canvas, histogram, x => histogram.at(x), () => true);
@@ -234,7 +237,7 @@ async function copy() {
   setTimeout(() => { at("copy").textContent = "Copy"; }, 1500);
 }
 const KEYS = {
-  ArrowLeft: () => choosePhoto(current - 1), ArrowRight: () => choosePhoto(current + 1), " ": () => viewer.set({peeking: true}),
+  ArrowLeft: () => choosePhoto(current - 1), ArrowRight: () => choosePhoto(current + 1), " ": () => viewer.set({peeking: true}), 0: () => viewer.set({peeking: true}),
   ",": () => viewer.moveEdge(-.05), ".": () => viewer.moveEdge(.05), z: () => viewer.zoomTo(viewer.scale === 3 ? 1 : 3),
   m: () => viewer.set({difference: !viewer.difference}), r: () => markKind("restore"), l: () => markKind("leave"), b: () => markBest(),
   "-": () => markBest(beside(setting, -1)), "+": () => markBest(beside(setting, 1)), "=": () => markBest(beside(setting, 1)), c: copy,
@@ -245,7 +248,9 @@ addEventListener("keydown", event => {
   const digit = /^Digit([1-9])$/.exec(event.code), act = digit ? () => chooseSetting(+digit[1] - 1, event.shiftKey) : KEYS[event.key] ?? KEYS[event.key.toLowerCase()];
   if (act) { event.preventDefault(); act(); }
 });
-addEventListener("keyup", event => { if (event.key === " " && viewer.peeking) viewer.set({peeking: false}); });
+addEventListener("keyup", event => { if (/^[ 0]$/.test(event.key) && viewer.peeking) viewer.set({peeking: false}); });
+// A hand that clicked goes on with the keys: Space is to show the file as it is, not to click once more.
+addEventListener("click", event => { if (event.detail && event.target.closest("#compare button")) document.activeElement.blur(); });
 addEventListener("blur", () => viewer.set({peeking: false}));
 
 // --- Begin ----------------------------------------------------------------------------------------------------------
@@ -254,8 +259,8 @@ at("chosen").textContent = `${count(samples.length, "photo")} that ${samples.len
 at("strip").append(...samples.map((sample, place) => {
   const photo = mine(sample), button = element("button", {type: "button", title: photo.name, onclick: () => choosePhoto(place)},
     element("img", {src: sample.whole, alt: ""}), element("i", {}, String(place + 1)), element("em", {hidden: true}),
-    element("span", {}, `${whole(photo.quality)} · ${photo.name}`));
-  button.setAttribute("aria-label", `${place + 1}: ${photo.name}, quality ${whole(photo.quality)}`);
+    element("span", {}, `${Math.floor(photo.quality)} · ${photo.name}`));
+  button.setAttribute("aria-label", `${place + 1}: ${photo.name}, quality ${exact(photo.quality)}`);
   return element("li", {}, button);
 }));
 at("settings").append(...settings.map(({words}, place) => element("button", {type: "button", onclick: event => chooseSetting(place, event.shiftKey)},

@@ -110,7 +110,7 @@ def choose(studied: Sequence[Studied], outcomes: Sequence[Outcome], min_qf: floa
 
     doubtful = _doubtful(outcomes, list(known), min_qf)
     take(doubtful[: 2 * share], share, "near the line")
-    take(_saved_again(outcomes, list(known))[: 3 * share], share, "saved again")
+    take(_saved_again(outcomes, list(known)), share, "saved again")
     ranked = sorted(known, key=lambda number: quality(outcomes[number]) or 0)
     below = [number for number in ranked if is_below(outcomes[number], min_qf)]
     above = ranked[len(below) :]
