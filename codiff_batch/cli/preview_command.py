@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from tqdm import tqdm
 
 from codiff_batch.batch.options import BatchOptions
 from codiff_batch.cli.exit_codes import ExitCode
@@ -25,6 +24,12 @@ from codiff_batch.cli.parameters import (
 if TYPE_CHECKING:
     from codiff_batch.preview.page import Preview
     from codiff_batch.preview.settings import Setting
+
+
+FEW = 200
+"""Photos that CaVE sees all of unasked: then every count on the page is certain."""
+
+_BAR = "choosing and restoring {n_fmt}/{total_fmt} {bar} {elapsed}<{remaining}"
 
 
 class _List(click.ParamType[tuple[str, ...]]):
@@ -91,7 +96,12 @@ class _Shares(_List):
     metavar="0..1,...",
     help="Strengths to compare.  [default: 1]",
 )
-@click.option("--look", is_flag=True, help="Let CaVE see every photo, also those whose header decides.")
+@click.option(
+    "--look/--no-look",
+    default=None,
+    help="Let CaVE see every photo, also those whose header decides.  "
+    f"[default: where there are no more than {FEW} photos]",
+)
 @device_option
 @max_megapixels_option
 @models_dir_option
@@ -107,7 +117,7 @@ def preview_command(
     models: tuple[str, ...],
     textures: tuple[float, ...],
     strengths: tuple[float, ...],
-    look: bool,
+    look: bool | None,
     device: str,
     max_megapixels: float,
     models_dir: Path | None,
@@ -146,7 +156,9 @@ def preview_command(
         ctx.exit(ExitCode.SOME_FAILED)
 
 
-def _make(options: BatchOptions, chosen: Sequence[Setting], count: int, *, look: bool, quiet: bool) -> Preview:
+def _make(options: BatchOptions, chosen: Sequence[Setting], count: int, *, look: bool | None, quiet: bool) -> Preview:
+    from tqdm import tqdm
+
     from codiff_batch.batch.plan import plan
     from codiff_batch.cli.progress import Progress
     from codiff_batch.preview.choose import candidates, choose
@@ -157,23 +169,21 @@ def _make(options: BatchOptions, chosen: Sequence[Setting], count: int, *, look:
     started = time.monotonic()
     outcomes = []
     with Progress(len(tasks), verbose=False, quiet=quiet) as progress:
-        for outcome in judge_all(options, tasks, progress.stage, look=look):
+        for outcome in judge_all(options, tasks, progress.stage, look=len(tasks) <= FEW if look is None else look):
             outcomes.append(outcome)
             progress.finished(outcome)
     seconds = time.monotonic() - started
     order = {task.source: place for place, task in enumerate(tasks)}
     outcomes.sort(key=lambda outcome: order[outcome.source])
-    studied = study(outcomes, candidates(outcomes, options.min_qf, count), options.max_pixels)
-    chosen_photos = choose(studied, outcomes, options.min_qf, count)
-    samples = take_samples(chosen_photos, outcomes, options.max_pixels)
-    steps = len(samples) * len(chosen)
+    numbers = candidates(outcomes, options.min_qf, count)
+    steps = len(numbers) + len(chosen) * min(count, len(numbers))
     hidden = quiet or not steps or not sys.stderr.isatty()
     with tqdm(total=steps, disable=hidden, dynamic_ncols=True, bar_format=_BAR) as bar:
+        studied = study(outcomes, numbers, options.max_pixels, bar.update)
+        shown = choose(studied, outcomes, options.min_qf, count)
+        samples = take_samples(shown, outcomes, options.max_pixels)
         paces = restore_samples(samples, chosen, options, bar.update) if samples else {}
     return Preview(options, outcomes, seconds, samples, paces)
-
-
-_BAR = "restoring samples {n_fmt}/{total_fmt} {bar} {elapsed}<{remaining}"
 
 
 def _summary(page: Path, made: Preview, failed: int) -> str:

@@ -272,7 +272,7 @@ at("best").onclick = () => markBest();
 at("less").onclick = KEYS["-"];
 at("more").onclick = KEYS["+"];
 at("edge").oninput = () => viewer.set({edge: at("edge").value / 100});
-at("line").oninput = () => moveLine(+at("line").value);
+at("line").oninput = () => moveLine(Math.round(at("line").value));
 at("copy").onclick = copy;
 at("shell").value = told.shell;
 at("shell").onchange = update;

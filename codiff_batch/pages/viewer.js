@@ -56,7 +56,7 @@ class Viewer {
     const reach = [clientWidth + this.width * this.scale, clientHeight + this.height * this.scale].map(side => Math.max(0, side / 2 - keep));
     this.x = Math.min(reach[0], Math.max(-reach[0], this.x));
     this.y = Math.min(reach[1], Math.max(-reach[1], this.y));
-    const {left, wide, from, to} = this.#bounds(), edge = from + (to - from) * this.edge;
+    const {left, wide, from, to, whole} = this.#bounds(), edge = from + (to - from) * this.edge;
     const both = this.pictures.length > 1 && !this.difference && !this.peeking && this.left !== this.right;
     Object.assign(this.picture.style, {width: `${this.width}px`, height: `${this.height}px`,
       transform: `translate(${this.x}px, ${this.y}px) scale(${this.scale}) translate(-50%, -50%)`});
@@ -70,6 +70,7 @@ class Viewer {
       image.style.zIndex = onLeft ? 1 : 0;
       image.style.clipPath = onLeft && both && wide ? `inset(0 ${100 * Math.min(1, Math.max(0, 1 - (edge - left) / wide))}% 0 0)` : "none";
     });
+    this.stage.style.touchAction = whole ? "pan-y" : "none"; // where nothing is to be moved, a finger scrolls the page
     this.edgeLine.hidden = !both;
     this.edgeLine.style.left = `${edge}px`;
     const names = this.difference && !this.peeking && this.pictures.length > 1 ? [`difference ×8: ${this.pictures[this.left].name} and ${this.pictures[this.right].name}`, ""]

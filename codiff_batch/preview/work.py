@@ -103,8 +103,10 @@ def judge_all(options: BatchOptions, tasks: Sequence[Task], stage: Stage, *, loo
     yield from run_batch(dry, tasks, stage=stage)
 
 
-def study(outcomes: Sequence[Outcome], numbers: Sequence[int], max_pixels: int) -> list[Studied]:
-    """Look more closely at some photos; those that cannot be decoded are left out."""
+def study(
+    outcomes: Sequence[Outcome], numbers: Sequence[int], max_pixels: int, step: Callable[[], object]
+) -> list[Studied]:
+    """Look more closely at some photos; those that cannot be decoded are left out. ``step`` is called after each."""
 
     def look(number: int) -> Studied | None:
         try:
@@ -115,7 +117,12 @@ def study(outcomes: Sequence[Outcome], numbers: Sequence[int], max_pixels: int) 
             return None
 
     with ThreadPoolExecutor(READERS) as readers:
-        return [photo for photo in readers.map(look, numbers) if photo is not None]
+        studied = []
+        for photo in readers.map(look, numbers):
+            step()
+            if photo is not None:
+                studied.append(photo)
+        return studied
 
 
 def take_samples(chosen: Sequence[Chosen], outcomes: Sequence[Outcome], max_pixels: int) -> list[Sample]:
@@ -147,7 +154,7 @@ def _take(chosen: Chosen, source: Path, max_pixels: int) -> Sample:
 
 
 def restore_samples(
-    samples: Sequence[Sample], settings: Sequence[Setting], options: BatchOptions, step: Callable[[], None]
+    samples: Sequence[Sample], settings: Sequence[Setting], options: BatchOptions, step: Callable[[], object]
 ) -> dict[Setting, Pace]:
     """Restore every sample under every setting, a model at a time, and measure.
 

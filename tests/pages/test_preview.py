@@ -53,7 +53,7 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write(photos / os.fsdecode(name), jpeg(15 + number, image=scene(80, 120, seed=20 + number)))
     write(photos / "broken.jpg", jpeg(30)[:400])
     write(photos / "restored before.jpg", jpeg(30, comment=b"codiff-batch 0.1.0 model=compact qf=10"))
-    made = program("preview", FOLDER, "-o", "page.html", "--model", "fast,natural", "--look", "--photos", 8, cwd=place)
+    made = program("preview", FOLDER, "-o", "page.html", "--model", "fast,natural", "--photos", 8, cwd=place)
     assert made.returncode == 3, made.stderr  # one photo is broken
     return place
 
@@ -131,7 +131,7 @@ def test_the_line_can_be_dragged_upwards_in_the_plot_as_well(page: Page) -> None
 
 @pytest.mark.slow
 def test_a_line_below_what_was_looked_at_gives_a_range(before: Path) -> None:
-    made = program("preview", FOLDER, "-o", "cheap.html", "--model", "fast", "--photos", 1, "--min-qf", 60, cwd=before)
+    made = program("preview", FOLDER, "-o", "cheap.html", "--model", "fast", "--photos", 1, "--no-look", cwd=before)
     assert made.returncode == 3, made.stderr
     with browser() as chromium:
         page = chromium.new_page()
@@ -281,6 +281,20 @@ def test_marks_end_in_the_command(page: Page, before: Path) -> None:
     expect(command).to_contain_text(f"--min-qf {int(qualities[place]) + 1} ")
     expect(page.get_by_role("button", name="Restore")).to_have_attribute("aria-pressed", "true")
     keep(page, "preview")
+
+
+@pytest.mark.slow
+def test_the_page_runs_no_script_but_its_own_and_asks_no_network(before: Path) -> None:
+    with browser() as chromium:
+        page = chromium.new_page()
+        page.goto((before / "page.html").as_uri())
+        page.evaluate("""() => {
+            const script = document.createElement("script");
+            script.textContent = "window.intruder = true";
+            document.body.append(script);
+        }""")
+        assert page.evaluate("() => window.intruder") is None
+        assert page.evaluate("() => fetch('https://example.org').then(() => 'sent', () => 'refused')") == "refused"
 
 
 def test_the_photos_shown_stand_for_the_others(before: Path) -> None:
