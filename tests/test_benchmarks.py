@@ -3,7 +3,7 @@
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import gpu, preview, report_page
+from benchmarks import gpu, preview, report_page, start
 from benchmarks.complexity import parts
 
 
@@ -42,3 +42,10 @@ def test_the_preview_benchmark_runs() -> None:
     assert result.exit_code == 0
     assert "13 photos judged" in result.output
     assert "ms a frame" in result.output
+
+
+@pytest.mark.slow
+def test_the_start_benchmark_runs() -> None:
+    result = CliRunner().invoke(start.main, ["--runs", "1"], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert len(result.output.splitlines()) == 7

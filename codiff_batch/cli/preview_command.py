@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING
 import click
 
 from codiff_batch.batch.options import BatchOptions
-from codiff_batch.cli.exit_codes import ExitCode
 from codiff_batch.cli.parameters import (
     device_option,
-    max_megapixels_option,
+    exclude_option,
+    max_bytes_option,
+    max_pixels_option,
     min_qf_option,
     models_dir_option,
     output_file_option,
     paths_argument,
 )
+from codiff_batch.exit_codes import ExitCode
+from codiff_batch.settings import Judging
 
 if TYPE_CHECKING:
     from codiff_batch.preview.page import Preview
@@ -103,14 +106,17 @@ class _Shares(_List):
     f"[default: where there are no more than {FEW} photos]",
 )
 @device_option
-@max_megapixels_option
+@max_pixels_option
+@max_bytes_option
 @models_dir_option
 @click.option("-q", "--quiet", is_flag=True, help="No progress and no summary; failures only.")
+@exclude_option
 @paths_argument
 @click.pass_context
 def preview_command(
     ctx: click.Context,
     paths: tuple[Path, ...],
+    exclude: tuple[str, ...],
     min_qf: float,
     output: Path,
     photos: int,
@@ -119,7 +125,8 @@ def preview_command(
     strengths: tuple[float, ...],
     look: bool | None,
     device: str,
-    max_megapixels: float,
+    max_pixels: int,
+    max_bytes: int,
     models_dir: Path | None,
     quiet: bool,
 ) -> None:
@@ -136,11 +143,13 @@ def preview_command(
     chosen = settings(models, textures, strengths, models_dir)
     options = BatchOptions(
         paths,
-        min_qf=min_qf,
+        exclude=exclude,
+        judging=Judging(min_qf),
         model=chosen[0].model,
         models_dir=models_dir,
-        device=device,
-        max_pixels=round(max_megapixels * 1e6),
+        devices=(device,),
+        max_pixels=max_pixels,
+        max_bytes=max_bytes,
         dry_run=True,
     )
     options.check()
@@ -168,28 +177,29 @@ def _make(options: BatchOptions, chosen: Sequence[Setting], count: int, *, look:
     tasks = plan(options)
     started = time.monotonic()
     outcomes = []
-    with Progress(len(tasks), verbose=False, quiet=quiet) as progress:
+    with Progress(verbose=False, quiet=quiet) as progress:
+        progress.planned(len(tasks))
         for outcome in judge_all(options, tasks, progress.stage, look=len(tasks) <= FEW if look is None else look):
             outcomes.append(outcome)
             progress.finished(outcome)
     seconds = time.monotonic() - started
     order = {task.source: place for place, task in enumerate(tasks)}
     outcomes.sort(key=lambda outcome: order[outcome.source])
-    numbers = candidates(outcomes, options.min_qf, count)
+    numbers = candidates(outcomes, options.judging.min_qf, count)
     steps = len(numbers) + len(chosen) * min(count, len(numbers))
     hidden = quiet or not steps or not sys.stderr.isatty()
     with tqdm(total=steps, disable=hidden, dynamic_ncols=True, bar_format=_BAR) as bar:
-        studied = study(outcomes, numbers, options.max_pixels, bar.update)
-        shown = choose(studied, outcomes, options.min_qf, count)
-        samples = take_samples(shown, outcomes, options.max_pixels)
+        studied = study(outcomes, numbers, options, bar.update)
+        shown = choose(studied, outcomes, options.judging.min_qf, count)
+        samples = take_samples(shown, outcomes, options)
         paces = restore_samples(samples, chosen, options, bar.update) if samples else {}
     return Preview(options, outcomes, seconds, samples, paces)
 
 
 def _summary(page: Path, made: Preview, failed: int) -> str:
-    from codiff_batch.batch.summary import printable
+    from codiff_batch.files.text import printable
     from codiff_batch.preview.choose import is_below
 
-    would = sum(is_below(outcome, made.options.min_qf) for outcome in made.outcomes)
+    would = sum(is_below(outcome, made.options.judging.min_qf) for outcome in made.outcomes)
     told = f"{len(made.outcomes)} photos judged, {would} would be restored, {failed} failed"
     return f"{printable(str(page))}: {told}; {len(made.samples)} shown under {len(made.paces)} settings"

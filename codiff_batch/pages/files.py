@@ -13,8 +13,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from codiff_batch.batch.summary import printable
 from codiff_batch.errors import OptionsConflict
+from codiff_batch.files.text import printable
 
 _PARTS = re.compile(r"@PARTS ([^@]+)@")
 _SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)

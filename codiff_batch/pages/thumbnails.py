@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
-from codiff_batch.batch.summary import printable
 from codiff_batch.errors import DamagedJpeg, TooManyPixels
+from codiff_batch.files.text import printable
 from codiff_batch.jpeg import DEFAULT_MAX_PIXELS, JpegPhoto
 
 log = logging.getLogger(__name__)

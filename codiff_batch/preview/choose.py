@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from codiff_batch.batch.outcome import Outcome
+from codiff_batch.batch.outcome import Code, Kind, Outcome
 from codiff_batch.engine.judge import was_saved_again
 
 NEAR = 10.0
@@ -30,7 +30,7 @@ def quality(outcome: Outcome) -> float | None:
 
 def is_judged(outcome: Outcome) -> bool:
     """Whether its quality decides; a failed, signed or restored photo is left alone whatever its quality."""
-    return outcome.outcome == "restored" or (outcome.outcome == "skipped" and outcome.estimated_qf is not None)
+    return outcome.outcome in (Kind.RESTORED, Kind.WOULD_BE_RESTORED) or outcome.code == Code.GOOD_ALREADY
 
 
 def is_below(outcome: Outcome, min_qf: float) -> bool:

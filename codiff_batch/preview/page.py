@@ -17,7 +17,8 @@ from PIL import Image
 from codiff_batch import __version__
 from codiff_batch.batch.options import DEFAULT_MAX_PIXELS, BatchOptions
 from codiff_batch.batch.outcome import Outcome
-from codiff_batch.batch.outputs import write_atomically
+from codiff_batch.files.atomic import write_atomically
+from codiff_batch.files.opening import DEFAULT_MAX_BYTES
 from codiff_batch.pages.files import link, render, shown
 from codiff_batch.pages.shells import SHELLS, join, usual_shell
 from codiff_batch.pages.thumbnails import upright
@@ -58,7 +59,7 @@ def _data(page: Path, preview: Preview) -> dict[str, Any]:
     estimates = {s.chosen.number: s.estimated_qf for s in preview.samples if s.estimated_qf is not None}
     settings = [setting for setting, pace in preview.paces.items() if pace.per_megapixel]
     return {
-        "minQf": options.min_qf,
+        "minQf": options.judging.min_qf,
         "paths": [shown(path) for path in options.paths],
         "photos": [_photo(page, outcome, estimates.get(n)) for n, outcome in enumerate(preview.outcomes)],
         "judging": round(preview.judging_seconds, 3),
@@ -77,7 +78,7 @@ def _photo(page: Path, outcome: Outcome, estimate: float | None) -> dict[str, An
         "header": outcome.header_qf,
         "estimate": known,
         "size": [outcome.width, outcome.height],
-        "left": "" if is_judged(outcome) else outcome.outcome,
+        "left": "" if is_judged(outcome) else str(outcome.outcome),
     }
     if is_judged(outcome):
         told["link"] = link(page, outcome.source)
@@ -101,13 +102,17 @@ def _command(options: BatchOptions, settings: Sequence[Setting], shell: Any) -> 
     """The command line in pieces; the line's quality factor goes between start and setting."""
     # The page may be opened, and the command pasted, in any folder.
     paths = [str(path.absolute()) for path in options.paths]
-    end = []
-    if options.device != "auto":
-        end += ["--device", options.device]
+    end = [f"--exclude={pattern}" for pattern in options.exclude]
+    if options.devices != ("auto",):
+        end += ["--device", ",".join(options.devices)]
     if options.models_dir is not None:
         end += ["--models-dir", str(options.models_dir.absolute())]
-    if options.max_pixels != DEFAULT_MAX_PIXELS:
-        end += ["--max-megapixels", f"{options.max_pixels / 1e6:.10g}"]
+    for option, limit, usual in (
+        ("--max-megapixels", options.max_pixels, DEFAULT_MAX_PIXELS),
+        ("--max-megabytes", options.max_bytes, DEFAULT_MAX_BYTES),
+    ):
+        if limit != usual:
+            end += [option, f"{limit / 1e6:.10g}"]
     return {
         "start": join(["codiff-batch", *paths], shell),
         "settings": [join(setting.arguments, shell) for setting in settings],

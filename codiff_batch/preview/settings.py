@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from codiff_batch.errors import OptionsConflict
+from codiff_batch.errors import SettingRefused
 from codiff_batch.models.card import read_card
 from codiff_batch.models.catalogue import DEFAULT_MODEL, available, find
 
@@ -55,13 +55,15 @@ def settings(
         models_dir: where installed models lie.
 
     Raises:
-        OptionsConflict: textures are asked for and no model adds any.
+        SettingRefused: textures are asked for and no model adds any.
         ModelNotFound, ModelDamaged: a model cannot be used.
     """
     models = models or _usual(models_dir)
     textured = {model: read_card(find(model, models_dir)).adds_texture for model in models}
     if textures and not any(textured.values()):
-        raise OptionsConflict(f"--texture is for models that add some, such as natural; {models[0]} adds none")
+        raise SettingRefused(
+            "texture", f"'texture' is for models that add some, such as natural; {models[0]} adds none"
+        )
     made = [
         Setting(model, texture, strength)
         for model in models

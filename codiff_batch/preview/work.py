@@ -20,14 +20,15 @@ from codiff_batch.batch.outcome import Outcome
 from codiff_batch.batch.plan import Task
 from codiff_batch.batch.process import Stage
 from codiff_batch.batch.run import run_batch
-from codiff_batch.batch.summary import printable
 from codiff_batch.errors import PhotoError
+from codiff_batch.files.text import printable
 from codiff_batch.jpeg import JpegPhoto, can_project
 from codiff_batch.jpeg.metadata import icc_bytes
 from codiff_batch.pages.thumbnails import SIDE, reduced
 from codiff_batch.preview.choose import Chosen, Studied
 from codiff_batch.preview.cut import SURROUNDINGS, Box, Cut, cut_out, telling_box
 from codiff_batch.preview.settings import Setting
+from codiff_batch.settings import Judging, Settings
 
 if TYPE_CHECKING:
     from codiff_batch.engine import Embedding, Restorer
@@ -99,18 +100,18 @@ def judge_all(options: BatchOptions, tasks: Sequence[Task], stage: Stage, *, loo
         look: let CaVE see those too whose header decides.
     """
     # Below a line of 0 no header decides anything.
-    dry = replace(options, dry_run=True, min_qf=0 if look else options.min_qf)
+    dry = replace(options, dry_run=True, judging=Judging(min_qf=0) if look else options.judging)
     yield from run_batch(dry, tasks, stage=stage)
 
 
 def study(
-    outcomes: Sequence[Outcome], numbers: Sequence[int], max_pixels: int, step: Callable[[], object]
+    outcomes: Sequence[Outcome], numbers: Sequence[int], options: BatchOptions, step: Callable[[], object]
 ) -> list[Studied]:
     """Look more closely at some photos; those that cannot be decoded are left out. ``step`` is called after each."""
 
     def look(number: int) -> Studied | None:
         try:
-            photo = JpegPhoto.open(outcomes[number].source, max_pixels=max_pixels)
+            photo = _open(outcomes[number].source, options)
             return Studied(number, _origin(photo), _describe(reduced(photo, DESCRIBED)))
         except Exception as error:  # A photo that is odd in any way stands for nothing.
             log.debug("%s is not studied: %s", printable(str(outcomes[number].source)), error)
@@ -125,24 +126,24 @@ def study(
         return studied
 
 
-def take_samples(chosen: Sequence[Chosen], outcomes: Sequence[Outcome], max_pixels: int) -> list[Sample]:
+def take_samples(chosen: Sequence[Chosen], outcomes: Sequence[Outcome], options: BatchOptions) -> list[Sample]:
     """Cut the samples out; a photo that cannot be decoded is said, and the others are shown."""
     samples = []
     for one in chosen:
         source = outcomes[one.number].source
         try:
-            samples.append(_take(one, source, max_pixels))
+            samples.append(_take(one, source, options))
         except PhotoError as error:
             log.warning("not shown: %s: %s", printable(str(source)), error)
     return samples
 
 
-def _take(chosen: Chosen, source: Path, max_pixels: int) -> Sample:
+def _take(chosen: Chosen, source: Path, options: BatchOptions) -> Sample:
     """Decode a chosen photo and cut out what is shown of it."""
     from codiff_batch.engine.crops import textured_crops
 
     started = time.perf_counter()
-    photo = JpegPhoto.open(source, max_pixels=max_pixels)
+    photo = _open(source, options)
     pixels = photo.pixels()
     decoding = time.perf_counter() - started
     shown = telling_box(pixels)
@@ -173,14 +174,14 @@ def restore_samples(
 
     paces = {}
     for model in dict.fromkeys(setting.model for setting in settings):
-        restorer = Restorer.load(model, options.device, models_dir=options.models_dir)
+        restorer = Restorer.load(model, options.devices[0], models_dir=options.models_dir)
         embeddings, looking = _look(restorer, samples)
         for setting in (setting for setting in settings if setting.model == model):
             for sample in samples:
                 embedding = embeddings.get(sample.chosen.number)
                 if embedding is not None:
                     sample.estimated_qf = embedding.qf if sample.estimated_qf is None else sample.estimated_qf
-                    _restore(sample, setting, restorer, embedding, constrain=options.constrain)
+                    _restore(sample, setting, restorer, embedding, options.settings)
                 step()
             paces[setting] = _pace(samples, setting, restorer, looking)
     return paces
@@ -199,26 +200,19 @@ def _look(restorer: Restorer, samples: Sequence[Sample]) -> tuple[dict[int, Embe
     return seen, statistics.median(seconds) if seconds else 0.0
 
 
-def _restore(sample: Sample, setting: Setting, restorer: Restorer, embedding: Embedding, *, constrain: bool) -> None:
-    from codiff_batch.engine import settle
+def _restore(sample: Sample, setting: Setting, restorer: Restorer, embedding: Embedding, settings: Settings) -> None:
+    from codiff_batch.engine.photo import Decoded, restore
 
     started = time.perf_counter()
     texture = 1.0 if setting.texture is None else setting.texture
+    asked = replace(settings, strength=setting.strength, texture=texture)
     try:
-        levels = restorer.restore_levels(
-            sample.cut.pixels(),
-            strength=setting.strength,
-            texture=texture,
-            tables=sample.photo.header.tables,
-            embedding=embedding,
-        )
-        # At strength 0 the source's own pixels were asked for, and nothing has to be bounded.
-        whole = settle(levels, sample.cut, embedding.qf, constrain=constrain and setting.strength > 0)
+        restored = restore(Decoded.of(sample.cut), restorer, asked, embedding=embedding).pixels
     except Exception as error:  # The wall around one photo, as in a batch.
-        log.warning("%s under %s: %s", printable(str(sample.photo.path)), setting.words, error)
+        log.warning("%s under %s: %s", printable(str(sample.photo.path)), setting.words, printable(str(error)))
         return
     seconds = time.perf_counter() - started
-    sample.versions[setting] = Version(whole[sample.inner.place].copy(), seconds)
+    sample.versions[setting] = Version(restored[sample.inner.place].copy(), seconds)
 
 
 def _pace(samples: Sequence[Sample], setting: Setting, restorer: Restorer, looking: float) -> Pace:
@@ -234,6 +228,10 @@ def _pace(samples: Sequence[Sample], setting: Setting, restorer: Restorer, looki
     shared = statistics.mean((tile / stride) ** 2 if max(h.width, h.height) > tile else 1.0 for h in wholes)
     decoding = sum(s.decoding_seconds for s in done) / sum(h.width * h.height / 1e6 for h in wholes)
     return Pace(network * shared + decoding, looking)
+
+
+def _open(source: Path, options: BatchOptions) -> JpegPhoto:
+    return JpegPhoto.open(source, max_pixels=options.max_pixels, max_bytes=options.max_bytes)
 
 
 def _origin(photo: JpegPhoto) -> str:
