@@ -81,7 +81,7 @@ class BatchOptions:
         "Give up a photo that takes longer to read, restore or encode.",
         above=0,
         placeholder="SECONDS",
-        told_default="10 minutes, plus 30 for each megapixel",
+        told_default="10 minutes plus 30 minutes per megapixel",
     )
     dry_run: bool = _option(False, "Judge every photo, but write nothing except the report.", once=True)
     shard: Shard | None = _option(

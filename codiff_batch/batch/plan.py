@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +28,7 @@ class Task:
     target: Path
     """Of the restored picture."""
     copy: Path
-    """Of the source's bytes, if it is skipped and ``--copy-skipped`` asks for a complete folder."""
+    """Of the source's bytes, if the output folder is to be complete."""
     root: Path
     """The output or backup folder, where the journal lies."""
     backup: Path | None = None
@@ -56,6 +57,9 @@ def plan(options: BatchOptions) -> list[Task]:
         OptionsConflict: an output or a backup would be a source, or a folder has no name to derive one from.
     """
     written = [folder for folder in (options.output, options.backup) if folder is not None]
+    if not written:
+        for path in filter(os.path.isdir, options.paths):
+            output_root(path)  # Where there is none, that is said before a whole disk is searched.
     found = scan(_sources(options.paths), written, names=options.names, patterns=options.exclude)
     return plan_photos(list(found), options)
 

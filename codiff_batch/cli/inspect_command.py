@@ -69,7 +69,7 @@ class _Read:
 
 @click.command("inspect")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-@click.option("--look", is_flag=True, help="Let CaVE see every photo, also those whose header decides.")
+@click.option("--look", is_flag=True, help="Have CaVE look at every photo, even where the header decides.")
 @min_qf_option
 @model_option
 @device_option

@@ -179,7 +179,7 @@ def output_file_option(default: str, help_text: str) -> Callable[[Command], Comm
     return click.option(
         "-o",
         "--output",
-        type=click.Path(dir_okay=False, path_type=Path),
+        type=click.Path(allow_dash=True, readable=False, path_type=Path),
         default=Path(default),
         show_default=True,
         metavar="FILE",

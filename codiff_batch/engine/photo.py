@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from codiff_batch.engine.by_hand import compressed_at, tables_of
 from codiff_batch.engine.crops import textured_crops
@@ -160,12 +159,3 @@ def restore_photo(
     """
     chosen = replace(settings or Settings(), **changed)
     return restore(Decoded.of(photo, pixels), restorer, chosen, embedding=embedding, progress=progress).pixels
-
-
-def settle(
-    levels: NDArray[np.float32], photo: JpegPhoto, estimated_qf: float, *, constrain: bool = True
-) -> NDArray[np.uint8]:
-    """For the batch until it takes the steps above."""
-    verdict = Verdict(Action.RESTORE, "", photo.header.qf, estimated_qf)
-    seen = Judged(Decoded(np.empty(0, np.uint8), photo), Embedding((), estimated_qf), verdict)
-    return settled(seen, levels, Settings(constrain=constrain)).pixels
