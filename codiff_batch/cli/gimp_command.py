@@ -36,8 +36,8 @@ def install_command(gimp_dir: Path | None) -> None:
 @gimp_dir_option
 @click.pass_context
 def doctor_command(context: click.Context, gimp_dir: Path | None) -> None:
-    """Say what is wrong with the plug-in and how to mend it."""
-    from codiff_batch.gimp.doctor import complaints
+    """Say what is wrong with the plug-in and how to fix it."""
+    from codiff_batch.gimp.doctor import complaints, remarks
     from codiff_batch.gimp.places import gimp_folders
 
     ill = False
@@ -47,6 +47,8 @@ def doctor_command(context: click.Context, gimp_dir: Path | None) -> None:
         click.echo(f"{gimp}: {'all well' if not found else ''}".rstrip())
         for complaint in found:
             click.echo(f"  - {complaint}")
+    for remark in remarks():
+        click.echo(f"note: {remark}")
     if ill:
         context.exit(ExitCode.UNAVAILABLE)
 

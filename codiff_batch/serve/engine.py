@@ -15,12 +15,15 @@ from codiff_batch import __version__
 from codiff_batch.errors import RequestRefused
 from codiff_batch.jpeg import JpegPhoto
 from codiff_batch.jpeg.quantization import ijg_table
+from codiff_batch.models.card import read_card
 from codiff_batch.models.catalogue import DEFAULT_MODEL, available
 from codiff_batch.serve.origin import jpeg_behind
-from codiff_batch.serve.pixels import read_picture
+from codiff_batch.serve.pixels import identity, read_picture
+from codiff_batch.serve.preview import Memory, restored_part
 
 if TYPE_CHECKING:
     from codiff_batch.engine import Restorer
+    from codiff_batch.engine.stream import Embedding
     from codiff_batch.models.card import ModelCard
 
 PROTOCOL = 1
@@ -35,6 +38,7 @@ class Engine:
     def __init__(self, device: str = "auto", models_dir: Path | None = None) -> None:
         self._device, self._models_dir = device, models_dir
         self._loaded: tuple[str, Restorer] | None = None
+        self._memory = Memory()
 
     def answer(self, request: Mapping[str, Any], report: Report) -> Answer:
         """Follow one request; ``report`` is called with (tiles done, tiles in all) and may raise to end it.
@@ -47,6 +51,8 @@ class Engine:
                 return self._hello()
             case "estimate":
                 return self._estimate(request)
+            case "preview":
+                return self._preview(request, report)
             case "restore":
                 return self._restore(request, report)
             case other:
@@ -54,7 +60,11 @@ class Engine:
 
     def _hello(self) -> Answer:
         entries = [entry for entry in available(self._models_dir) if entry.status in ("bundled", "installed")]
-        models = [{"name": entry.name, "summary": entry.summary} for entry in entries]
+        models = [
+            {"name": entry.name, "summary": entry.summary, "texture": read_card(entry.path).adds_texture}
+            for entry in entries
+            if entry.path is not None
+        ]
         return {"protocol": PROTOCOL, "version": __version__, "models": models}
 
     def _estimate(self, request: Mapping[str, Any]) -> Answer:
@@ -64,6 +74,37 @@ class Engine:
             "qf": round(self._restorer(request).estimate_qf(pixels), 1),
             "header_qf": round(photo.header.qf, 1) if photo else None,
         }
+
+    def _preview(self, request: Mapping[str, Any], report: Report) -> Answer:
+        """As :meth:`_restore`, of a small region and with what is known from earlier calls."""
+        told, into = _part(request, "picture"), request.get("into")
+        strength, texture = (_number(request, name, 1.0, 0, 1) for name in ("strength", "texture"))
+        by_hand = _number(request, "qf", 0.0, 0, 100)
+        if not isinstance(into, str):
+            raise RequestRefused("'into' must name the file for the result")
+        about = (*identity(told), str(request.get("jpeg")), str(request.get("jpeg_settings")))
+        picture = self._memory.recall(about, "picture", lambda: read_picture(told))
+        seen = self._memory.recall(about, "seen", lambda: picture.eight_bits)
+        region = _region(request, *seen.shape[:2])
+        photo = self._memory.recall(about, "photo", lambda: _origin(request, seen))
+        own = photo is not None and photo.path is not None and not by_hand
+        source = self._memory.recall(about, "own pixels", photo.pixels) if own and photo is not None else seen
+        restorer = self._restorer(request)
+        embedding = self._memory.recall(about, f"embedding by {restorer.name}, {own}", lambda: restorer.embed(source))
+        tables = photo.header.tables if photo is not None else None
+        if by_hand:
+            embedding, tables = _by_hand(embedding, by_hand)
+        constrain = bool(request.get("constrain", True)) and not by_hand
+        settings = {"strength": strength, "texture": texture}
+        restored = restored_part(
+            *(self._memory, about, source, region, restorer, embedding, settings),
+            *(photo if constrain else None, tables, report),
+        )
+        before = seen[region]
+        if strength == 0:
+            restored = before
+        picture.region(*region).changed(before, restored).tofile(into)
+        return {"qf": round(embedding.qf, 1)}
 
     def _restore(self, request: Mapping[str, Any], report: Report) -> Answer:
         into = request.get("into")
@@ -81,9 +122,7 @@ class Engine:
         embedding = restorer.embed(source)
         tables = photo.header.tables if photo is not None else None
         if by_hand:
-            # What the network is told to have happened, in place of what the file and CaVE say.
-            embedding = replace(embedding, qf=by_hand)
-            tables = tuple(ijg_table(max(1, round(by_hand)), chroma=chroma) for chroma in (False, True))
+            embedding, tables = _by_hand(embedding, by_hand)
         constrain = bool(request.get("constrain", True)) and photo is not None and not by_hand
         if strength == 0:
             restored: NDArray[Any] = seen
@@ -109,6 +148,12 @@ class Engine:
             self._loaded = None
             self._loaded = name, Restorer.load(name, self._device, models_dir=self._models_dir)
         return self._loaded[1]
+
+
+def _by_hand(embedding: Embedding, qf: float) -> tuple[Embedding, tuple[NDArray[np.uint16], ...]]:
+    """What the network is told to have happened, in place of what the file and CaVE say."""
+    tables = tuple(ijg_table(max(1, round(qf)), chroma=chroma) for chroma in (False, True))
+    return replace(embedding, qf=qf), tables
 
 
 def _settled(

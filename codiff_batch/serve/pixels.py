@@ -77,3 +77,18 @@ def read_picture(told: Mapping[str, Any]) -> HostPicture:
     if min(height, width) < 1 or channels not in (1, 2, 3, 4) or values.size != height * width * channels:
         raise RequestRefused(f"{values.size} values are not a picture of {width}x{height} with {channels} channels")
     return HostPicture(values.reshape(shape), level)
+
+
+def identity(told: Mapping[str, Any]) -> tuple[object, ...]:
+    """What tells a picture's file from any other and from its own past: changes when it is written again.
+
+    Raises:
+        RequestRefused: there is no such file.
+    """
+    try:
+        status = Path(told["file"]).stat()
+    except (KeyError, TypeError) as error:
+        raise RequestRefused(f"'picture' lacks something, or has it wrong: {error}") from error
+    except OSError as error:
+        raise RequestRefused(f"{told['file']}: {error.strerror}") from error
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, str(sorted(told.items()))

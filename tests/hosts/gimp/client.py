@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -30,6 +31,8 @@ class Gimp:
         self.runtime = folder / "run"
         """Where the engine's folder lies, in place of /tmp."""
         self.runtime.mkdir(mode=0o700)
+        self._console: subprocess.Popen[str] | None = None
+        self._scripts = 0
 
     def command_line(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """``codiff-batch gimp …`` for this GIMP."""
@@ -41,7 +44,8 @@ class Gimp:
 
         The mounts are in a namespace that ends with the program.
         """
-        seen = {str(self.folder), str(ROOT), sys.prefix, sys.base_prefix}
+        packages = [path for path in sys.path if path.endswith("site-packages")]
+        seen = {str(self.folder), str(ROOT), sys.prefix, sys.base_prefix, *packages}
         environment = {
             "PATH": "/usr/bin:/bin",
             "HOME": str(self.folder),
@@ -69,21 +73,46 @@ class Gimp:
             start_new_session=True,
         )
 
-    def console(self, script: str) -> subprocess.Popen[str]:
-        """Start GIMP without a window on a Python script; the names of prelude.py are there."""
-        file = self.folder / "script.py"
-        file.write_text(PRELUDE.read_text() + script)
+    def console(self) -> subprocess.Popen[str]:
+        """Start GIMP without a window; it runs one script after the other, as :meth:`run` hands them over."""
+        file = self.folder / "prelude.py"
+        file.write_text(PRELUDE.read_text())
         command = ["gimp-console", "-i", "--no-data", "--no-fonts", "--quit", "--batch-interpreter=python-fu-eval"]
         return self.start(*command, "-b", f'exec(open("{file}").read())', CODIFF_TEST_FOLDER=str(self.folder))
 
+    def begin(self, script: str) -> None:
+        """Hand a script to the console, which is started first if it does not run."""
+        if self._console is None or self._console.poll() is not None:
+            self._console = self.console()
+        self._scripts += 1
+        whole = self.folder / "whole.py"
+        whole.write_text(script)
+        whole.rename(self.folder / f"script-{self._scripts}.py")
+
+    def end(self) -> dict[str, Any]:
+        """Wait for the script's end and return what it gave to ``tell``."""
+        told = self.folder / f"told-{self._scripts}.json"
+        until = time.monotonic() + PATIENCE
+        while not told.exists():
+            assert self._console is not None
+            assert self._console.poll() is None, self._console.communicate()[0]
+            assert time.monotonic() < until, "the script takes for ever"
+            time.sleep(0.05)
+        values = json.loads(told.read_text())
+        assert "traceback" not in values, values["traceback"]
+        return values
+
     def run(self, script: str) -> dict[str, Any]:
-        """Run a script to its end and return what it gave to ``tell``."""
-        program = self.console(script)
-        output, _ = program.communicate(timeout=PATIENCE)
-        assert program.returncode == 0, output
-        told = self.folder / "told.json"
-        assert told.exists(), output
-        return json.loads(told.read_text())
+        """Run a script to its end and return what it gave to ``tell``; the names of prelude.py are there."""
+        self.begin(script)
+        return self.end()
+
+    def stop(self) -> None:
+        """End the console."""
+        if self._console is not None and self._console.poll() is None:
+            self.run("Gimp.quit()")
+            os.killpg(self._console.pid, signal.SIGKILL)
+        self._console = None
 
     def wait_for_engines_end(self) -> None:
         """Give engines the seconds they may take to notice that GIMP is gone."""

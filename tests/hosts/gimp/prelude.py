@@ -1,10 +1,12 @@
 """What scripts inside GIMP begin with."""
 
+import contextlib
 import json
 import os
 import signal
 import threading
 import time
+import traceback
 from pathlib import Path
 
 import gi
@@ -20,6 +22,7 @@ DEFAULTS = {
     "texture": 1.0,
     "quality": 0.0,
     "output": "new-layer",
+    "scope": "selected-layers",
     "constrain": True,
     "jpeg": "",
 }
@@ -82,4 +85,24 @@ def kill_at_work(*words):
 
 
 def tell(**what):
-    (FOLDER / "told.json").write_text(json.dumps(what))
+    """Give values to the test."""
+    told.update(what)
+
+
+told = {}
+number = 0
+while True:
+    script = FOLDER / f"script-{number + 1}.py"
+    if not script.exists():
+        time.sleep(0.02)
+        continue
+    number, told = number + 1, {}
+    try:
+        exec(script.read_text())
+    except Exception:
+        told["traceback"] = traceback.format_exc()
+    for left_over in Gimp.get_images():
+        with contextlib.suppress(Exception):
+            left_over.delete()
+    (FOLDER / "told").write_text(json.dumps(told))
+    (FOLDER / "told").rename(FOLDER / f"told-{number}.json")
