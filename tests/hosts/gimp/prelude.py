@@ -1,6 +1,5 @@
 """What scripts inside GIMP begin with."""
 
-import contextlib
 import json
 import os
 import signal
@@ -71,6 +70,24 @@ def processes(*words):
     return found
 
 
+def stop(*words):
+    """Let processes stand still."""
+    for process in processes(*words):
+        os.kill(process, signal.SIGSTOP)
+
+
+def go_on(*words):
+    """Let them go on."""
+    for process in processes(*words):
+        os.kill(process, signal.SIGCONT)
+
+
+def stop_work():
+    """As the user does by Cancel in the status bar."""
+    for process in processes("codiff-batch.py"):
+        os.kill(process, signal.SIGKILL)
+
+
 def kill_at_work(*words):
     """Kill a process in a while, as soon as a picture is on its way to the engine and has been for a second."""
 
@@ -82,6 +99,22 @@ def kill_at_work(*words):
             os.kill(process, signal.SIGKILL)
 
     threading.Thread(target=wait, daemon=True).start()
+
+
+def close_all():
+    """Close every image, shown or not."""
+    for number in range(1, 100):
+        if Gimp.Display.id_is_valid(number):
+            Gimp.Display.get_by_id(number).delete()
+    for image in Gimp.get_images():
+        image.delete()
+
+
+def show(path):
+    """Open a file as the user does, who sees it."""
+    image = load(path)
+    Gimp.Display.new(image)
+    return image
 
 
 def tell(**what):
@@ -101,8 +134,5 @@ while True:
         exec(script.read_text())
     except Exception:
         told["traceback"] = traceback.format_exc()
-    for left_over in Gimp.get_images():
-        with contextlib.suppress(Exception):
-            left_over.delete()
     (FOLDER / "told").write_text(json.dumps(told))
     (FOLDER / "told").rename(FOLDER / f"told-{number}.json")

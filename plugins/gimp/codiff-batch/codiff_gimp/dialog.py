@@ -17,7 +17,7 @@ from codiff_gimp.assistant import Assistant  # noqa: E402
 from codiff_gimp.engine import Engine  # noqa: E402
 from codiff_gimp.help import open_page  # noqa: E402
 from codiff_gimp.layers import check  # noqa: E402
-from codiff_gimp.presets import PRESETS  # noqa: E402
+from codiff_gimp.presets import PRESETS, SUMMARIES  # noqa: E402
 from codiff_gimp.preview import Preview  # noqa: E402
 from codiff_gimp.texts import Refused, _  # noqa: E402
 from codiff_gimp.work import seen  # noqa: E402
@@ -73,7 +73,7 @@ class Dialog:
 
     def _settings(self) -> Gtk.Box:
         """The right side."""
-        box = Gtk.Box(orientation=Gtk.Orientation.VERTICAL, spacing=6)
+        box = Gtk.Box(orientation=Gtk.Orientation.VERTICAL, spacing=6, width_request=480)
         names = Gtk.SizeGroup(mode=Gtk.SizeGroupMode.HORIZONTAL)
 
         def add(widget: Gtk.Widget) -> None:
@@ -164,7 +164,8 @@ class Dialog:
         """Let everything show what the settings are now."""
         values = values_of(self._config)
         self._model.set_active_id(values["model"])
-        self._summary.set_text(self._models[values["model"]]["summary"])
+        own, theirs = SUMMARIES.get(values["model"]), self._models[values["model"]]["summary"]
+        self._summary.set_text(_(own) if own else theirs)
         for name, choice in self._choices.items():
             choice.set_active_id(values[name])
         fitting = (p.label for p in PRESETS if all(values[name] == value for name, value in p.values.items()))

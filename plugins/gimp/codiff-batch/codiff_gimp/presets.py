@@ -1,4 +1,4 @@
-"""Settings by purpose, as data: a line for each."""
+"""Settings by purpose and words about models, as data: a line for each."""
 
 from __future__ import annotations
 
@@ -26,3 +26,10 @@ PRESETS = (
         {"model": "natural", "strength": 1.0, "texture": 1.0, "quality": 0.0, "constrain": False},
     ),
 )
+
+SUMMARIES = {
+    "compact": N_("Faithful: invents nothing. For any computer."),
+    "fast": N_("Nearly as faithful as compact, in a quarter of the time."),
+    "natural": N_("Adds texture that the compression took, as much as you choose."),
+}
+"""Of models that come with codiff-batch; others speak for themselves, in English."""
