@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from codiff_batch.engine import Restorer
     from codiff_batch.engine.stream import Embedding, Levels, Progress
 
-MARGIN = 32
-"""Pixels around a part that the network sees beside it: as far from its edge, tiles count half in a whole picture."""
+MARGIN = 48
+"""Pixels around a part that the network sees beside it: three quarters of what the tiles of most models share."""
 PICTURES = 2
 LEVELS = 8
 """How many pictures are remembered, and how many restored parts of each."""

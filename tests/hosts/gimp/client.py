@@ -18,7 +18,7 @@ from tests.hosts.gimp.screen import Screen
 
 ROOT = Path(__file__).resolve().parents[3]
 PRELUDE = Path(__file__).with_name("prelude.py")
-PATIENCE = 300.0
+PATIENCE = 180.0
 
 
 class Gimp:

@@ -323,7 +323,7 @@ def test_an_engine_that_cannot_start_is_explained_in_its_own_words(gimp: Gimp) -
     told = gimp.run(f"""
 for process in processes("codiff_batch", "serve"):
     os.kill(process, signal.SIGTERM)
-while list((FOLDER / "run").glob("*")):
+while list((FOLDER / "run").glob("codiff-batch-gimp-*")):
     time.sleep(0.05)
 image = load("{PHOTO}")
 tell(error=remove_artifacts(image, image.get_layers()))
