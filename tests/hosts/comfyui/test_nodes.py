@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import shutil
@@ -548,6 +549,22 @@ def test_help_pages_languages_and_examples_are_served(comfyui: ComfyUI) -> None:
         thumbnails.add(comfyui.get(f"/api/workflow_templates/codiff/{urllib.parse.quote(example)}.jpg"))
     assert len(thumbnails) == 3
     assert all(thumbnail[:3] == b"\xff\xd8\xff" for thumbnail in thumbnails)
+
+
+def test_the_documented_prompt_runs_from_curl_and_from_python(comfyui: ComfyUI, tmp_path: Path) -> None:
+    page = (ROOT / "docs/comfyui.md").read_text().partition("## From programs")[2]
+    blocks = [block.replace("http://127.0.0.1:8188", comfyui.address) for block in page.split("```")[1::2]]
+    graph, curl, program = (block.partition("\n")[2] for block in blocks)
+    (tmp_path / "prompt.json").write_text(graph)
+    (tmp_path / "photo.jpg").write_bytes((ROOT / "examples/photos" / TURNED).read_bytes())
+    told = subprocess.run(curl, shell=True, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert json.loads(told.stdout)["prompt_id"]
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
+    source, restored = JpegPhoto.open(tmp_path / "photo.jpg"), JpegPhoto.open(tmp_path / "restored.jpg")
+    assert set(source.metadata().kinds()) <= set(restored.metadata().kinds())
+    assert not np.array_equal(source.pixels(), restored.pixels())
+    saved = [path.name for path in (comfyui.base / "output/codiff").glob("codiff-example_*")]
+    assert saved  # what curl asked for
 
 
 @pytest.mark.parametrize("copied", [False, True], ids=["linked", "copied"])
