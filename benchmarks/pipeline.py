@@ -18,11 +18,12 @@ from typing import Any
 import click
 
 from codiff_batch.batch.options import BatchOptions
-from codiff_batch.batch.outputs import write_atomically
 from codiff_batch.batch.pipeline import LazyRestorer, run_pipeline
 from codiff_batch.batch.plan import Task, plan
 from codiff_batch.engine import settle
+from codiff_batch.files.atomic import write_atomically
 from codiff_batch.jpeg import JpegPhoto, encode_jpeg
+from codiff_batch.settings import Judging
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples/photos"
 
@@ -90,7 +91,9 @@ def main(photos: int, judged: int, device: str, jobs: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         source = copies(folder / "photos", photos)
-        options = BatchOptions((source,), output=folder / "one", device=device, jobs=jobs, min_qf=100)
+        options = BatchOptions(
+            (source,), output=folder / "one", devices=(device,), jobs=jobs, judging=Judging(min_qf=100)
+        )
         lazy = LazyRestorer(options)
         restorer = lazy()
         list(run_pipeline(options, plan(options)[:2], restorer=lazy))  # warm up
@@ -100,7 +103,9 @@ def main(photos: int, judged: int, device: str, jobs: int) -> None:
         for part, seconds in parts.items():
             show(part, seconds, f"{seconds / total:.0%}")
         show("one after the other", total)
-        options = BatchOptions((source,), output=folder / "two", device=device, jobs=jobs, min_qf=100)
+        options = BatchOptions(
+            (source,), output=folder / "two", devices=(device,), jobs=jobs, judging=Judging(min_qf=100)
+        )
         before = restorer.busy_seconds
         outcomes: list[Any] = []
         wall = timed(lambda: outcomes.extend(run_pipeline(options, plan(options), restorer=lazy)))
@@ -110,7 +115,7 @@ def main(photos: int, judged: int, device: str, jobs: int) -> None:
         click.echo(f"device busy {busy:.0%}, {len(outcomes) / wall:.2f} photos/s, {megapixels / wall:.2f} megapixels/s")
 
         source = copies(folder / "many", judged)
-        options = BatchOptions((source,), device=device, jobs=jobs, dry_run=True)
+        options = BatchOptions((source,), devices=(device,), jobs=jobs, dry_run=True)
         wall = timed(lambda: list(run_pipeline(options, plan(options), restorer=lazy)))
         click.echo("")
         show(f"judging {judged} files", wall, f"{judged / wall:.0f} files/s")

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 import queue
-import sys
 import threading
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, cast
 
+from codiff_batch.batch.admission import Admission, Patience, Workers, took_too_long
 from codiff_batch.batch.journals import Journals
 from codiff_batch.batch.options import BatchOptions
-from codiff_batch.batch.outcome import Outcome
+from codiff_batch.batch.outcome import Kind, Outcome, code_of
 from codiff_batch.batch.plan import Task
 from codiff_batch.batch.process import PhotoSteps, Stage, Work
+from codiff_batch.errors import CodiffError
 
 if TYPE_CHECKING:
     from codiff_batch.engine import Request, Restorer, Result
+
+log = logging.getLogger(__name__)
+
+BYTES_UNDER_WAY = 64_000_000
+"""File bytes that may wait in memory at a time, some of them several times over; one larger file goes alone."""
 
 PIXELS_UNDER_WAY = 50_000_000
 """Decoded pixels that may wait in memory at a time; one larger photo goes alone."""
@@ -27,6 +35,9 @@ PHOTOS_UNDER_WAY = 32
 LOOKS = 16
 """Photos that CaVE judges at a time where nothing is to be restored."""
 
+POLL_SECONDS = 0.5
+"""Between two looks at what takes too long."""
+
 
 class Stop(Protocol):
     """What a :class:`threading.Event` and one of multiprocessing have in common."""
@@ -36,7 +47,7 @@ class Stop(Protocol):
 
 
 class LazyRestorer:
-    """The model of a batch, loaded when it is first needed and kept for the next batch."""
+    """The model of a batch on its first device, loaded when it is first needed and kept for the next batch."""
 
     def __init__(self, options: BatchOptions) -> None:
         self._options = options
@@ -53,7 +64,7 @@ class LazyRestorer:
 
             options = self._options
             self._restorer = Restorer.load(
-                options.model, options.device, models_dir=options.models_dir, compiled=options.compiled
+                options.model, options.devices[0], models_dir=options.models_dir, compiled=options.compiled
             )
         return self._restorer
 
@@ -67,6 +78,7 @@ def run_pipeline(
     stage: Stage = lambda task, doing: None,
     stop: Stop | None = None,
     under_way: int = PHOTOS_UNDER_WAY,
+    begin: Callable[[Task], Work] = Work,
 ) -> Generator[Outcome]:
     """Process planned photos in this process and yield their outcomes as they are settled.
 
@@ -78,39 +90,14 @@ def run_pipeline(
         stage: told what is being done, from worker threads.
         stop: when set, photos on the device or later are finished, and the others dropped without an outcome.
         under_way: photos between reading and writing at a time.
+        begin: makes a photo's work, for a caller who knows more of it than its task.
 
     Raises:
         ModelError, DeviceUnavailable: no photo can be restored.
     """
     steps = PhotoSteps(options, journals, stage)
     pipeline = _Pipeline(options, steps, restorer or LazyRestorer(options), stage, stop or threading.Event())
-    yield from pipeline.run(tasks, under_way)
-
-
-class _Admission:
-    """Bounds the decoded pixels that are under way."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit, self._used = limit, 0
-        self._changed = threading.Condition()
-
-    def enter(self, amount: int) -> None:
-        """Wait until there is room; what is larger than the limit enters alone."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._used or self._used + amount <= self._limit)
-            self._used += amount
-
-    def open_up(self) -> None:
-        """Let everybody in: nothing is read any more."""
-        with self._changed:
-            self._limit = sys.maxsize
-            self._changed.notify_all()
-
-    def leave(self, amount: int) -> None:
-        """Make room."""
-        with self._changed:
-            self._used -= amount
-            self._changed.notify_all()
+    yield from pipeline.run(map(begin, tasks), under_way)
 
 
 class _Pipeline:
@@ -130,27 +117,31 @@ class _Pipeline:
     ) -> None:
         self._options, self._steps, self._restorer, self._stage, self._stop = options, steps, restorer, stage, stop
         self._ended = threading.Event()
-        self._admission = _Admission(PIXELS_UNDER_WAY)
+        self._bytes, self._pixels = Admission(BYTES_UNDER_WAY), Admission(PIXELS_UNDER_WAY)
+        self._patience = Patience(options.timeout)
         self._for_device: queue.Queue[Work | None] = queue.Queue()
         self._settled: queue.Queue[Work | BaseException] = queue.Queue()
         jobs = options.jobs
-        self._readers = ThreadPoolExecutor(jobs, thread_name_prefix="read")
-        self._writers = ThreadPoolExecutor(jobs, thread_name_prefix="write")
+        self._readers, self._writers = Workers(jobs, "read"), Workers(jobs, "write")
         self._device = threading.Thread(target=self._guard, args=(self._work_device,), name="device")
 
-    def run(self, tasks: Iterable[Task], limit: int) -> Generator[Outcome]:
+    def run(self, works: Iterable[Work], limit: int) -> Generator[Outcome]:
         """Feed the readers and yield outcomes until all is settled."""
         under_way = 0
-        waiting = iter(tasks)
+        waiting = iter(works)
         self._device.start()
         try:
             while True:
-                while under_way < limit and (task := self._next(waiting)):
-                    self._readers.submit(self._guard, self._read, Work(task))
+                while under_way < limit and (work := self._next(waiting)):
+                    self._readers.submit(partial(self._guard, self._read, work))
                     under_way += 1
                 if not under_way:
                     return
-                settled = self._settled.get()
+                self._give_up_what_hangs()
+                try:
+                    settled = self._settled.get(timeout=POLL_SECONDS)
+                except queue.Empty:
+                    continue
                 if isinstance(settled, BaseException):
                     raise settled
                 under_way -= 1
@@ -159,17 +150,18 @@ class _Pipeline:
         finally:
             self._stop_threads()
 
-    def _next(self, waiting: Iterator[Task]) -> Task | None:
+    def _next(self, waiting: Iterator[Work]) -> Work | None:
         return None if self._stop.is_set() else next(waiting, None)
 
     def _stop_threads(self) -> None:
         """End all threads; after an error or in an abandoned run, without finishing what waits."""
         self._ended.set()
-        self._admission.open_up()
-        self._readers.shutdown(wait=True, cancel_futures=True)
+        self._bytes.open_up()
+        self._pixels.open_up()
+        self._readers.end(drop=True)
         self._for_device.put(None)
         self._device.join()
-        self._writers.shutdown(wait=True)
+        self._writers.end()
 
     @property
     def _stopping(self) -> bool:
@@ -182,22 +174,50 @@ class _Pipeline:
         except BaseException as error:
             self._settled.put(error)
 
+    def _give_up_what_hangs(self) -> None:
+        """Settle photos whose step takes too long; the thread that hangs is replaced, and what it makes dropped."""
+        for photo, error, thread in self._patience.overdue():
+            hung = cast(Work, photo)
+            work = Work(hung.task, hung.started, hung.recall, weight=hung.weight, file_bytes=hung.file_bytes)
+            work.settle(Kind.FAILED, str(error), code_of(error))
+            for workers in (self._readers, self._writers):
+                workers.replace(thread)
+            self._settle(work)
+
+    def _take(self, work: Work, step: Callable[[Work], None]) -> bool:
+        """Take a step of a photo in time; return False if it was given up, so that nobody may touch it any more."""
+        header = work.photo.header if work.photo is not None else None
+        pixels = header.width * header.height if header is not None else 0
+        return self._patience.take(work, pixels, partial(self._steps.attempt, work, step))
+
     def _read(self, work: Work) -> None:
         steps = self._steps
         if self._stopping:
             self._settled.put(work)
             return
-        steps.attempt(work, steps.open)
+        work.file_bytes = self._size(work.task)
+        self._bytes.enter(work.file_bytes)
+        if not self._take(work, steps.open):
+            return
         if work.outcome is None and work.photo is not None:
             header = work.photo.header
-            self._admission.enter(header.width * header.height)
+            self._pixels.enter(header.width * header.height)
             work.weight = header.width * header.height
             self._stage(work.task, "judging")
-            steps.attempt(work, steps.decode)
+            if not self._take(work, steps.decode):
+                return
         if work.outcome is None:
             self._for_device.put(work)
         else:
             self._settle(work)
+
+    def _size(self, task: Task) -> int:
+        """Bytes that reading a photo may take."""
+        try:
+            size = task.source.stat().st_size
+        except (OSError, ValueError):
+            return 0  # Opening it says why.
+        return size if size <= self._options.max_bytes else 0  # Larger ones are refused unread.
 
     def _work_device(self) -> None:
         first = self._for_device.get()
@@ -205,7 +225,7 @@ class _Pipeline:
             return  # Nothing needed the network, so it is never loaded.
         restorer = self._restorer()
         for result in restorer.stream(self._requests(restorer, first)):
-            self._writers.submit(self._guard, self._write, result)
+            self._writers.submit(partial(self._guard, self._write, result))
 
     def _requests(self, restorer: Restorer, first: Work) -> Iterator[Request | None]:
         """Judge what arrives, and hand on what is to be restored; None where nothing has arrived."""
@@ -223,19 +243,33 @@ class _Pipeline:
             for work in works:
                 self._steps.attempt(work, self._steps.judge)
                 if work.outcome is not None:
-                    self._writers.submit(self._guard, self._settle, work)
+                    self._writers.submit(partial(self._guard, self._settle, work))
                     continue
                 assert work.pixels is not None
                 assert work.photo is not None
                 yield Request(
                     work.pixels,
                     work.embedding,
-                    self._options.strength,
-                    self._options.texture,
+                    self._options.settings.strength,
+                    self._options.settings.texture,
                     work.photo.header.tables,
-                    progress=lambda done, tiles, work=work: self._stage(work.task, f"restoring {done}/{tiles}"),  # type: ignore[misc]
+                    progress=self._progress(work),
                     key=work,
                 )
+
+    def _progress(self, work: Work) -> Callable[[int, int], None]:
+        """What the network calls after each of a photo's tiles; ends the photo when its time is over."""
+        assert work.photo is not None
+        limit = self._patience.limit(work.photo.header.width * work.photo.header.height)
+        began: list[float] = []
+
+        def report(done: int, tiles: int) -> None:
+            self._stage(work.task, f"restoring {done}/{tiles}")
+            began.append(time.monotonic())
+            if done < tiles and began[-1] - began[0] > limit:
+                raise took_too_long(limit)
+
+        return report
 
     def _arrivals(self, first: Work) -> Iterator[list[Work]]:
         """Works in groups that are judged together; an empty group before a wait."""
@@ -283,12 +317,20 @@ class _Pipeline:
             work.pixels = None
             self._steps.finish(work, result.levels)
 
-        self._steps.attempt(work, finish)
-        self._settle(work)
+        work.commit = partial(self._patience.commit, work)
+        if self._take(work, finish):
+            self._settle(work)
 
     def _settle(self, work: Work) -> None:
-        self._steps.record(work)
-        work.photo = work.pixels = None
+        try:
+            self._steps.record(work)
+        except CodiffError:
+            raise
+        except Exception as error:
+            # Whatever the journal cannot hold is one photo's matter.
+            log.warning("%s cannot be recorded: %s", work.task.source, error)
+        work.photo = work.pixels = work.contents = work.recall = None
         work.crops = ()
-        self._admission.leave(work.weight)
+        self._bytes.leave(work.file_bytes)
+        self._pixels.leave(work.weight)
         self._settled.put(work)

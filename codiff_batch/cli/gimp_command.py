@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from codiff_batch.cli.exit_codes import ExitCode
 from codiff_batch.cli.parameters import folder
+from codiff_batch.exit_codes import ExitCode
 
 gimp_dir_option = click.option(
     "--gimp-dir", type=folder, help="GIMP's user folder, instead of those of every GIMP 3 that is found."

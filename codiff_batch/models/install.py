@@ -15,7 +15,7 @@ import torch
 from filelock import FileLock
 
 from codiff_batch import __version__
-from codiff_batch.errors import CannotInstall
+from codiff_batch.errors import CannotInstall, Role
 from codiff_batch.models.card import ModelCard, sha256_of
 from codiff_batch.models.catalogue import user_models_dir
 from codiff_batch.models.loading import save_weights
@@ -64,7 +64,7 @@ def import_official(
     if Path(name).name != name or name.startswith("."):
         raise CannotInstall(f"{name!r} cannot be the name of a model")
     if folder.exists() and not replace_existing:
-        raise CannotInstall(f"{folder} exists; give another --name, or --replace")
+        raise CannotInstall(f"{folder} exists already", Role.MODEL_NAME, Role.REPLACE_MODEL)
     networks, sizes = import_networks(codiff, cave, base)
     provenance = {
         "imported": datetime.now(UTC).date().isoformat(),

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,19 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codiff_batch import __version__
+from codiff_batch.engine.photo import Decoded, restore
+from codiff_batch.engine.region import Region
+from codiff_batch.engine.settling import Restored, Settled
 from codiff_batch.errors import RequestRefused
 from codiff_batch.jpeg import JpegPhoto
-from codiff_batch.jpeg.quantization import ijg_table
 from codiff_batch.models.card import read_card
 from codiff_batch.models.catalogue import DEFAULT_MODEL, available
 from codiff_batch.serve.origin import jpeg_behind
-from codiff_batch.serve.pixels import identity, read_picture
-from codiff_batch.serve.preview import Memory, restored_part
+from codiff_batch.serve.pixels import identity, read_picture, write_picture
+from codiff_batch.serve.preview import Memory, preview
+from codiff_batch.settings import Settings
 
 if TYPE_CHECKING:
     from codiff_batch.engine import Restorer
-    from codiff_batch.engine.stream import Embedding
-    from codiff_batch.models.card import ModelCard
 
 PROTOCOL = 1
 
@@ -72,73 +71,33 @@ class Engine:
         photo = _origin(request, pixels)
         return {
             "qf": round(self._restorer(request).estimate_qf(pixels), 1),
-            "header_qf": round(photo.header.qf, 1) if photo else None,
+            "header_qf": _rounded(photo.header.qf if photo else None),
         }
 
     def _preview(self, request: Mapping[str, Any], report: Report) -> Answer:
         """As :meth:`_restore`, of a small region and with what is known from earlier calls."""
-        told, into = _part(request, "picture"), request.get("into")
-        strength, texture = (_number(request, name, 1.0, 0, 1) for name in ("strength", "texture"))
-        by_hand = _number(request, "qf", 0.0, 0, 100)
-        if not isinstance(into, str):
-            raise RequestRefused("'into' must name the file for the result")
+        into, settings, told = _into(request), _settings(request), _part(request, "picture")
         about = (*identity(told), str(request.get("jpeg")), str(request.get("jpeg_settings")))
         picture = self._memory.recall(about, "picture", lambda: read_picture(told))
         seen = self._memory.recall(about, "seen", lambda: picture.eight_bits)
-        region = _region(request, *seen.shape[:2])
-        photo = self._memory.recall(about, "photo", lambda: _origin(request, seen))
-        own = photo is not None and photo.path is not None and not by_hand
-        source = self._memory.recall(about, "own pixels", photo.pixels) if own and photo is not None else seen
-        restorer = self._restorer(request)
-        embedding = self._memory.recall(about, f"embedding by {restorer.name}, {own}", lambda: restorer.embed(source))
-        tables = photo.header.tables if photo is not None else None
-        if by_hand:
-            embedding, tables = _by_hand(embedding, by_hand)
-        constrain = bool(request.get("constrain", True)) and not by_hand
-        settings = {"strength": strength, "texture": texture}
-        restored = restored_part(
-            *(self._memory, about, source, region, restorer, embedding, settings),
-            *(photo if constrain else None, tables, report),
-        )
-        before = seen[region]
-        if strength == 0:
-            restored = before
-        picture.region(*region).changed(before, restored).tofile(into)
-        return {"qf": round(embedding.qf, 1)}
+        place = _region(request, *seen.shape[:2])
+        decoded = self._memory.recall(about, "decoded", lambda: _decoded(seen, _origin(request, seen)))
+        restored = preview(self._memory, about, decoded, place, self._restorer(request), settings, report)
+        changed = restored.levels if restored.settled is not Settled.UNCHANGED else seen[place]
+        write_picture(into, picture.region(*place).changed(seen[place], changed))
+        return _told(restored)
 
     def _restore(self, request: Mapping[str, Any], report: Report) -> Answer:
-        into = request.get("into")
-        strength, texture = (_number(request, name, 1.0, 0, 1) for name in ("strength", "texture"))
-        by_hand = _number(request, "qf", 0.0, 0, 100)
-        if not isinstance(into, str):
-            raise RequestRefused("'into' must name the file for the result")
+        into, settings = _into(request), _settings(request)
         picture = read_picture(_part(request, "picture"))
         seen = picture.eight_bits
-        rows, columns = _region(request, *seen.shape[:2])
+        place = _region(request, *seen.shape[:2])
         restorer = self._restorer(request)
-        photo = _origin(request, seen)
-        # The file's own pixels are what the command line sees; a JPEG that was made anew has only tables to give.
-        source = photo.pixels() if photo is not None and photo.path is not None and not by_hand else seen
-        embedding = restorer.embed(source)
-        tables = photo.header.tables if photo is not None else None
-        if by_hand:
-            embedding, tables = _by_hand(embedding, by_hand)
-        constrain = bool(request.get("constrain", True)) and photo is not None and not by_hand
-        if strength == 0:
-            restored: NDArray[Any] = seen
-        else:
-            window = tuple(
-                _widened(part, side, restorer.card) for part, side in zip((rows, columns), seen.shape, strict=False)
-            )
-            part = np.ascontiguousarray(source[window])
-            levels = restorer.restore_levels(
-                part, strength=strength, texture=texture, tables=tables, embedding=embedding, progress=report
-            )
-            restored = _settled(levels, window, source, photo if constrain else None, embedding.qf)
-        before = seen[rows, columns]
-        changed = picture.region(rows, columns).changed(before, restored[rows, columns])
-        changed.tofile(into)
-        return {"qf": round(embedding.qf, 1), "header_qf": round(photo.header.qf, 1) if photo else None}
+        region = Region.of(place, seen.shape[:2], restorer.card)
+        restored = restore(_decoded(seen, _origin(request, seen)), restorer, settings, region=region, progress=report)
+        changed = restored.levels if restored.settled is not Settled.UNCHANGED else seen[place]
+        write_picture(into, picture.region(*place).changed(seen[place], changed))
+        return _told(restored)
 
     def _restorer(self, request: Mapping[str, Any]) -> Restorer:
         from codiff_batch.engine import Restorer
@@ -150,27 +109,32 @@ class Engine:
         return self._loaded[1]
 
 
-def _by_hand(embedding: Embedding, qf: float) -> tuple[Embedding, tuple[NDArray[np.uint16], ...]]:
-    """What the network is told to have happened, in place of what the file and CaVE say."""
-    tables = tuple(ijg_table(max(1, round(qf)), chroma=chroma) for chroma in (False, True))
-    return replace(embedding, qf=qf), tables
+def _into(request: Mapping[str, Any]) -> Path:
+    into = request.get("into")
+    if not isinstance(into, str):
+        raise RequestRefused("'into' must name the file for the result")
+    return Path(into)
 
 
-def _settled(
-    levels: NDArray[np.float32],
-    window: tuple[slice, ...],
-    source: NDArray[np.uint8],
-    photo: JpegPhoto | None,
-    qf: float,
-) -> NDArray[Any]:
-    """The whole picture with the window restored, inside the JPEG's cells where there is one."""
-    whole = source.astype(np.float32)
-    whole[window] = levels
+def _settings(request: Mapping[str, Any]) -> Settings:
+    """How to restore; a host without a wish for a quality of its own says 0."""
+    return Settings.read({**request, "qf": request.get("qf") or None})
+
+
+def _decoded(seen: NDArray[np.uint8], photo: JpegPhoto | None) -> Decoded:
+    """The picture to restore: the file's own pixels, which are what the command line sees, where there is a file."""
     if photo is None:
-        return whole
-    from codiff_batch.engine.photo import settle
+        return Decoded(seen)
+    return Decoded.of(photo, pixels=None if photo.path is not None else seen)
 
-    return settle(whole, photo, qf)
+
+def _told(restored: Restored) -> Answer:
+    return {
+        "qf": _rounded(restored.verdict.estimated_qf),
+        "header_qf": _rounded(restored.verdict.header_qf),
+        "settled": restored.settled.code,
+        "reason": restored.reason,
+    }
 
 
 def _origin(request: Mapping[str, Any], pixels: NDArray[np.uint8]) -> JpegPhoto | None:
@@ -190,27 +154,17 @@ def _part(request: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return part
 
 
-def _number(request: Mapping[str, Any], name: str, default: float, low: float, high: float) -> float:
-    value = request.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise RequestRefused(f"{name!r} must be a number from {low} to {high}, not {value!r}")
-    return float(value)
-
-
 def _region(request: Mapping[str, Any], height: int, width: int) -> tuple[slice, slice]:
     """Rows and columns of ``region``, [x, y, width, height], or all."""
     region = request.get("region", [0, 0, width, height])
     try:
         x, y, w, h = (int(value) for value in region)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise RequestRefused("'region' must be [x, y, width, height]") from None
     if min(x, y) < 0 or min(w, h) < 1 or x + w > width or y + h > height:
         raise RequestRefused(f"region {region} does not lie in a picture of {width}x{height}")
     return slice(y, y + h), slice(x, x + w)
 
 
-def _widened(part: slice, side: int, card: ModelCard) -> slice:
-    """A stretch with as much around it as tiles share, on the grids of the network and of JPEG's largest blocks."""
-    margin, grid = card.overlap, math.lcm(card.multiple, 16)
-    start = max(0, part.start - margin) // grid * grid
-    return slice(start, min(side, -(-(part.stop + margin) // grid) * grid))
+def _rounded(qf: float | None) -> float | None:
+    return None if qf is None else round(qf, 1)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from codiff_batch.engine.photo import Decoded, judged
+from codiff_batch.engine.region import Region
+from codiff_batch.engine.settling import Restored, settled
 from codiff_batch.jpeg import JpegPhoto
 from codiff_batch.jpeg.coefficients import has_readable_coefficients
+from codiff_batch.settings import Settings
 
 if TYPE_CHECKING:
     from codiff_batch.engine import Restorer
-    from codiff_batch.engine.stream import Embedding, Levels, Progress
+    from codiff_batch.engine.stream import Progress
 
 MARGIN = 48
 """Pixels around a part that the network sees beside it: three quarters of what the tiles of most models share."""
@@ -79,64 +82,45 @@ def cut(photo: JpegPhoto, blocks: tuple[NDArray[np.int16], ...], window: tuple[s
     return Cut(photo.path, photo.data, photo.structure, header, tuple(parts))
 
 
-def window_of(region: tuple[slice, slice], shape: tuple[int, ...], multiple: int) -> tuple[slice, slice]:
-    """A region of a picture of this shape, widened by the margin, on the grids of the network and of JPEG's MCUs."""
-    grid = math.lcm(multiple, 16)
-    rows, columns = (
-        slice(max(0, part.start - MARGIN) // grid * grid, min(side, -(-(part.stop + MARGIN) // grid) * grid))
-        for part, side in zip(region, shape[:2], strict=True)
-    )
-    return rows, columns
-
-
-def restored_part(
+def preview(
     memory: Memory,
     about: Hashable,
-    source: NDArray[np.uint8],
-    region: tuple[slice, slice],
+    decoded: Decoded,
+    place: tuple[slice, slice],
     restorer: Restorer,
-    embedding: Embedding,
-    settings: Mapping[str, float],
-    photo: JpegPhoto | None,
-    tables: tuple[NDArray[np.uint16], ...] | None,
+    settings: Settings,
     progress: Progress,
-) -> NDArray[Any]:
-    """Restore a region and what it needs around it.
+) -> Restored:
+    """Restore a part of a picture by itself, as :func:`~codiff_batch.engine.photo.restore` does within the whole.
 
-    The network works once for a region; other strengths are blends of what it gave.
+    The network works once for a part; other strengths are blends of what it gave.
 
     Args:
         memory: of earlier calls.
-        about: what the picture is known by; calls with the same have the same source.
-        source: the whole picture, uint8 (H, W, 3) or (H, W).
-        region: rows and columns.
-        restorer, embedding, tables: as for :meth:`~codiff_batch.engine.Restorer.restore_levels`.
-        settings: ``strength`` and ``texture``, 0..1.
-        photo: the JPEG in whose cells the result stays, or None.
+        about: what the picture is known by; calls with the same have the same ``decoded``.
+        decoded: the whole picture.
+        place: rows and columns.
+        restorer: the model.
+        settings: how to restore.
         progress: called between tiles; what it raises ends the work.
 
     Returns:
-        Levels in [0, 255] of the region.
+        The end of the part's way; its levels are those of the place.
     """
-    from codiff_batch.engine.photo import settle
-
-    window = window_of(region, source.shape, restorer.card.multiple)
-    part = np.ascontiguousarray(source[window])
-    name = ("levels", restorer.name, str(window), settings["texture"], embedding.qf)
-    full: Levels = memory.recall(
+    region = Region.of(place, decoded.pixels.shape[:2], replace(restorer.card, overlap=MARGIN))
+    by = f"{restorer.name}, {settings.qf}"
+    embedding = memory.recall(about, f"embedding by {by}", lambda: restorer.embed_crops([decoded.crops(settings)])[0])
+    part = replace(decoded, pixels=np.ascontiguousarray(decoded.pixels[region.window]))
+    if (photo := decoded.photo) is not None:
+        blocks = memory.recall(about, "blocks", photo.coefficients) if has_readable_coefficients(photo) else ()
+        part = replace(part, photo=cut(photo, blocks, region.window))
+    seen = judged(part, embedding, settings, None)
+    fully = replace(settings, strength=1.0)
+    full = memory.recall(
         about,
-        name,
-        lambda: restorer.restore_levels(
-            part, strength=1.0, texture=settings["texture"], tables=tables, embedding=embedding, progress=progress
-        ),
+        ("levels", by, str(region.window), settings.texture),
+        lambda: restorer.levels_of(seen.request(fully, progress=progress)),
     )
-    strength = np.float32(settings["strength"])
-    levels = full * strength + part * (1 - strength)
-    if photo is not None and strength > 0:
-        readable = has_readable_coefficients(photo)
-        blocks = memory.recall(about, "blocks", photo.coefficients) if readable else ()
-        levels = settle(levels, cut(photo, blocks, window), embedding.qf)
-    rows, columns = (
-        slice(part.start - whole.start, part.stop - whole.start) for part, whole in zip(region, window, strict=True)
-    )
-    return levels[rows, columns]
+    strength = np.float32(settings.strength)
+    restored = settled(seen, full * strength + part.pixels * (1 - strength), settings)
+    return replace(restored, levels=restored.levels[region.inner])

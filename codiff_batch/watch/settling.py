@@ -6,12 +6,12 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from codiff_batch.batch.journal import Identity
+from codiff_batch.files.identity import Stamp
 
 
 @dataclass
 class _Arrival:
-    identity: Identity | None
+    identity: Stamp | None
     since: float
 
 
@@ -29,8 +29,13 @@ class Settling:
         return len(self._arriving)
 
     def touch(self, path: Path, now: float) -> None:
-        """Something happened to a file, or it was found: wait anew."""
+        """Something happened to a file: wait anew."""
         self._arriving[path] = _Arrival(_look(path), now)
+
+    def found(self, path: Path, now: float) -> None:
+        """A file was seen, which may be waited for already: scans may come more often than files settle."""
+        if path not in self._arriving:
+            self.touch(path, now)
 
     def ready(self, now: float) -> list[Path]:
         """Take out the files that were left alone for long enough; forget those that are gone or are no files."""
@@ -47,9 +52,9 @@ class Settling:
         return ready
 
 
-def _look(path: Path) -> Identity | None:
+def _look(path: Path) -> Stamp | None:
     try:
         found = path.stat()
     except OSError:
         return None
-    return Identity(found.st_size, found.st_mtime_ns, found.st_ino) if stat.S_ISREG(found.st_mode) else None
+    return Stamp.of(found) if stat.S_ISREG(found.st_mode) else None

@@ -230,7 +230,7 @@ def test_a_second_signal_quits_at_once(tmp_path: Path, model: Path) -> None:
     command = [sys.executable, "-m", "tests.faults.signals", "network", str(int(signal.SIGTERM)), str(tmp_path / "p")]
     with subprocess.Popen([*command, "--model", str(model)], cwd=ROOT, stderr=subprocess.PIPE, text=True) as program:
         assert program.stderr is not None
-        assert "once more to quit at once" in program.stderr.readline()
+        assert "stop again to quit at once" in program.stderr.readline()
         program.send_signal(signal.SIGTERM)
         assert program.wait(10) == 143
     assert not [path for path in (tmp_path / "p-restored").glob("*.jpg") if not JpegPhoto.open(path)]

@@ -233,7 +233,7 @@ def test_every_format_opens_again_in_its_own_kind(run, tmp_path: Path, format: s
 def test_less_texture_is_refused_where_a_model_has_none(run, photos: Path, tmp_path: Path) -> None:
     ran = run(photos, "--texture", 0.5)
     assert ran.code == 2
-    assert "--texture is for models that add some, such as natural; compact adds none" in ran.err
+    assert "models that add some, such as natural; compact adds none (see --texture)" in ran.err
     assert not (tmp_path / "photos-restored").exists()
 
 
@@ -285,9 +285,9 @@ def test_quiet_prints_failures_only(run, tmp_path: Path) -> None:
         (["missing-folder"], 2, "does not exist"),
         (["--min-qf", "101", "."], 2, "0<=x<=100"),
         (["--format", "gif", "."], 2, "gif"),
-        (["--in-place", "."], 2, "needs --backup"),
+        (["--in-place", "."], 2, "(see --backup)"),
         (["--report", "r.txt", "."], 2, ".json, .csv or .html"),
-        (["--report", "missing/r.json", "."], 2, "folder does not exist"),
+        (["--report", "a.jpg/r.json", "."], 4, "cannot be written: File exists (see --report)"),
         (["--model", "unheard-of", "."], 4, "no model is called 'unheard-of'; available: compact"),
         (["--model", "./nowhere", "."], 4, "not a model folder"),
         (["--device", "cuda:77", "."], 4, "cuda:77"),

@@ -17,7 +17,6 @@ from .bridge import (
     LoadedModel,
     aliases,
     changed,
-    engine,
     in_its_own_words,
     only_image,
     own_pixels,
@@ -28,6 +27,7 @@ from .stored import Stored, stored
 
 if TYPE_CHECKING:
     from codiff_batch.engine import Restorer
+    from codiff_batch.settings import Judging, Settings
 
 
 class RestoreJPEG(io.ComfyNode):
@@ -121,12 +121,16 @@ class RestoreJPEG(io.ComfyNode):
         if strength == 0:
             return told(image, image, "strength 0: nothing was changed")
         restorer = restorer_of(model, tile=tile, batch=tiles_at_once)
-        knobs = {"strength": strength, "texture": texture}
         results = []
         with in_its_own_words():
+            from codiff_batch.settings import Judging, Settings
+
+            settings = Settings(strength=strength, texture=texture, constrain=constrain)
+            settings.check(model.card)
+            judging = Judging(min_qf=min_qf) if min_qf else None
             for index, one in enumerate(image):
                 place = jpeg.place if jpeg is not None else (index, image.shape[0])
-                results.append(_restore(one, restorer, jpeg, place, constrain, min_qf, knobs))
+                results.append(_restore(one, restorer, jpeg, place, settings, judging))
         images, reports = zip(*results, strict=True)
         if len(set(reports)) == 1 and len(reports) > 1:
             reports = (f"{len(reports)} images, each {reports[0]}",)
@@ -147,36 +151,24 @@ def _restore(
     restorer: Restorer,
     jpeg: JpegFile | None,
     place: tuple[int, int],
-    constrain: bool,
-    min_qf: float,
-    knobs: dict[str, float],
+    settings: Settings,
+    judging: Judging | None,
 ) -> tuple[torch.Tensor | None, str]:
     """Restore (H, W, C): the result (1, H, W, C), or None where it is good already; and what was done."""
-    from codiff_batch.engine.judge import Action, judge
+    from codiff_batch.engine.judge import Action
+    from codiff_batch.engine.photo import Decoded, judged, restore
 
     seen = to_pixels(one)
     own = own_pixels(one[None], jpeg) if jpeg is not None else None
-    embedding = restorer.embed(seen if own is None else own)
-    header_qf = jpeg.header_qf if jpeg is not None else embedding.qf
-    if judge(header_qf, embedding.qf, min_qf).action is Action.SKIP and min_qf > 0:
-        return None, f"left alone, quality {min(header_qf, embedding.qf):.0f} is good already"
-    progress, by = progress_bar(place), f"restored by {restorer.name}"
     if jpeg is not None and own is not None:
-        after = engine().restore_photo(
-            *(jpeg.photo, restorer), constrain=constrain, pixels=own, embedding=embedding, progress=progress, **knobs
-        )
-        where = "inside its cells" if constrain and stays_in_cells(jpeg, embedding.qf) else "not bound to its cells"
-        how = f"with the file's tables, {where}"
+        decoded = Decoded.of(jpeg.photo, own)
     else:
-        tables = jpeg.tables if jpeg is not None else None
-        after = restorer.restore(seen, tables=tables, embedding=embedding, progress=progress, **knobs)
-        how = "with the file's tables; the image is not the file's own" if jpeg is not None else "from the pixels alone"
-    return changed(one, seen, after if after.ndim == 3 else np.repeat(after[..., None], 3, axis=2)), f"{by}, {how}"
-
-
-def stays_in_cells(jpeg: JpegFile, estimated_qf: float) -> bool:
-    """Return True if the engine keeps this file's restoration inside its cells where it is asked to."""
-    from codiff_batch.engine.judge import was_saved_again
-    from codiff_batch.jpeg import can_project
-
-    return can_project(jpeg.photo) and not was_saved_again(jpeg.header_qf, estimated_qf)
+        decoded = Decoded(seen, tables=jpeg.tables if jpeg is not None else None)
+    embedding = restorer.embed_crops([decoded.crops(settings)])[0]
+    verdict = judged(decoded, embedding, settings, judging).verdict
+    if verdict.action is Action.SKIP:
+        return None, f"left alone, {verdict.reason}"
+    restored = restore(decoded, restorer, settings, embedding=embedding, progress=progress_bar(place))
+    after = restored.pixels if restored.pixels.ndim == 3 else np.repeat(restored.pixels[..., None], 3, axis=2)
+    tables = "with the file's tables, " if decoded.tables is not None and decoded.photo is None else ""
+    return changed(one, seen, after), f"restored by {restorer.name}, {tables}{restored.reason}"

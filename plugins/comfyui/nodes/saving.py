@@ -75,7 +75,7 @@ class SaveJPEG(io.ComfyNode):
         only_image(image, jpeg)
         throw_exception_if_processing_interrupted()
         package = engine()
-        from codiff_batch.batch.outputs import write_atomically
+        from codiff_batch.files.atomic import write_atomically
         from codiff_batch.jpeg import encode_jpeg
 
         if image.shape[3] == 4 and not bool((image[..., 3] == 1).all()):

@@ -130,8 +130,7 @@ class Engine:
                 time.sleep(0.1)
         finally:
             if process is not None:
-                with contextlib.suppress(OSError):
-                    (self.folder / "starting").rmdir()
+                (self.folder / "starting").unlink(missing_ok=True)
         raise Refused(
             _("The engine does not start with {python}. 'codiff-batch gimp doctor' says how to fix it.").format(
                 python=python
@@ -143,7 +142,7 @@ class Engine:
         """Return True unless another dialog of this GIMP is starting the engine right now."""
         mark = self.folder / "starting"
         with contextlib.suppress(FileExistsError):
-            mark.mkdir()
+            mark.touch(exist_ok=False)
             return True
         with contextlib.suppress(OSError):
             if time.time() - mark.stat().st_mtime > START_SECONDS:  # left by one that was killed

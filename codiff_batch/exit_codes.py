@@ -20,5 +20,7 @@ class ExitCode(IntEnum):
     """Another run or daemon is at work in the same output folder; nothing was done."""
     INTERRUPTED = 130
     """Stopped by Ctrl-C; photos done so far are whole."""
+    NOBODY_READS = 141
+    """What was printed went into a pipe that was closed, as ``| head`` does; the rest was not printed."""
     TERMINATED = 143
     """Stopped by SIGTERM, as a service manager does; photos done so far are whole."""

@@ -1,0 +1,69 @@
+"""Reads files whole, with what tells later whether they changed."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from codiff_batch.errors import PhotoError, TooManyBytes
+from codiff_batch.files.identity import FileKey, Stamp
+from codiff_batch.files.opening import open_regular, read_at_most
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A file's bytes, and what the system said of it when they were read."""
+
+    data: bytes
+    stamp: Stamp
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hexadecimal digest of the bytes."""
+        return sha256(self.data)
+
+    @property
+    def key(self) -> FileKey:
+        """Which file it was."""
+        return FileKey(self.stamp.device, self.stamp.inode)
+
+
+def read_whole(path: Path, *, follow: bool = True, max_bytes: int | None = None) -> Contents:
+    """Read a regular file, without waiting for anybody.
+
+    Args:
+        follow: take a link's target; without, a link is refused.
+        max_bytes: largest size that is read; None for any, where the file is our own.
+
+    Raises:
+        TooManyBytes: it is larger; nothing was read.
+        PhotoError: it cannot be read, or is no regular file.
+    """
+    try:
+        with open_regular(path, follow=follow, max_bytes=max_bytes) as file:
+            return Contents(read_at_most(file, max_bytes), Stamp.of(os.fstat(file.fileno())))
+    except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise TooManyBytes(f"{error.strerror}") from error
+        raise PhotoError(f"cannot be read: {error.strerror or error}") from error
+
+
+def stamp_of(path: Path, *, follow: bool = True) -> Stamp:
+    """Look at a file.
+
+    Raises:
+        PhotoError: there is no such file any more, or it may not be looked at.
+    """
+    try:
+        return Stamp.of(path.stat() if follow else path.lstat())
+    except (OSError, ValueError) as error:
+        raise PhotoError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def sha256(data: bytes) -> str:
+    """Hexadecimal digest of bytes in memory."""
+    return hashlib.sha256(data).hexdigest()
