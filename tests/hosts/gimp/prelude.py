@@ -113,6 +113,7 @@ def close_all():
 def show(path):
     """Open a file as the user does, who sees it."""
     image = load(path)
+    image.undo_enable()
     Gimp.Display.new(image)
     return image
 

@@ -75,13 +75,15 @@ class Job:
         if not self.layer.is_valid() or self.layer not in _all_layers(self.image.get_layers()):
             raise Refused(_("The layer was removed while the filter was working; nothing was changed."))
         now = State.of(self.image, self.layer, self.region)
-        reason = {
-            now.size != self.state.size: _("The layer was resized or turned while the filter was working"),
-            now.offsets != self.state.offsets: _("The layer was moved while the filter was working"),
-            now.format != self.state.format: _("The image's mode or profile was changed while the filter was working"),
-            now.selection != self.state.selection: _("The selection was changed while the filter was working"),
-            now.content != self.state.content: _("The layer was edited while the filter was working"),
-        }.get(True)
+        before = self.state
+        changes = (
+            (now.size != before.size, _("The layer was resized or turned while the filter was working")),
+            (now.offsets != before.offsets, _("The layer was moved while the filter was working")),
+            (now.format != before.format, _("The image's mode or profile was changed while the filter was working")),
+            (now.selection != before.selection, _("The selection was changed while the filter was working")),
+            (now.content != before.content, _("The layer was edited while the filter was working")),
+        )
+        reason = next((words for changed, words in changes if changed), "")
         if reason:
             raise Refused(_("{reason}; nothing was changed. Run the filter again.").format(reason=reason))
         check(self.image, self.layer, in_place=self.in_place)
