@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 from codiff_batch.gimp.doctor import complaints
 from codiff_batch.gimp.install import install, uninstall
 from codiff_batch.gimp.places import environ_file, gimp_folders, plugin_file, plugin_files
+from codiff_batch.models.catalogue import DEFAULT_MODEL
+from codiff_batch.settings import Settings, knobs
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -133,3 +136,12 @@ def test_in_an_activated_environment_all_is_well_with_a_note(gimp: Path, tmp_pat
     assert f"{gimp}: all well" in told.stdout
     if Path("/usr/bin/python3").exists():
         assert f"note: a GIMP started from this shell would take {python}" in told.stdout
+
+
+def test_the_plug_in_has_the_engines_ranges_and_defaults() -> None:
+    table = runpy.run_path(str(ROOT / "plugins/gimp/codiff-batch/codiff_gimp/ranges.py"))
+    engines = knobs(Settings).values()
+    numbers = {knob.name: (knob.low, knob.high, knob.default) for knob in engines if not knob.is_switch}
+    assert table["RANGES"] == numbers
+    assert table["SWITCHES"] == {knob.name: knob.default for knob in engines if knob.is_switch}
+    assert table["DEFAULT_MODEL"] == DEFAULT_MODEL

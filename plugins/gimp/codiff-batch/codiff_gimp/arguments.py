@@ -9,6 +9,7 @@ import gi
 gi.require_version("Gimp", "3.0")
 from gi.repository import Gimp, GObject  # noqa: E402
 
+from codiff_gimp.ranges import DEFAULT_MODEL, OFF, RANGES, SWITCHES  # noqa: E402
 from codiff_gimp.texts import N_, _  # noqa: E402
 
 PROCEDURE = "plug-in-codiff-batch-remove-jpeg-artifacts"
@@ -42,33 +43,31 @@ def values_of(config: Gimp.ProcedureConfig) -> dict[str, Any]:
 def add_arguments(procedure: Gimp.Procedure) -> None:
     """Tell GIMP of the arguments. Mnemonics are unique among all of the dialog's, buttons included."""
     flags = GObject.ParamFlags.READWRITE
-    procedure.add_string_argument("model", _("_Model"), _("Name of a model of codiff-batch"), "compact", flags)
+    procedure.add_string_argument("model", _("_Model"), _("Name of a model of codiff-batch"), DEFAULT_MODEL, flags)
     procedure.add_double_argument(
-        "strength", _("Stren_gth"), _("0 changes nothing, 1 restores fully"), 0.0, 1.0, 1.0, flags
+        "strength", _("Stren_gth"), _("0 changes nothing, 1 restores fully"), *RANGES["strength"], flags
     )
     procedure.add_double_argument(
         "texture",
         _("Te_xture"),
         _("How much of its texture a model such as natural adds; 0 is its faithful restoration"),
-        0.0,
-        1.0,
-        1.0,
+        *RANGES["texture"],
         flags,
     )
     procedure.add_double_argument(
         "quality",
         _("JPEG _quality (0: automatic)"),
         _("How hard the picture was compressed, 1 to 100; 0 lets the file and the pixels tell"),
-        0.0,
-        100.0,
-        0.0,
+        OFF,
+        RANGES["qf"][1],
+        OFF,
         flags,
     )
     procedure.add_boolean_argument(
         "constrain",
         _("Keep _within the JPEG's quantization cells"),
         _("Only what would have given the very same JPEG; where the picture still lies on its file's grid"),
-        True,
+        SWITCHES["constrain"],
         flags,
     )
     for name, (label, tip, options) in CHOICES.items():
