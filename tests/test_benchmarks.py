@@ -3,7 +3,7 @@
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import gpu, report_page
+from benchmarks import gpu, report_page, start
 from benchmarks.complexity import parts
 
 
@@ -33,3 +33,10 @@ def test_the_page_benchmark_runs() -> None:
     result = CliRunner().invoke(report_page.main, ["--photos", "200", "--runs", "1"], catch_exceptions=False)
     assert result.exit_code == 0
     assert "| 200 |" in result.output
+
+
+@pytest.mark.slow
+def test_the_start_benchmark_runs() -> None:
+    result = CliRunner().invoke(start.main, ["--runs", "1"], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert len(result.output.splitlines()) == 7

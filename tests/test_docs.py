@@ -139,6 +139,15 @@ def test_every_command_of_a_page_does_what_it_should(page: str, folder: Path) ->
         assert "Traceback" not in ended.stderr
 
 
+def test_the_python_examples_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs/python-api.md").read_text(encoding="utf-8")
+    shutil.copy(ROOT / "examples/photos/lavender-q20.jpg", folder / "examples/photos")
+    monkeypatch.chdir(folder)
+    for code in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL):
+        exec(compile(code, "python-api.md", "exec"), {})
+    assert len(list((folder / "restored").rglob("*.jpg"))) == 2
+
+
 def test_every_command_that_is_not_typed_here_names_what_runs_it() -> None:
     told = {command.line for command in commands()}
     assert set(ELSEWHERE) <= told, "stale entries"

@@ -104,7 +104,7 @@ class Patience:
 
 def took_too_long(seconds: float) -> TookTooLong:
     """Say that a photo was given up."""
-    return TookTooLong(f"given up after {seconds:g} s (see --timeout)")
+    return TookTooLong(f"given up after {seconds:g} s")
 
 
 class Workers:

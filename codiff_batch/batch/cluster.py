@@ -18,7 +18,7 @@ from codiff_batch.batch.plan import Task
 from codiff_batch.batch.process import PhotoSteps, Work
 from codiff_batch.batch.recall import Recall
 from codiff_batch.batch.rows import Standing
-from codiff_batch.errors import DeviceUnavailable, OptionsConflict
+from codiff_batch.errors import DeviceUnavailable, OptionsConflict, Role
 from codiff_batch.files.identity import canonical
 from codiff_batch.files.reading import read_whole
 
@@ -59,11 +59,11 @@ def run_on_cluster(
     try:
         import ray
     except ImportError:
-        raise OptionsConflict("--cluster needs Ray: pip install 'codiff-batch[ray]'") from None
+        raise OptionsConflict("a cluster needs Ray: pip install 'codiff-batch[ray]'") from None
     try:
         ray.init(options.cluster, ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, OSError, ValueError, RuntimeError) as error:
-        raise DeviceUnavailable(f"no Ray cluster at {options.cluster}: {error}") from None
+        raise DeviceUnavailable(f"no Ray cluster at {options.cluster}: {error}", Role.CLUSTER) from None
     steps = PhotoSteps(options, journals, stage=lambda task, doing: None)
     waiting = iter(tasks)
     try:
@@ -94,7 +94,7 @@ def run_on_cluster(
 
 def _actors(ray: Any, options: BatchOptions, photos: int) -> list[Any]:
     resources = ray.cluster_resources()
-    gpus = 0 if options.device == "cpu" else int(resources.get("GPU", 0))
+    gpus = 0 if options.devices == ("cpu",) else int(resources.get("GPU", 0))
     count = gpus or int(resources.get("CPU", 1))
     kind = ray.remote(num_cpus=0 if gpus else 1, num_gpus=1 if gpus else 0)(PhotoWorker)
     keep = kind.options(max_restarts=RETRIES, max_task_retries=RETRIES)

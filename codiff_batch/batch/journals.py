@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from codiff_batch import __version__
 from codiff_batch.batch.journal import Journal, journal_path, journals_in
 from codiff_batch.batch.ledger import Ledger, read_journal
-from codiff_batch.batch.marks import Holds, check_present, claim
+from codiff_batch.batch.marks import Holds, check_present, claim, is_marked, withdraw
 from codiff_batch.batch.migration import old_digest
 from codiff_batch.batch.options import BatchOptions
 from codiff_batch.batch.outputs import sweep
@@ -23,7 +23,7 @@ from codiff_batch.batch.overlaps import refuse_same_folder
 from codiff_batch.batch.plan import Task
 from codiff_batch.batch.rows import Attempt, Made, Standing
 from codiff_batch.engine.judge import RULE
-from codiff_batch.errors import FolderLocked, FolderUnavailable
+from codiff_batch.errors import FolderLocked, FolderUnavailable, OptionsConflict, Role
 from codiff_batch.files.atomic import make_folders
 from codiff_batch.files.identity import MARK_FOLDER
 from codiff_batch.models.card import read_card
@@ -96,9 +96,15 @@ class Journals:
             for folder in folders:
                 check_present(folder.path, new=options.new_folder)
             for folder in folders:
+                new = not is_marked(folder.path)
                 self._lock(folder)
                 mark = claim(folder.path, Holds.BACKUPS if options.in_place else Holds.OUTPUTS)
-                refuse_same_folder(mark, tasks)
+                try:
+                    refuse_same_folder(mark, tasks)
+                except OptionsConflict:
+                    if new:
+                        withdraw(folder.path)
+                    raise
                 journal = self._open(folder.path)
                 roots = sorted(os.fsdecode(source.absolute()) for source in folder.sources)
                 journal.begin(f"{self.made.model}@{self.made.weights}", folder.photos, roots)
@@ -171,7 +177,8 @@ class Journals:
         try:
             make_folders(folder.path, like=like)
         except OSError as error:
-            raise FolderUnavailable(f"cannot write to {folder.path}: {error.strerror or error}") from error
+            role = Role.BACKUP if self._options.in_place else Role.OUTPUT
+            raise FolderUnavailable(f"cannot write to {folder.path}: {error.strerror or error}", role) from error
         self._exit.enter_context(locked(folder.path, self._owner))
 
 
@@ -191,6 +198,6 @@ def locked(folder: Path, owner: str) -> Iterator[None]:
     except Timeout:
         raise FolderLocked(f"another run of codiff-batch is at work in {folder}; wait for it or stop it") from None
     except OSError as error:
-        raise FolderUnavailable(f"cannot write to {folder}: {error.strerror or error}") from error
+        raise FolderUnavailable(f"cannot write to {folder}: {error.strerror or error}", Role.OUTPUT) from error
     with lock:
         yield

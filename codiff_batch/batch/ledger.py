@@ -21,6 +21,7 @@ from codiff_batch.batch.journal import (
     in_words,
     journals_in,
     latest_run,
+    owner_of,
     version_of,
 )
 from codiff_batch.batch.migration import migrate
@@ -30,13 +31,24 @@ from codiff_batch.errors import FolderUnavailable
 
 
 @dataclass(frozen=True)
+class LatestRun:
+    """The latest run that a journal knows."""
+
+    run: Run
+    owner: str
+    """Its shard, or ``all``."""
+    attempts: list[Attempt]
+    """What it has come to so far."""
+
+
+@dataclass(frozen=True)
 class Ledger:
     """What stands, what the last attempts said, and the latest runs, by place."""
 
     standing: dict[Path, Standing] = field(default_factory=dict)
     attempts: dict[Path, Attempt] = field(default_factory=dict)
-    runs: list[Run] = field(default_factory=list)
-    """The latest of each journal."""
+    runs: list[LatestRun] = field(default_factory=list)
+    """One of each journal."""
     roots: frozenset[Path] = frozenset()
     """Folders that photos were taken from."""
 
@@ -50,7 +62,7 @@ def find_folder(folder: Path) -> Path:
     for candidate in (folder, output_root(folder)):
         if journals_in(candidate):
             return candidate
-    raise FolderUnavailable(f"no journal in {folder}; name the output folder, or the backup folder of --in-place")
+    raise FolderUnavailable(f"no journal in {folder}; name the output folder, or in place the backup folder")
 
 
 def read_ledger(folder: Path) -> Ledger:
@@ -71,7 +83,13 @@ def read_ledger(folder: Path) -> Ledger:
         for place, attempt in ledger.attempts.items():
             if place not in together.attempts or together.attempts[place].ended <= attempt.ended:
                 together.attempts[place] = attempt
-    return Ledger(together.standing, together.attempts, together.runs, roots)
+    return Ledger(together.standing, together.attempts, _current(together.runs), roots)
+
+
+def _current(runs: list[LatestRun]) -> list[LatestRun]:
+    """The latest run and, if it is a shard's, those of the other shards, which work side by side."""
+    latest = max(runs, key=lambda told: told.run.started, default=None)
+    return [told for told in runs if latest and (told.owner == "all") == (latest.owner == "all")]
 
 
 def read_journal(path: Path) -> Ledger:
@@ -84,11 +102,12 @@ def read_journal(path: Path) -> Ledger:
         check(database, path)
         if version_of(database) != VERSION:
             migrate(database, path)
-        run = latest_run(database)
+        run, attempts = latest_run(database), all_attempts(database, folder_of(path))
+        own = [] if run is None else [attempt for attempt in attempts if attempt.run == run.id]
         return Ledger(
             {standing.place: standing for standing in all_standing(database)},
-            {attempt.place: attempt for attempt in all_attempts(database, folder_of(path))},
-            [] if run is None else [run],
+            {attempt.place: attempt for attempt in attempts},
+            [] if run is None else [LatestRun(run, owner_of(path), own)],
             frozenset(all_roots(database)),
         )
 

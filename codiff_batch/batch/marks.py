@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,7 +19,8 @@ from pathlib import Path
 
 from platformdirs import user_state_path
 
-from codiff_batch.errors import FolderUnavailable, OptionsConflict, PhotoError
+from codiff_batch.batch.journal import holds_backups, journals_in
+from codiff_batch.errors import FolderUnavailable, OptionsConflict, PhotoError, Role
 from codiff_batch.files.atomic import write_atomically
 from codiff_batch.files.identity import MARK_FOLDER, folders_above
 
@@ -41,7 +43,11 @@ class Mark:
 
 
 def read_mark(folder: Path) -> Mark | None:
-    """The mark of a folder; None if it has none."""
+    """The mark of a folder; None if it has none.
+
+    Raises:
+        JournalDamaged: the folder has a journal of version 0.1, which kept no marks, and nobody can tell what it holds.
+    """
     place = folder / MARK_FOLDER
     try:
         told = json.loads((place / MARK).read_text(encoding="ascii"))
@@ -49,8 +55,6 @@ def read_mark(folder: Path) -> Mark | None:
     except (OSError, ValueError, KeyError, TypeError):
         pass
     # Version 0.1 kept journals without a mark.
-    from codiff_batch.batch.journal import holds_backups, journals_in
-
     if not (journals := journals_in(folder)):
         return None
     return Mark("", Holds.BACKUPS if any(map(holds_backups, journals)) else Holds.OUTPUTS)
@@ -86,7 +90,8 @@ def check_present(folder: Path, *, new: bool) -> None:
     if not gone:
         raise FolderUnavailable(
             f"{folder} held files of earlier runs and is empty now; is its disk mounted? "
-            "If it is meant to start empty, say so"
+            "If it is meant to start empty, say so",
+            Role.NEW_FOLDER,
         )
 
 
@@ -95,7 +100,7 @@ def claim(folder: Path, holds: Holds) -> Mark:
 
     Raises:
         OptionsConflict: it holds something else of ours.
-        FolderUnavailable: it cannot be written to.
+        FolderUnavailable: it cannot be written to, or its journal is damaged.
     """
     mark = read_mark(folder)
     if mark is not None and mark.holds is not holds:
@@ -111,6 +116,13 @@ def claim(folder: Path, holds: Holds) -> Mark:
     return mark
 
 
+def withdraw(folder: Path) -> None:
+    """Take back the mark of a folder that turned out to be none to write to."""
+    shutil.rmtree(folder / MARK_FOLDER, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        _record(folder).unlink()
+
+
 def _around(path: Path) -> Iterator[Path]:
     if path.is_dir():
         yield path.resolve()
@@ -118,11 +130,8 @@ def _around(path: Path) -> Iterator[Path]:
 
 
 def _is_bare(folder: Path) -> bool:
-    """A mount point without its disk is an empty folder, or is not there at all."""
-    try:
-        return not any(folder.iterdir())
-    except OSError:
-        return True
+    """A mount point without its disk is an empty folder."""
+    return folder.is_dir() and not any(folder.iterdir())
 
 
 def _record(folder: Path) -> Path:

@@ -7,6 +7,7 @@ import json
 import os
 import sqlite3
 from dataclasses import fields
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ OLD = "0.1:"
 """Prefix of version 0.1's digests of options, in place of the options themselves."""
 
 _DEFAULTS = {
-    "min_qf": 60,
+    "min_qf": 60.0,
     "format": "same",
     "quality": 95,
     "strength": 1.0,
@@ -34,9 +35,10 @@ _DEFAULTS = {
 
 def old_digest(options: BatchOptions) -> str:
     """What version 0.1 would have kept for these options; what is at its default now was at its default then."""
-    now = {field.name: field.default for field in fields(BatchOptions)}
-    values = {name: getattr(options, name) for name in _DEFAULTS}
-    same = {name: _DEFAULTS[name] if value == now[name] else value for name, value in values.items()}
+    parts = (options, options.judging, options.settings)
+    now = {each.name: each.default for part in parts for each in fields(part)}
+    values = {each.name: getattr(part, each.name) for part in parts for each in fields(part)}
+    same = {name: default if values[name] == now[name] else values[name] for name, default in _DEFAULTS.items()}
     return OLD + hashlib.sha256(json.dumps(same).encode()).hexdigest()[:16]
 
 
@@ -81,7 +83,7 @@ def _carry_over(row: dict[str, Any], folder: Path, prefixes: set[Path]) -> tuple
     kind, told = str(row["outcome"]), _outcome(row, source, output)
     written = kind in ("restored", "writing")
     in_place = written and backup is not None
-    place = _below(backup if in_place else output, folder) or _guess(source, prefixes)
+    place = _below(backup if in_place else output, folder, source) or _guess(source, prefixes)
     if place is None:
         return None, None
     name, _, weights = str(row["model"]).partition("@")
@@ -128,22 +130,31 @@ def _outcome(row: dict[str, Any], source: Path, output: Path | None) -> Outcome:
     )
 
 
-def _below(path: Path | None, folder: Path) -> Path | None:
+def _below(path: Path | None, folder: Path, source: Path) -> Path | None:
     """A path relative to the journal's folder, which may have been mounted elsewhere when the path was noted."""
     if path is None:
         return None
     if path.is_relative_to(folder):
         return path.relative_to(folder)
     tails = (Path(*path.parts[start:]) for start in range(1, len(path.parts)))
-    return next((tail for tail in tails if os.path.lexists(folder / tail)), Path(path.name))
+    there = next((tail for tail in tails if os.path.lexists(folder / tail)), None)
+    return there or _common_tail(path, source)
+
+
+def _common_tail(path: Path, source: Path) -> Path:
+    """What two paths have in common at their ends: outputs and backups mirror their photos."""
+    pairs = zip(reversed(path.parts[1:]), reversed(source.parts[1:]), strict=False)
+    same = [name for name, other in takewhile(lambda pair: pair[0] == pair[1], pairs)]
+    return Path(*reversed(same or [path.name]))
 
 
 def _source_prefixes(rows: list[dict[str, Any]], folder: Path) -> set[Path]:
     """Folders that photos were taken from, told by photos whose outputs mirror them."""
     prefixes = set()
     for row in rows:
-        source, place = _path(row["source"]), _below(_path(row["backup"]) or _path(row["output"]), folder)
-        if source is not None and place is not None and source.parts[-len(place.parts) :] == place.parts:
+        source = _path(row["source"]) or Path()
+        place = _below(_path(row["backup"]) or _path(row["output"]), folder, source)
+        if place is not None and source.parts[-len(place.parts) :] == place.parts:
             prefixes.add(Path(*source.parts[: -len(place.parts)]))
     if folder.name.endswith("-restored"):
         prefixes.add(folder.with_name(folder.name.removesuffix("-restored")))

@@ -25,6 +25,7 @@ class Code(StrEnum):
 
     HEADER_SAYS_SO = "header-says-so"
     PIXELS_SAY_SO = "pixels-say-so"
+    QUALITY_BY_HAND = "quality-by-hand"
     FINISHED_LATER = "finished-later"
     GOOD_ALREADY = "good-already"
     RESTORED_BEFORE = "restored-before"

@@ -47,7 +47,7 @@ class Stop(Protocol):
 
 
 class LazyRestorer:
-    """The model of a batch, loaded when it is first needed and kept for the next batch."""
+    """The model of a batch on its first device, loaded when it is first needed and kept for the next batch."""
 
     def __init__(self, options: BatchOptions) -> None:
         self._options = options
@@ -64,7 +64,7 @@ class LazyRestorer:
 
             options = self._options
             self._restorer = Restorer.load(
-                options.model, options.device, models_dir=options.models_dir, compiled=options.compiled
+                options.model, options.devices[0], models_dir=options.models_dir, compiled=options.compiled
             )
         return self._restorer
 
@@ -229,8 +229,6 @@ class _Pipeline:
 
     def _requests(self, restorer: Restorer, first: Work) -> Iterator[Request | None]:
         """Judge what arrives, and hand on what is to be restored; None where nothing has arrived."""
-        from codiff_batch.engine import Request
-
         for works in self._arrivals(first):
             if not works:
                 yield None
@@ -245,17 +243,8 @@ class _Pipeline:
                 if work.outcome is not None:
                     self._writers.submit(partial(self._guard, self._settle, work))
                     continue
-                assert work.pixels is not None
-                assert work.photo is not None
-                yield Request(
-                    work.pixels,
-                    work.embedding,
-                    self._options.strength,
-                    self._options.texture,
-                    work.photo.header.tables,
-                    progress=self._progress(work),
-                    key=work,
-                )
+                assert work.judged is not None
+                yield work.judged.request(self._options.settings, progress=self._progress(work), key=work)
 
     def _progress(self, work: Work) -> Callable[[int, int], None]:
         """What the network calls after each of a photo's tiles; ends the photo when its time is over."""
@@ -314,7 +303,6 @@ class _Pipeline:
             if result.error is not None:
                 raise result.error
             assert result.levels is not None
-            work.pixels = None
             self._steps.finish(work, result.levels)
 
         work.commit = partial(self._patience.commit, work)
@@ -329,7 +317,7 @@ class _Pipeline:
         except Exception as error:
             # Whatever the journal cannot hold is one photo's matter.
             log.warning("%s cannot be recorded: %s", work.task.source, error)
-        work.photo = work.pixels = work.contents = work.recall = None
+        work.photo = work.decoded = work.judged = work.contents = work.recall = None
         work.crops = ()
         self._bytes.leave(work.file_bytes)
         self._pixels.leave(work.weight)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from codiff_batch.batch.marks import read_mark
 from codiff_batch.batch.options import BatchOptions
 from codiff_batch.batch.overlaps import refuse_backups, refuse_overlaps
 from codiff_batch.batch.scan import Found, scan
-from codiff_batch.errors import OptionsConflict
+from codiff_batch.errors import OptionsConflict, Role
 from codiff_batch.files.identity import Place, place_of
 
 log = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ class Task:
     target: Path
     """Of the restored picture."""
     copy: Path
-    """Of the source's bytes, if it is skipped and ``--copy-skipped`` asks for a complete folder."""
+    """Of the source's bytes, if the output folder is to be complete."""
     root: Path
     """The output or backup folder, where the journal lies."""
     backup: Path | None = None
@@ -56,7 +57,11 @@ def plan(options: BatchOptions) -> list[Task]:
         OptionsConflict: an output or a backup would be a source, or a folder has no name to derive one from.
     """
     written = [folder for folder in (options.output, options.backup) if folder is not None]
-    return plan_photos(list(scan(_sources(options.paths), exclude=written)), options)
+    if not written:
+        for path in filter(os.path.isdir, options.paths):
+            output_root(path)  # Where there is none, that is said before a whole disk is searched.
+    found = scan(_sources(options.paths), written, names=options.names, patterns=options.exclude)
+    return plan_photos(list(found), options)
 
 
 def plan_each(photos: Sequence[Found], options: BatchOptions) -> list[Task]:
@@ -92,7 +97,7 @@ def output_root(folder: Path) -> Path:
     """
     resolved = folder.resolve()
     if not resolved.name:
-        raise OptionsConflict(f"{folder} has no name to derive an output folder from; use --output")
+        raise OptionsConflict(f"{folder} has no name to derive an output folder from", Role.OUTPUT)
     return resolved.with_name(f"{resolved.name}-restored")
 
 

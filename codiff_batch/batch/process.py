@@ -18,7 +18,8 @@ from codiff_batch.batch.outputs import Original, check_backup, may_replace, put_
 from codiff_batch.batch.plan import Task
 from codiff_batch.batch.recall import Recall, recall
 from codiff_batch.batch.rows import Attempt, Intent, Standing
-from codiff_batch.engine.judge import Action, Verdict, header_decides, judge
+from codiff_batch.engine.judge import Action, Verdict, header_decides
+from codiff_batch.engine.photo import Decoded, Judged, judged, judged_unseen
 from codiff_batch.errors import CannotRecord, CodiffError, Collision, FolderUnavailable, PhotoError
 from codiff_batch.files.identity import canonical
 from codiff_batch.files.reading import Contents, read_whole, sha256, stamp_of
@@ -50,11 +51,13 @@ class Work:
     """The photo as it was read."""
     photo: JpegPhoto | None = None
     """What is restored: the photo, or its original from the backup."""
-    pixels: NDArray[np.uint8] | None = None
+    decoded: Decoded | None = None
     crops: Sequence[NDArray[np.uint8]] = ()
     """What CaVE is to look at."""
     embedding: Embedding | None = None
+    judged: Judged | None = None
     verdict: Verdict | None = None
+    """By the header, where that decides, and then by what CaVE saw as well."""
     outcome: Outcome | None = None
     weight: int = 0
     """Pixels that the admission counts for it."""
@@ -129,10 +132,10 @@ class PhotoSteps:
         if metadata.restored_by and not options.again:
             self._skip(work, f"restored before: {metadata.restored_by}", Code.RESTORED_BEFORE)
         elif metadata.c2pa and not options.include_signed:
-            self._skip(work, "signed: a C2PA manifest would no longer fit (see --include-signed)", Code.SIGNED)
-        elif header_decides(photo.header.qf, options.min_qf):
-            work.verdict = judge(photo.header.qf, None, options.min_qf)
-            if options.dry_run:
+            self._skip(work, "signed: a C2PA manifest would no longer fit", Code.SIGNED)
+        else:
+            work.verdict = judged_unseen(photo.header.qf, options.settings, options.judging)
+            if work.verdict is not None and options.dry_run:
                 self._would(work, work.verdict)
 
     def remember(self, work: Work) -> None:
@@ -154,7 +157,8 @@ class PhotoSteps:
             return False
         if may_replace(task.target, task.source, ours=ours, overwrite=options.overwrite):
             return False
-        reason = f"output exists already: {task.target} (see --overwrite)"
+        self._refuse_others_output(work)
+        reason = f"output exists already: {task.target}"
         work.settle(Kind.SKIPPED, reason, Code.OUTPUT_EXISTS_ALREADY, task.target)
         return True
 
@@ -170,20 +174,18 @@ class PhotoSteps:
 
     def decode(self, work: Work) -> None:
         """Decode the pixels and choose the crops that CaVE looks at."""
-        from codiff_batch.engine.crops import textured_crops
-
         assert work.photo is not None
-        pixels = work.photo.pixels()
-        work.crops = [crop.copy() for crop in textured_crops(pixels)]
-        if not self._options.dry_run:
-            work.pixels = pixels
+        decoded = Decoded.of(work.photo)
+        work.crops = decoded.crops(self._options.settings)
+        # In a dry run nothing but the crops is looked at any more.
+        work.decoded = replace(decoded, pixels=work.crops[0]) if self._options.dry_run else decoded
 
     def judge(self, work: Work) -> None:
         """Decide by what CaVE saw, and settle photos that are good already."""
-        assert work.photo is not None
+        assert work.decoded is not None
         assert work.embedding is not None
-        verdict = work.verdict or judge(work.photo.header.qf, work.embedding.qf, self._options.min_qf)
-        work.verdict = replace(verdict, estimated_qf=work.embedding.qf)
+        work.judged = judged(work.decoded, work.embedding, self._options.settings, self._options.judging)
+        work.verdict = verdict = work.judged.verdict
         if verdict.action is Action.SKIP:
             self._skip(work, verdict.reason, Code.GOOD_ALREADY)
         elif self._options.dry_run:
@@ -191,18 +193,14 @@ class PhotoSteps:
 
     def finish(self, work: Work, levels: Levels) -> None:
         """Constrain, encode and write what the network gave."""
-        from codiff_batch.engine import settle
+        from codiff_batch.engine.settling import settled
 
         assert work.photo is not None
-        assert work.verdict is not None
-        assert work.verdict.estimated_qf is not None
-        options, photo = self._options, work.photo
+        assert work.judged is not None
         self._stage(work.task, "writing")
-        # At strength 0 the source's own pixels were asked for, and nothing has to be bounded.
-        constrain = options.constrain and options.strength > 0
-        restored = settle(levels, photo, work.verdict.estimated_qf, constrain=constrain)
-        data = self._encode(photo, restored, work.verdict.estimated_qf)
-        self._write(work, photo, data)
+        restored = settled(work.judged, levels, self._options.settings)
+        data = self._encode(work.photo, restored.pixels, work.judged.embedding.qf)
+        self._write(work, work.photo, data)
 
     def record(self, work: Work) -> None:
         """Put a settled photo into the journal. Its own file is as the outcome says, even if that fails."""
@@ -260,7 +258,7 @@ class PhotoSteps:
             put_output(task.target, data, original, ours=ours, overwrite=options.overwrite, owner=options.owner)
         if work.standing is not None:
             work.standing = work.standing.settled(sha256(data))
-        work.settle(Kind.RESTORED, verdict.reason, _code_of(verdict, options.min_qf), task.target)
+        work.settle(Kind.RESTORED, verdict.reason, self._code_of(verdict), task.target)
         assert work.outcome is not None
         work.outcome = replace(work.outcome, model=options.model)
 
@@ -292,8 +290,15 @@ class PhotoSteps:
             work.standing = None
             raise CannotRecord(str(error)) from error
 
+    def _code_of(self, verdict: Verdict) -> Code:
+        if self._options.settings.qf is not None:
+            return Code.QUALITY_BY_HAND
+        header_qf, min_qf = verdict.header_qf, self._options.judging.min_qf
+        by_header = header_qf is not None and header_decides(header_qf, min_qf)
+        return Code.HEADER_SAYS_SO if by_header else Code.PIXELS_SAY_SO
+
     def _would(self, work: Work, verdict: Verdict) -> None:
-        code = _code_of(verdict, self._options.min_qf)
+        code = self._code_of(verdict)
         work.settle(Kind.WOULD_BE_RESTORED, f"would be restored: {verdict.reason}", code)
 
     def _skip(self, work: Work, reason: str, code: Code) -> None:
@@ -310,10 +315,6 @@ class PhotoSteps:
         ):
             put_output(task.copy, original.data, original, ours=ours, overwrite=options.overwrite, owner=options.owner)
         work.settle(Kind.SKIPPED, reason, code, task.copy)
-
-
-def _code_of(verdict: Verdict, min_qf: float) -> Code:
-    return Code.HEADER_SAYS_SO if header_decides(verdict.header_qf, min_qf) else Code.PIXELS_SAY_SO
 
 
 def _below(path: Path, folder: Path) -> Path:

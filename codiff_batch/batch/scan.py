@@ -6,8 +6,9 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from codiff_batch.batch.marks import is_marked
@@ -46,7 +47,12 @@ class Found:
 
 
 def scan(
-    paths: Iterable[Path], exclude: Collection[Path] = (), *, leave_out: LeaveOut = lambda path: False
+    paths: Iterable[Path],
+    exclude: Collection[Path] = (),
+    *,
+    names: Iterable[Path] = (),
+    patterns: Sequence[str] = (),
+    leave_out: LeaveOut = lambda path: False,
 ) -> Iterator[Found]:
     """Yield each photo once, folders recursively in a stable order; never raises for what it meets there.
 
@@ -57,6 +63,9 @@ def scan(
     Args:
         paths: files and folders.
         exclude: folders not to enter: outputs and backups that lie inside what is scanned.
+        names: files of a list, whose tree is kept (see :func:`listed`); folders, and files in an excluded or left-out
+            folder, are passed over.
+        patterns: files and folders to leave out, see :func:`matches`.
         leave_out: what else is not a source.
     """
     seen: set[tuple[int, int, str]] = set()
@@ -68,9 +77,33 @@ def scan(
             yield Found(path, None, reason(error))
             continue
         if stat.S_ISDIR(found.st_mode):
-            yield from _scan_folder(path, _Rule(exclude, leave_out), seen, entered)
-        elif _is_new(path, path.parent, seen):
+            yield from _scan_folder(path, _Rule(path, exclude, patterns, leave_out), seen, entered)
+        elif not matches(Path(path.name), patterns) and _is_new(path, path.parent, seen):
             yield Found(path, None)
+    for path in names:
+        yield from _scan_listed(listed(path), exclude, patterns, leave_out, seen)
+
+
+def listed(path: Path) -> Found:
+    """A file of a list, whose tree is kept: below the current folder, or for files elsewhere below the whole disk."""
+    if not path.is_absolute() and ".." not in path.parts:
+        return Found(path, Path())
+    whole, here = identity(path), Path.cwd()
+    return Found(whole, here if whole.is_relative_to(here) else Path(whole.anchor))
+
+
+def matches(relative: Path, patterns: Sequence[str]) -> bool:
+    """Return True if a path below its root is left out.
+
+    A pattern with the wildcards ``*``, ``?`` and ``[...]`` fits the whole path, its end after any slash, or any folder
+    above, as tar's ``--exclude`` does: ``raw`` is any file or folder of that name, ``trip/*.jpg`` is everything below
+    any folder ``trip``.
+    """
+    if not patterns:
+        return False
+    parts = relative.parts
+    ends = ["/".join(parts[start:stop]) for stop in range(1, len(parts) + 1) for start in range(stop)]
+    return any(fnmatchcase(end, pattern.removeprefix("./").rstrip("/")) for pattern in patterns for end in ends)
 
 
 def identity(path: Path) -> Path:
@@ -79,10 +112,15 @@ def identity(path: Path) -> Path:
 
 
 def accepts(
-    path: Path, root: Path, exclude: Collection[Path] = (), *, leave_out: LeaveOut = lambda path: False
+    path: Path,
+    root: Path,
+    exclude: Collection[Path] = (),
+    *,
+    patterns: Sequence[str] = (),
+    leave_out: LeaveOut = lambda path: False,
 ) -> bool:
     """Return True if a scan of the root would yield this path; never raises."""
-    rule = _Rule(exclude, leave_out)
+    rule = _Rule(root, exclude, patterns, leave_out)
     if not (path.is_relative_to(root) and rule.takes(path)):
         return False
     folders = [root / folder for folder in path.relative_to(root).parents if folder.name]
@@ -102,20 +140,25 @@ def reason(error: OSError | ValueError) -> str:
 class _Rule:
     """What below a scanned folder is a source."""
 
+    root: Path
     exclude: Collection[Path]
+    patterns: Sequence[str]
     leave_out: LeaveOut
 
     def takes(self, path: Path) -> bool:
         """Return True for a photo, as far as its name tells."""
         own = path.parent.name.endswith("-files") and _OWN_THUMBNAIL.fullmatch(path.name)
         photo = path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-        return photo and not own and not self.leave_out(path)
+        return photo and not own and not self._left_out(path)
 
     def enters(self, folder: Path) -> bool:
         """Return True for a folder whose photos are sources; folders are compared as they are now, not by name."""
         if folder.name.startswith(".") or folder.name.lower() in SKIPPED_FOLDERS or is_marked(folder):
             return False
-        return not any(_is_same(folder, other) for other in self.exclude) and not self.leave_out(folder)
+        return not any(_is_same(folder, other) for other in self.exclude) and not self._left_out(folder)
+
+    def _left_out(self, path: Path) -> bool:
+        return matches(path.relative_to(self.root), self.patterns) or self.leave_out(path)
 
 
 def _scan_folder(
@@ -147,6 +190,26 @@ def _scan_folder(
                 if error.errno != errno.ELOOP:  # leads nowhere, as a dangling link does
                     yield Found(path, root, reason(error))
         folders += reversed(below)
+
+
+def _scan_listed(
+    photo: Found,
+    exclude: Collection[Path],
+    patterns: Sequence[str],
+    leave_out: LeaveOut,
+    seen: set[tuple[int, int, str]],
+) -> Iterator[Found]:
+    """A file of a list, unless it is an output, a folder, or left out."""
+    if matches(photo.relative, patterns):
+        return
+    above = identity(photo.path).parents
+    if any(leave_out(folder) or any(_is_same(folder, other) for other in exclude) for folder in above):
+        return
+    try:
+        if not stat.S_ISDIR(photo.path.stat().st_mode) and _is_new(photo.path, photo.path.parent, seen):
+            yield photo
+    except (OSError, ValueError) as error:
+        yield replace(photo, error=reason(error))
 
 
 def _is_new(path: Path, folder: Path, seen: set[tuple[int, int, str]]) -> bool:

@@ -29,7 +29,7 @@ class Status:
     """Skipped photos by kind of reason."""
     failures: list[Outcome]
     runs: list[Run]
-    """The latest run of each shard."""
+    """The latest run, or that of each shard."""
     left: int | None
     """Photos of the latest runs that have no outcome yet; None where a daemon watches, which never knows."""
     outdated: int
@@ -57,8 +57,8 @@ def read_status(folder: Path) -> Status:
     skipped = Counter(words(outcome.code) for outcome in outcomes if outcome.outcome is Kind.SKIPPED)
     left: int | None = 0
     photos = megapixels = seconds = 0.0
-    for run in ledger.runs:
-        own = [a for a in ledger.attempts.values() if a.run == run.id and a.ended >= run.started]
+    for told in ledger.runs:
+        run, own = told.run, told.attempts
         left = None if left is None or run.photos is None else left + max(0, run.photos - run.known - len(own))
         photos += len(own)
         megapixels += sum(a.outcome.megapixels for a in own if a.outcome.outcome is Kind.RESTORED)
@@ -69,7 +69,7 @@ def read_status(folder: Path) -> Status:
         counts=dict(Counter(str(outcome.outcome) for outcome in outcomes)),
         reasons=dict(skipped),
         failures=[outcome for outcome in outcomes if outcome.outcome is Kind.FAILED],
-        runs=ledger.runs,
+        runs=[told.run for told in ledger.runs],
         left=left,
         outdated=sum(
             standing.made is not None and _is_outdated(standing.made) for standing in ledger.standing.values()

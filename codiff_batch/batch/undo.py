@@ -21,7 +21,14 @@ from codiff_batch.batch.outcome import Code, Kind, Outcome, code_of
 from codiff_batch.batch.outputs import check_backup, write_atomically
 from codiff_batch.batch.rows import Attempt, Made, Standing
 from codiff_batch.batch.scan import SUFFIXES
-from codiff_batch.errors import FolderUnavailable, OptionsConflict, PhotoError, SourceChanged
+from codiff_batch.errors import (
+    FolderUnavailable,
+    JournalDamaged,
+    JournalNewer,
+    OptionsConflict,
+    PhotoError,
+    SourceChanged,
+)
 from codiff_batch.files.identity import MARK_FOLDER, Stamp, canonical
 from codiff_batch.files.reading import Contents, read_whole, stamp_of
 from codiff_batch.jpeg import JpegPhoto
@@ -73,7 +80,13 @@ class _Books:
         with self._exit:
             for path in journals_in(self._folder) if self._write else ():
                 self._exit.enter_context(locked(self._folder, owner_of(path)))
-                self._journals.append(journal := Journal(path))
+                try:
+                    self._journals.append(journal := Journal(path))
+                except (JournalDamaged, JournalNewer):
+                    raise
+                except FolderUnavailable as error:
+                    log.warning("what is put back cannot be noted: %s", error)  # The disk is full, say.
+                    continue
                 self._exit.callback(journal.close)
             self._exit = self._exit.pop_all()
         return self

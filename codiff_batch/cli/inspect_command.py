@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -12,17 +13,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from codiff_batch.cli.exit_codes import ExitCode
 from codiff_batch.cli.parameters import (
     device_option,
-    max_megabytes_option,
-    max_megapixels_option,
+    max_bytes_option,
+    max_pixels_option,
     min_qf_option,
     model_option,
     models_dir_option,
-    paths_argument,
+    sources,
 )
+from codiff_batch.cli.remedies import explained
 from codiff_batch.errors import PhotoError
+from codiff_batch.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,45 +69,45 @@ class _Read:
 
 @click.command("inspect")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-@click.option("--look", is_flag=True, help="Let CaVE see every photo, also those whose header decides.")
+@click.option("--look", is_flag=True, help="Have CaVE look at every photo, even where the header decides.")
 @min_qf_option
 @model_option
 @device_option
-@max_megapixels_option
-@max_megabytes_option
+@max_pixels_option
+@max_bytes_option
 @models_dir_option
-@paths_argument
+@sources
 @click.pass_context
 def inspect_command(
     ctx: click.Context,
     paths: tuple[Path, ...],
+    names: tuple[Path, ...],
+    exclude: tuple[str, ...],
     as_json: bool,
     look: bool,
     min_qf: float,
     model: str,
     device: str,
-    max_megapixels: float,
+    max_pixels: int,
     max_bytes: int,
     models_dir: Path | None,
 ) -> None:
     """Print size, sampling, quality, verdict and metadata of photos.
 
-    "QF" is the quality factor by the file's tables ("~" where they are not the IJG's own), "pixels" is CaVE's estimate,
-    made where the header alone does not decide.
+    "QF" is the quality factor that fits the file's tables ("~" where they are not the IJG's own); "pixels" is CaVE's
+    estimate, made where the header alone does not decide.
     """
     from codiff_batch.batch.scan import scan
 
-    found = list(scan(paths))
+    found = list(scan(paths, names=names, patterns=exclude))
     if not found:
         click.echo("no JPEG files found", err=True)
-        return
-    inspector = _Inspector(min_qf, round(max_megapixels * 1e6), max_bytes, look, model, device, models_dir)
-    rows = list(inspector.rows(found))
-    if as_json:
-        click.echo(json.dumps([asdict(row) for row in rows], indent=2))
-    else:
-        _print_table(rows)
-    if any(row.verdict == "refuse" for row in rows):
+    inspector = _Inspector(min_qf, max_pixels, max_bytes, look, model, device, models_dir)
+    refused = False
+    show = _print_json if as_json else _print_table
+    for row in show([str(photo.path) for photo in found], inspector.rows(found)):
+        refused |= row.verdict == "refuse"
+    if refused:
         ctx.exit(ExitCode.SOME_FAILED)
 
 
@@ -137,7 +139,7 @@ class _Inspector:
                 qfs = {id(photo): embedding.qf for photo, embedding in zip(seen, embeddings, strict=True)}
                 for named, photo in zip(some, read, strict=True):
                     if isinstance(photo, PhotoError):
-                        yield Inspection(str(named.path), reason=" ".join(str(photo).split()))
+                        yield Inspection(str(named.path), reason=" ".join(explained(photo).split()))
                     else:
                         yield self._row(named.path, photo, qfs.get(id(photo)))
 
@@ -186,21 +188,37 @@ class _Inspector:
         )
 
 
-def _print_table(rows: Sequence[Inspection]) -> None:
+def _print_json(paths: Sequence[str], rows: Iterable[Inspection]) -> Iterator[Inspection]:
+    """Print one JSON list, a row as soon as it is there, and hand each on."""
+    click.echo("[", nl=False)
+    before = "\n"
+    for row in rows:
+        click.echo(before + textwrap.indent(json.dumps(asdict(row), indent=2), "  "), nl=False)
+        before = ",\n"
+        yield row
+    click.echo("\n]" if paths else "]")
+
+
+def _print_table(paths: Sequence[str], rows: Iterable[Inspection]) -> Iterator[Inspection]:
+    """Print a line as soon as its row is there, and hand each row on."""
     from codiff_batch.files.text import printable
 
-    titles = ("file", "size", "sampling", "QF", "pixels", "verdict", "metadata")
-    table = [titles]
+    # Only the names' width is known before; those of the others are of what is usual.
+    widths = (max((len(printable(path)) for path in paths), default=4), 11, 8, 4, 6, 7)
+
+    def show(*cells: str) -> None:
+        click.echo("  ".join([*(cell.ljust(w) for cell, w in zip(cells, widths, strict=False)), cells[-1]]).rstrip())
+
+    if paths:
+        show("file", "size", "sampling", "QF", "pixels", "verdict", "metadata")
     for row in rows:
         name = printable(row.path)
         if row.verdict == "refuse":
-            table.append((name, "", "", "", "", "refuse", printable(row.reason)))
-            continue
-        size = f"{row.width}x{row.height}"
-        pixels = "-" if row.estimated_qf is None else f"{row.estimated_qf:.0f}"
-        header = f"{'~' if row.header_misfit else ''}{row.header_qf:.0f}"
-        metadata = printable(", ".join(row.metadata)) or "-"
-        table.append((name, size, row.sampling or "", header, pixels, row.verdict, metadata))
-    widths = [max(len(line[column]) for line in table) for column in range(len(titles) - 1)]
-    for line in table:
-        click.echo("  ".join([*(cell.ljust(w) for cell, w in zip(line, widths, strict=False)), line[-1]]).rstrip())
+            show(name, "", "", "", "", "refuse", printable(row.reason))
+        else:
+            size = f"{row.width}x{row.height}"
+            pixels = "-" if row.estimated_qf is None else f"{row.estimated_qf:.0f}"
+            header = f"{'~' if row.header_misfit else ''}{row.header_qf:.0f}"
+            metadata = printable(", ".join(row.metadata)) or "-"
+            show(name, size, row.sampling or "", header, pixels, row.verdict, metadata)
+        yield row

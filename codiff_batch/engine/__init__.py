@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from codiff_batch.engine.judge import Action, Verdict, header_decides, judge
 
 if TYPE_CHECKING:
-    from codiff_batch.engine.photo import restore_photo, settle
+    from codiff_batch.engine.photo import restore_photo
     from codiff_batch.engine.restorer import Restorer
     from codiff_batch.engine.stream import Embedding, Request, Result
 
@@ -21,7 +21,6 @@ _LAZY = {
     "Restorer": "restorer",
     "Result": "stream",
     "restore_photo": "photo",
-    "settle": "photo",
 }
 
 __all__ = [
@@ -34,7 +33,6 @@ __all__ = [
     "header_decides",
     "judge",
     "restore_photo",
-    "settle",
 ]
 
 

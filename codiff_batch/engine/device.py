@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch.nn import functional as F
@@ -23,27 +24,50 @@ def choose_device(name: str) -> torch.device:
     cuda_count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     has_mps = torch.backends.mps.is_available()
     if name == "auto":
-        return torch.device("cuda" if cuda_count else "mps" if has_mps else "cpu")
+        return indexed(torch.device("cuda" if cuda_count else "mps" if has_mps else "cpu"))
     kind, _, index = name.partition(":")
     if kind not in ("cpu", "cuda", "mps") or (index and not (kind == "cuda" and index.isdecimal())):
         raise DeviceUnavailable(f"device {name!r} is not one of auto, cpu, cuda, cuda:N, mps")
     if kind == "mps" and not has_mps:
-        raise DeviceUnavailable("device 'mps' is not available on this machine; use --device cpu")
+        raise DeviceUnavailable("device 'mps' is not available on this machine")
     if kind == "cuda" and int(index or 0) >= cuda_count:
         found = f"{cuda_count} CUDA device(s) found" if cuda_count else "no CUDA device found"
-        raise DeviceUnavailable(f"device {name!r} is not available: {found}; use --device cpu")
-    return torch.device(name)
+        raise DeviceUnavailable(f"device {name!r} is not available: {found}")
+    return indexed(torch.device(name))
 
 
-def choose_precision(card: ModelCard, device: torch.device) -> torch.dtype:
-    """16-bit floats where the model allows them and the device has them: float16 on GPUs, bfloat16 on CPUs."""
+def indexed(device: torch.device) -> torch.device:
+    """Say which GPU ``cuda`` means, the current one: torch takes that for granted only here and there."""
+    return torch.device("cuda", torch.cuda.current_device()) if device == torch.device("cuda") else device
+
+
+def as_current(device: torch.device) -> AbstractContextManager[object]:
+    """Make a GPU the current one, on whose streams work is queued and in whose context memory is pinned."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""What the networks may be asked to compute in, beside ``auto``."""
+
+
+def choose_precision(card: ModelCard, device: torch.device, asked: str = "auto") -> torch.dtype:
+    """What was asked for; else 16-bit floats where the model allows them and the device has them.
+
+    These are float16 on GPUs and bfloat16 on CPUs.
+    """
+    if asked != "auto":
+        return PRECISIONS[asked]
     if not card.half_precision:
         return torch.float32
     if device.type != "cpu":
         return torch.float16
-    has_mkldnn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    has_bfloat16 = has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return torch.bfloat16 if has_bfloat16 else torch.float32
+    return torch.bfloat16 if has_native_bfloat16() else torch.float32
+
+
+def has_native_bfloat16() -> bool:
+    """Return True if the processor computes in bfloat16 by itself; elsewhere it is slower than 32-bit floats."""
+    has_mkldnn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 @torch.inference_mode()

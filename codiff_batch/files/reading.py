@@ -48,7 +48,7 @@ def read_whole(path: Path, *, follow: bool = True, max_bytes: int | None = None)
             return Contents(read_at_most(file, max_bytes), Stamp.of(os.fstat(file.fileno())))
     except OSError as error:
         if error.errno == errno.EFBIG:
-            raise TooManyBytes(f"{error.strerror} (see --max-megabytes)") from error
+            raise TooManyBytes(f"{error.strerror}") from error
         raise PhotoError(f"cannot be read: {error.strerror or error}") from error
 
 

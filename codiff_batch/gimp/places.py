@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from codiff_batch.errors import FolderUnavailable
+from codiff_batch.errors import FolderUnavailable, Role
 
 NAME = "codiff-batch"
 DIRECTORY_VARIABLE = "GIMP3_DIRECTORY"
@@ -38,8 +38,9 @@ def gimp_folders(named: Path | None = None) -> list[Path]:
         found = [fresh]
     if not found:
         raise FolderUnavailable(
-            "no GIMP 3 was found; start it once, or say where its folder is with --gimp-dir (GIMP shows it in "
-            "Edit > Preferences > Folders)"
+            "no GIMP 3 was found; start it once, or say where its folder is (GIMP shows it in Edit > Preferences > "
+            "Folders)",
+            Role.GIMP_FOLDER,
         )
     return found
 

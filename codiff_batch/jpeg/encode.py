@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from codiff_batch.errors import PhotoError, UnsupportedJpeg
+from codiff_batch.errors import PhotoError, Role, UnsupportedJpeg
 from codiff_batch.jpeg import markers
 from codiff_batch.jpeg.metadata import EXIF, OWN_NOTE, c2pa_segments, exif_bytes, icc_bytes, read_exif, xmp_bytes
 from codiff_batch.jpeg.mpf import is_index, rewrite_index
@@ -51,7 +51,7 @@ def encode_jpeg(
     _check(pixels, source, note)
     signature = c2pa_segments(source.structure)
     if signature and not drop_signature:
-        raise UnsupportedJpeg("signed: its C2PA manifest would not fit a changed picture (see --include-signed)")
+        raise UnsupportedJpeg("signed: its C2PA manifest would not fit a changed picture", Role.INCLUDE_SIGNED)
     encoded = parse(_save(pixels, "jpeg", quality=quality, subsampling=0))
     coded = [segment for segment in encoded.segments if not segment.is_metadata]
     metadata = [Segment(s.marker, s.payload) for s in source.structure.metadata if s not in signature]

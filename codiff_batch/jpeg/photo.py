@@ -58,7 +58,7 @@ class JpegPhoto:
         header = read_header(structure)
         if header.width * header.height > max_pixels:
             size = f"{header.width}x{header.height} pixels"
-            raise TooManyPixels(f"{size} is over the limit of {max_pixels / 1e6:g} megapixels (see --max-megapixels)")
+            raise TooManyPixels(f"{size} is over the limit of {max_pixels / 1e6:g} megapixels")
         return cls(path, data, structure, header)
 
     def pixels(self) -> NDArray[np.uint8]:

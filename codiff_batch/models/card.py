@@ -36,7 +36,7 @@ class ModelCard:
     """A model folder's description.
 
     Attributes:
-        name: what ``--model`` calls it.
+        name: what it is chosen by.
         summary: one line for ``codiff-batch models list``.
         architecture: which builder of :mod:`codiff_batch.models.loading` makes the networks.
         sizes: arguments of the networks' constructors.

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from codiff_batch.errors import CannotInstall
+from codiff_batch.errors import CannotInstall, Role
 from codiff_batch.models.card import sha256_of
 from codiff_batch.models.catalogue import user_models_dir
 from codiff_batch.models.downloads import check_base, refuse_web_page
@@ -96,7 +96,8 @@ def pull_base(repositories: Sequence[str], models_dir: Path | None = None) -> tu
         return repository, folder
     raise CannotInstall(
         f"the base model could not be fetched (tried {len(reasons)}, last {reasons[-1]}); fetch its unet/, "
-        "vae/ and scheduler/ in any other way and give their folder to 'codiff-batch models import --base'"
+        "vae/ and scheduler/ in any other way and import the model with their folder",
+        Role.BASE_MODEL,
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from codiff_batch import __version__
-from codiff_batch.errors import CannotInstall
+from codiff_batch.errors import CannotInstall, Role
 from codiff_batch.models.appearing import appearing
 from codiff_batch.models.card import ModelCard, sha256_of
 from codiff_batch.models.catalogue import user_models_dir
@@ -63,7 +63,7 @@ def import_official(
     if not _NAME.fullmatch(name):
         raise CannotInstall(f"{name!r} cannot be the name of a model")
     if folder.exists() and not replace_existing:
-        raise CannotInstall(f"{folder} exists; give another --name, or --replace")
+        raise CannotInstall(f"{folder} exists already", Role.MODEL_NAME, Role.REPLACE_MODEL)
     networks, sizes = import_networks(codiff, cave, base)
     provenance = {
         "imported": datetime.now(UTC).date().isoformat(),

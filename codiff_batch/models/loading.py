@@ -68,11 +68,13 @@ def build_stable_diffusion(sizes: Mapping[str, Any]) -> Networks:
 
 def _specialize(networks: Networks) -> None:
     """Fold and fuse what is constant in the one step; no value changes but for rounding."""
+    from codiff_batch.networks.gpu_layers import suit_gpus
     from codiff_batch.networks.stable_diffusion import fold_timestep
 
     unet = networks.generator.unet.unet  # type: ignore[union-attr]
     fold_timestep(unet)
     unet.fuse_qkv_projections()  # type: ignore[union-attr,operator]
+    suit_gpus(networks.generator)
 
 
 class Architecture(NamedTuple):

@@ -119,7 +119,7 @@ class Daemon:
         """Find photos that the journals do not know as they are now; yield what could not be looked at."""
         now = time.monotonic()
         errors: set[tuple[Path, str]] = set()
-        for photo in scan(self._folders, exclude=self._exclude):
+        for photo in scan(self._folders, exclude=self._exclude, patterns=self._options.exclude):
             self._service.ping()
             if photo.error is not None:
                 errors.add((photo.path, photo.error))
@@ -166,7 +166,14 @@ class Daemon:
 
     def _folder_of(self, path: Path) -> Path | None:
         """The watched folder whose scan would yield a path."""
-        return next((folder for folder in self._folders if accepts(path, folder, self._exclude)), None)
+        return next(
+            (
+                folder
+                for folder in self._folders
+                if accepts(path, folder, self._exclude, patterns=self._options.exclude)
+            ),
+            None,
+        )
 
     def _note(self, task: Task, doing: str) -> None:
         self._service.ping()

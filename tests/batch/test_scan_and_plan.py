@@ -10,7 +10,7 @@ import pytest
 from codiff_batch.batch.options import BatchOptions
 from codiff_batch.batch.plan import plan
 from codiff_batch.batch.scan import SKIPPED_FOLDERS, Found, accepts, scan
-from codiff_batch.errors import OptionsConflict
+from codiff_batch.errors import OptionsConflict, Role
 from tests.faults.nobody import as_nobody, folder_for_all, needs_permissions
 from tests.photos import write
 
@@ -189,15 +189,16 @@ def test_in_place_targets_the_source_and_mirrors_the_backup(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "roles"),
     [
-        ({"in_place": True}, "needs --backup"),
-        ({"backup": Path("b")}, "only makes sense"),
-        ({"in_place": True, "backup": Path("b"), "output": Path("o")}, "exclude each other"),
-        ({"in_place": True, "backup": Path("b"), "format": "png"}, "must be same or jpeg"),
-        ({"in_place": True, "backup": Path("b"), "copy_skipped": True}, "no meaning"),
+        ({"in_place": True}, (Role.BACKUP,)),
+        ({"backup": Path("b")}, (Role.IN_PLACE,)),
+        ({"in_place": True, "backup": Path("b"), "output": Path("o")}, (Role.IN_PLACE, Role.OUTPUT)),
+        ({"in_place": True, "backup": Path("b"), "format": "png"}, (Role.IN_PLACE, Role.FORMAT)),
+        ({"in_place": True, "backup": Path("b"), "copy_skipped": True}, (Role.COPY_SKIPPED,)),
     ],
 )
-def test_options_that_exclude_each_other_are_refused(options: dict, message: str) -> None:
-    with pytest.raises(OptionsConflict, match=message):
+def test_options_that_exclude_each_other_are_refused(options: dict, roles: tuple[Role, ...]) -> None:
+    with pytest.raises(OptionsConflict) as refused:
         BatchOptions((Path("p"),), **options).check()
+    assert refused.value.remedies == roles

@@ -15,14 +15,15 @@ from codiff_batch.batch.journals import Journals, folders_of
 from codiff_batch.batch.options import BatchOptions
 from codiff_batch.batch.plan import plan
 from codiff_batch.batch.process import PhotoSteps, Work
-from codiff_batch.engine.judge import judge
+from codiff_batch.engine.stream import Embedding
+from codiff_batch.settings import Settings
 
 
 def commit(photos: Path, backup: Path, model: Path, *, wait: bool = False) -> Work:
     """Rewrite the only photo of a folder."""
-    from dataclasses import replace
-
-    options = BatchOptions((photos,), model=str(model), in_place=True, backup=backup, constrain=False)
+    options = BatchOptions(
+        (photos,), model=str(model), in_place=True, backup=backup, settings=Settings(constrain=False)
+    )
     (task,) = plan(options)
     with Journals(options, folders_of([task]), [task]) as journals:
         journals.sweep([task])
@@ -30,14 +31,12 @@ def commit(photos: Path, backup: Path, model: Path, *, wait: bool = False) -> Wo
         work = Work(task)
         steps.attempt(work, steps.open)
         steps.attempt(work, steps.decode)
-        if work.outcome is None:
-            assert work.photo is not None
-            work.verdict = replace(judge(work.photo.header.qf, None, 60), estimated_qf=20.0)
-        levels = None if work.pixels is None else np.asarray(work.pixels, np.float32)
+        work.embedding = Embedding((), 20.0)
+        steps.attempt(work, steps.judge)
+        levels = None if work.decoded is None else work.decoded.pixels.astype(np.float32)
         if wait:
-            from codiff_batch.engine import settle  # noqa: F401  all imports are done before the killing begins
-
-            steps._encode(work.photo, work.pixels, 20.0)  # type: ignore[arg-type]
+            # All imports are done before the killing begins.
+            steps._encode(work.photo, work.decoded.pixels, 20.0)  # type: ignore[arg-type,union-attr]
             print("ready", flush=True)  # noqa: T201
             sys.stdin.readline()
         steps.attempt(work, lambda work: steps.finish(work, levels))  # type: ignore[arg-type]
