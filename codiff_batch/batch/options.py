@@ -13,7 +13,7 @@ from codiff_batch.errors import OptionsConflict
 from codiff_batch.models.card import read_card
 from codiff_batch.models.catalogue import DEFAULT_MODEL, find
 
-Format = Literal["same", "jpeg", "png", "webp", "tiff"]
+Format = Literal["same", "jpeg", "png", "webp", "tiff", "avif", "jxl"]
 
 DEFAULT_MAX_PIXELS = 200_000_000
 
@@ -84,6 +84,9 @@ class BatchOptions:
         """
         if self.texture < 1 and not read_card(find(self.model, self.models_dir)).adds_texture:
             raise OptionsConflict(f"--texture is for models that add some, such as natural; {self.model} adds none")
+        from codiff_batch.formats import find_format
+
+        find_format(self.format)
         if self.in_place and self.backup is None:
             raise OptionsConflict("--in-place needs --backup DIR, where the untouched originals are kept")
         if self.backup is not None and not self.in_place:

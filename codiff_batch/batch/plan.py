@@ -10,8 +10,6 @@ from codiff_batch.batch.options import BatchOptions
 from codiff_batch.batch.scan import Found, identity, scan
 from codiff_batch.errors import OptionsConflict
 
-SUFFIX_OF = {"png": ".png", "webp": ".webp", "tiff": ".tif"}
-
 
 @dataclass(frozen=True)
 class Task:
@@ -72,6 +70,8 @@ def _refuse_sources_as_targets(tasks: Sequence[Task]) -> None:
 
 
 def _task(photo: Found, options: BatchOptions) -> Task:
+    from codiff_batch.formats import suffix_of
+
     source, root, relative = photo.path, photo.root, photo.relative
     several = len(options.paths) > 1
     if options.backup is not None:
@@ -82,7 +82,7 @@ def _task(photo: Found, options: BatchOptions) -> Task:
     else:
         output = folder = output_root(root if root is not None else source.parent)
     copy = folder / relative
-    suffix = SUFFIX_OF.get(options.format)
+    suffix = suffix_of(options.format)
     target = copy.with_suffix(suffix) if suffix else copy
     return Task(source, target, copy, output)
 

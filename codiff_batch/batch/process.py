@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from codiff_batch.engine import Embedding
     from codiff_batch.engine.stream import Levels
+    from codiff_batch.formats import Order
     from codiff_batch.jpeg import JpegPhoto
 
 log = logging.getLogger(__name__)
@@ -101,6 +102,7 @@ class PhotoSteps:
 
     def open(self, work: Work) -> None:
         """Read the file's bytes, structure and header, and settle what needs no pixels."""
+        from codiff_batch.formats import refuse
         from codiff_batch.jpeg import JpegPhoto
 
         task, options = work.task, self._options
@@ -121,6 +123,7 @@ class PhotoSteps:
         elif metadata.c2pa and not options.include_signed:
             self._skip(work, "signed: a C2PA manifest would no longer fit (see --include-signed)")
         else:
+            refuse(photo, options.format, self._order())
             if options.in_place:
                 _refuse_links(task.source)
             if header_decides(photo.header.qf, options.min_qf):
@@ -218,14 +221,16 @@ class PhotoSteps:
             return False
 
     def _encode(self, photo: JpegPhoto, restored: NDArray[np.uint8], estimated_qf: float) -> bytes:
-        from codiff_batch.jpeg import encode_as, encode_jpeg
+        from codiff_batch.formats import encode
+
+        return encode(restored, photo, self._options.format, self._order(estimated_qf))
+
+    def _order(self, estimated_qf: float = 0) -> Order:
+        from codiff_batch.formats import Order
 
         options = self._options
         note = f"codiff-batch {__version__} model={Path(options.model).name} qf={estimated_qf:.0f}"
-        if options.format == "same" or options.format == "jpeg":
-            signed = options.include_signed
-            return encode_jpeg(restored, photo, note=note, quality=options.quality, drop_signature=signed)
-        return encode_as(restored, photo, options.format, note=note, quality=options.quality)
+        return Order(note, options.quality, options.include_signed)
 
     def _write(self, work: Work, photo: JpegPhoto, data: bytes) -> None:
         """Commit the output, the backup and the intent first, unless the source changed meanwhile."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import click
 
+from codiff_batch.batch.options import Format
 from codiff_batch.cli.parameters import (
     Command,
     device_option,
@@ -27,7 +30,7 @@ _OPTIONS = (
     ),
     click.option(
         "--format",
-        type=click.Choice(["same", "jpeg", "png", "webp", "tiff"]),
+        type=click.Choice(get_args(Format)),
         default="same",
         show_default=True,
         help="Format of the outputs.",
