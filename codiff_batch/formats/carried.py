@@ -137,11 +137,12 @@ class Carried:
             found = Density(x, y, {1: _INCH, 2: _CENTIMETRE}.get(unit, 0)) if x and y else None
         if found is not None and found.unit:
             return found
+        proportions = found if found is not None and found.x != found.y else None
         across, down = (self.exif.ratio("0th", tag) for tag in (exif.X_RESOLUTION, exif.Y_RESOLUTION))
         unit = self.exif.number("0th", exif.RESOLUTION_UNIT) or _INCH
         if across and down and unit in _PER_METRE and 1 <= across < 65536 and 1 <= down < 65536:
             return Density(round(across), round(down), unit)
-        return found
+        return proportions
 
     def note_field(self) -> Field:
         """The note, as the software that wrote the picture, or that processed it where another one is named."""

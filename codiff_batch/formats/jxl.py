@@ -26,25 +26,30 @@ _START = b"\0\0\0\x0cJXL \r\n\x87\n" + b"\0\0\0\x14ftypjxl \0\0\0\0jxl "
 
 
 def _encode(pixels: Pixels, source: JpegPhoto, order: Order) -> bytes:
-    import pylibjxl
-
     carried = Carried(source, order.note, gray=pixels.ndim == 2)
     turned = _upright(pixels, carried.exif.number("0th", ORIENTATION) or 1)
     block = carried.upright().exif_with_extras.block
+    picture = np.ascontiguousarray(turned if turned.ndim == 3 else turned[..., None])
     try:
-        coded = pylibjxl.encode(
-            np.ascontiguousarray(turned if turned.ndim == 3 else turned[..., None]),
-            effort=_EFFORT,
-            distance=_distance(order.quality),
-            lossless=order.quality == 100,
-            icc=carried.icc,
-        )
-    except (RuntimeError, ValueError) as error:
-        raise PhotoError(f"cannot be written as JPEG XL: {error}") from error
+        coded = _code(picture, order.quality, carried.icc)
+    except PhotoError:
+        # libjxl refuses damaged profiles; the picture matters more.
+        coded = _code(picture, order.quality, None)
     # With a profile the library has made a container already.
     file = coded if coded.startswith(_START) else _START + _box(b"jxlc", coded)
     # An Exif box starts with the offset of the block in what follows.
     return b"".join([file, _box(b"Exif", bytes(4) + block), _box(b"xml ", carried.xmp) if carried.xmp else b""])
+
+
+def _code(picture: Pixels, quality: int, icc: bytes | None) -> bytes:
+    import pylibjxl
+
+    options = {"effort": _EFFORT, "distance": _distance(quality), "lossless": quality == 100}
+    try:
+        coded: bytes = pylibjxl.encode(picture, icc=icc, **options)
+    except (RuntimeError, ValueError) as error:
+        raise PhotoError(f"cannot be written as JPEG XL: {error}") from error
+    return coded
 
 
 def _box(kind: bytes, content: bytes) -> bytes:

@@ -16,7 +16,17 @@ from codiff_batch.errors import PhotoError
 from codiff_batch.formats.carried import ICC_TAG, IPTC_TAG, PHOTOSHOP_TAG, XMP_TAG, Carried
 from codiff_batch.formats.output import Order, OutputFormat, Pixels
 from codiff_batch.jpeg import JpegPhoto
-from codiff_batch.jpeg.exif import LONG, SHORT, UNDEFINED, Field, with_fields
+from codiff_batch.jpeg.exif import (
+    LONG,
+    RATIONAL,
+    RESOLUTION_UNIT,
+    SHORT,
+    UNDEFINED,
+    X_RESOLUTION,
+    Y_RESOLUTION,
+    Field,
+    with_fields,
+)
 
 _LARGEST = (1 << 32) - (1 << 26)
 """Bytes of pixels: offsets have 32 bits, and metadata has to fit too."""
@@ -46,6 +56,7 @@ def _encode(pixels: Pixels, source: JpegPhoto, order: Order) -> bytes:
         numbers(0x0116, height),
         numbers(0x0117, pixels.nbytes),
         numbers(0x011C, 1),  # PlanarConfiguration: chunky
+        *_no_density(carried),
         carried.note_field(),
         *carried.density_fields(),
         *carried.comment_field(),
@@ -57,6 +68,16 @@ def _encode(pixels: Pixels, source: JpegPhoto, order: Order) -> bytes:
     picture = b"".join((block, b"\0" * (len(block) % 2), np.ascontiguousarray(pixels).data))
     # A thumbnail's directory would be a second page to every reader.
     return with_fields(picture, fields, keep_following=False)
+
+
+def _no_density(carried: Carried) -> list[Field]:
+    """Square pixels without a unit, where nothing is known: TIFF demands a resolution."""
+    if carried.density is not None or carried.exif.find("0th", X_RESOLUTION):
+        return []
+    order = carried.exif.order
+    one = struct.pack(order + "II", 1, 1)
+    unit = Field(RESOLUTION_UNIT, SHORT, 1, struct.pack(order + "H", 1))
+    return [Field(X_RESOLUTION, RATIONAL, 1, one), Field(Y_RESOLUTION, RATIONAL, 1, one), unit]
 
 
 def _refuse(source: JpegPhoto, order: Order) -> None:
