@@ -18,10 +18,10 @@ from typing import Any
 import click
 
 from codiff_batch.batch.options import BatchOptions
-from codiff_batch.batch.outputs import write_atomically
 from codiff_batch.batch.pipeline import LazyRestorer, run_pipeline
 from codiff_batch.batch.plan import Task, plan
 from codiff_batch.engine import settle
+from codiff_batch.files.atomic import write_atomically
 from codiff_batch.jpeg import JpegPhoto, encode_jpeg
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples/photos"

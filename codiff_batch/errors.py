@@ -9,6 +9,11 @@
     │   ├── UnsupportedJpeg       a valid JPEG of a kind that is not handled
     │   ├── TooManyPixels         over the pixel limit, refused before decoding
     │   ├── OutputExists          an earlier output stands in the way
+    │   ├── SourceChanged         the photo is not what it was when it was read
+    │   ├── SourceIsLink          a link cannot be restored in place
+    │   ├── BackupUnfit           the backup is not the original
+    │   ├── Collision             the output would take the place of another photo's
+    │   ├── CannotRecord          the journal cannot be written
     │   └── RestoreFailed         the network gave no usable picture
     ├── ModelError            a model cannot be used
     │   ├── ModelNotFound         no model of that name
@@ -16,7 +21,9 @@
     │   └── CannotInstall         a model's files cannot be had, or are not what they should be
     ├── DeviceUnavailable     the asked-for device is not on this machine
     ├── FolderUnavailable     an output or backup folder cannot be used at all
-    │   └── FolderLocked          another run is at work in it
+    │   ├── FolderLocked          another run is at work in it
+    │   ├── JournalDamaged        its journal is broken
+    │   └── JournalNewer          a later version of this program keeps it
     ├── OptionsConflict       options that cannot be meant together
     ├── CannotCompare         pictures to compare cannot be read, or differ in size
     ├── RequestRefused        a host program's request cannot be understood or followed
@@ -52,6 +59,26 @@ class OutputExists(PhotoError):
     """The output file exists and overwriting was not asked for."""
 
 
+class SourceChanged(PhotoError):
+    """The photo changed while it was worked on, or since."""
+
+
+class SourceIsLink(PhotoError):
+    """A link, or one of several names of a file, cannot be restored in place."""
+
+
+class BackupUnfit(PhotoError):
+    """What lies in the backup folder is not this photo's original, so the photo may not be replaced."""
+
+
+class Collision(PhotoError):
+    """The output would take the place of another photo's."""
+
+
+class CannotRecord(PhotoError):
+    """The journal cannot be written, so nothing may be."""
+
+
 class RestoreFailed(PhotoError):
     """The network returned values that are not a picture (NaN or a wrong size)."""
 
@@ -82,6 +109,14 @@ class FolderUnavailable(CodiffError):
 
 class FolderLocked(FolderUnavailable):
     """Another run or daemon is at work in the same output folder."""
+
+
+class JournalDamaged(FolderUnavailable):
+    """The journal of a folder is broken, or is none."""
+
+
+class JournalNewer(FolderUnavailable):
+    """The journal of a folder was written by a later version of this program."""
 
 
 class OptionsConflict(CodiffError):

@@ -10,14 +10,17 @@ import threading
 from collections.abc import Generator, Sequence
 from typing import Any
 
-from codiff_batch.batch.journal import sha256
 from codiff_batch.batch.journals import Journals
 from codiff_batch.batch.options import BatchOptions
-from codiff_batch.batch.outcome import Outcome
+from codiff_batch.batch.outcome import Kind, Outcome
 from codiff_batch.batch.pipeline import LazyRestorer, run_pipeline
 from codiff_batch.batch.plan import Task
 from codiff_batch.batch.process import PhotoSteps, Work
+from codiff_batch.batch.recall import Recall
+from codiff_batch.batch.rows import Standing
 from codiff_batch.errors import DeviceUnavailable, OptionsConflict
+from codiff_batch.files.identity import canonical
+from codiff_batch.files.reading import read_whole
 
 RETRIES = 3
 """How often a photo is tried again whose actor died under it."""
@@ -32,9 +35,12 @@ class PhotoWorker:
         self._options = options
         self._restorer = LazyRestorer(options)
 
-    def process(self, task: Task) -> Outcome:
-        """One photo's whole way."""
-        return next(run_pipeline(self._options, [task], restorer=self._restorer))
+    def process(self, task: Task, recall: Recall | None) -> Outcome:
+        """One photo's whole way, given what the journal knows of it."""
+        works = run_pipeline(
+            self._options, [task], restorer=self._restorer, begin=lambda task: Work(task, recall=recall)
+        )
+        return next(works)
 
 
 def run_on_cluster(
@@ -69,7 +75,7 @@ def run_on_cluster(
                 steps.attempt(work, steps.remember)
                 if work.outcome is None:
                     actor = idle.pop()
-                    running[actor.process.remote(task)] = actor, work
+                    running[actor.process.remote(task, work.recall)] = actor, work
                 else:
                     steps.record(work)
                     yield work.outcome
@@ -78,7 +84,7 @@ def run_on_cluster(
             for done in ray.wait(list(running), timeout=POLL_SECONDS)[0]:
                 actor, work = running.pop(done)
                 idle.append(actor)
-                _settle(ray, done, work)
+                _settle(ray, done, work, journals)
                 steps.record(work)
                 assert work.outcome is not None
                 yield work.outcome
@@ -95,15 +101,21 @@ def _actors(ray: Any, options: BatchOptions, photos: int) -> list[Any]:
     return [keep.remote(options) for _ in range(max(1, min(count, photos)))]
 
 
-def _settle(ray: Any, done: Any, work: Work) -> None:
+def _settle(ray: Any, done: Any, work: Work, journals: Journals) -> None:
     """Take over what an actor made of a photo."""
     try:
         outcome: Outcome = ray.get(done)
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
     except ray.exceptions.RayError as error:
-        work.settle("failed", f"its worker died {RETRIES + 1} times: {type(error).__name__}")
+        reason = f"its worker died {RETRIES + 1} times: {type(error).__name__}"
+        work.settle(Kind.FAILED, reason, "worker-died")
         return
     work.outcome = outcome
-    if outcome.output is not None:
-        work.output_sha256 = sha256(outcome.output.read_bytes())
+    if outcome.outcome is Kind.RESTORED and outcome.output is not None:
+        task = work.task
+        work.contents = read_whole(task.source)
+        written = read_whole(outcome.output).sha256
+        work.standing = Standing(
+            *(task.place, canonical(task.source), False, work.contents.sha256, written, journals.made)
+        )

@@ -15,7 +15,7 @@ from typing import Any
 
 from codiff_batch.batch.journals import Journals
 from codiff_batch.batch.options import BatchOptions
-from codiff_batch.batch.outcome import Outcome
+from codiff_batch.batch.outcome import Kind, Outcome
 from codiff_batch.batch.pipeline import LazyRestorer, Stop, run_pipeline
 from codiff_batch.batch.plan import Task
 
@@ -89,7 +89,9 @@ def run_on_devices(
                 yield message
         # What a dead process would have done next is left when all have died.
         for task in () if stop.is_set() else waiting:
-            yield Outcome(task.source, None, "failed", "no process was left to work on it; run again")
+            yield Outcome(
+                task.source, None, Kind.FAILED, "no process was left to work on it; run again", "process-died"
+            )
     finally:
         stopping.set()
         for helper in helpers.values():
@@ -111,7 +113,7 @@ def _lost(helper: _Helper) -> Iterator[Outcome]:
     helper.process.join()
     for task in helper.tasks.values():
         reason = f"the process on {helper.device} died (exit code {helper.process.exitcode}); run again"
-        yield Outcome(task.source, None, "failed", reason)
+        yield Outcome(task.source, None, Kind.FAILED, reason, "process-died")
 
 
 def _help(options: BatchOptions, roots: Collection[Path], connection: Connection, stop: Stop) -> None:

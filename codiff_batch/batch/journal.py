@@ -1,97 +1,80 @@
-"""The journal: what became of every photo, in SQLite, so that no work is lost or done twice.
+"""The journal: what stands on disk because of us, and what the last attempt said, of every photo, in SQLite.
 
-One file per output folder (or backup folder, in place) and shard. A photo that gets a new file has two entries
-in turn: its *intent*, with the digest of the bytes that are about to appear, and its outcome. A run that was
-killed between the two finds the intent and can tell by the digest whether the file had appeared.
+One file per output folder (or backup folder, in place) and shard. Each photo has up to two rows, by its *place*: the
+path of its output or backup relative to the folder, so that the folder may move.
+
+* ``standing``: the file that we wrote, its digest, the original's digest, and what it was made with. While a new one is
+  being put in its place, the *intent* holds the digest of the bytes that are about to appear beside the old one, so a
+  run that was killed in between can tell by the bytes which of the two stand.
+* ``attempts``: what became of the photo when it was looked at last. An attempt that failed or skipped never changes
+  what stands.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import json
 import logging
 import os
 import platform
+import re
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import TypeVar
 
-from codiff_batch.batch.outcome import Outcome
-from codiff_batch.errors import FolderUnavailable, PhotoError
+import msgspec
+
+from codiff_batch.batch.rows import (
+    ATTEMPT,
+    STANDING,
+    Attempt,
+    Row,
+    Standing,
+    attempt_of,
+    attempt_row,
+    standing_of,
+    standing_row,
+)
+from codiff_batch.errors import FolderUnavailable, JournalDamaged, JournalNewer
+from codiff_batch.files.atomic import make_folders
+from codiff_batch.files.identity import MARK_FOLDER
 
 log = logging.getLogger(__name__)
 
-FOLDER = ".codiff-batch"
-"""In the output folder; hidden, so that a scan passes over it."""
+Value = TypeVar("Value")
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS runs (
-  id INTEGER PRIMARY KEY, started REAL NOT NULL, ended REAL, photos INTEGER, settled INTEGER NOT NULL DEFAULT 0,
-  model TEXT NOT NULL, host TEXT NOT NULL, pid INTEGER NOT NULL
-);
-CREATE TABLE IF NOT EXISTS photos (
-  source BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, inode INTEGER,
-  outcome TEXT NOT NULL, reason TEXT NOT NULL, output BLOB, output_sha256 TEXT, backup BLOB, source_sha256 TEXT,
-  model TEXT NOT NULL, options TEXT NOT NULL, header_qf REAL, estimated_qf REAL, width INTEGER, height INTEGER,
-  seconds REAL, ended REAL NOT NULL, run INTEGER NOT NULL REFERENCES runs
-) WITHOUT ROWID;
-"""
+VERSION = 1
+"""``PRAGMA user_version`` of the journals that this program writes."""
+
+SCHEMA = (
+    """CREATE TABLE runs (
+      id INTEGER PRIMARY KEY, started REAL NOT NULL, ended REAL, photos INTEGER, known INTEGER NOT NULL DEFAULT 0,
+      model TEXT NOT NULL, host TEXT NOT NULL, pid INTEGER NOT NULL, roots TEXT NOT NULL DEFAULT '[]'
+    )""",
+    """CREATE TABLE standing (
+      place BLOB PRIMARY KEY, source BLOB NOT NULL, source_below BLOB, in_place INTEGER NOT NULL,
+      original TEXT NOT NULL, sha256 TEXT, made TEXT, intent TEXT, written REAL NOT NULL
+    ) WITHOUT ROWID""",
+    "CREATE INDEX standing_sha256 ON standing (sha256)",
+    """CREATE TABLE attempts (
+      place BLOB PRIMARY KEY, source BLOB NOT NULL, output BLOB, stamp TEXT, sha256 TEXT, asked TEXT NOT NULL,
+      made TEXT NOT NULL, outcome TEXT NOT NULL, ended REAL NOT NULL, run INTEGER NOT NULL
+    ) WITHOUT ROWID""",
+    f"PRAGMA user_version = {VERSION}",
+)
+"""Of a new journal, a statement each: together they are one transaction."""
 
 COMMIT_SECONDS = 1.0
-"""Outcomes that wrote nothing are committed together; losing a second of them costs only their judging."""
+"""Attempts that wrote nothing wait for so long and are committed together; losing them costs only their judging."""
 
+BUSY_SECONDS = 600.0
+"""How long to wait for another process that writes: it may have been stopped in the middle."""
 
-@dataclass(frozen=True)
-class Identity:
-    """What changes when a file is written to or replaced."""
-
-    size: int
-    mtime_ns: int
-    inode: int
-
-    @classmethod
-    def of(cls, path: Path) -> Identity:
-        """Look at a file; a link is followed.
-
-        Raises:
-            PhotoError: there is no such file any more, or it may not be looked at.
-        """
-        try:
-            found = path.stat()
-        except OSError as error:
-            raise PhotoError(f"cannot be read: {error.strerror}") from error
-        return cls(found.st_size, found.st_mtime_ns, found.st_ino)
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One photo's row."""
-
-    source: Path
-    identity: Identity
-    """Of the source; after a rewrite in place, of the new file."""
-    outcome: str
-    """``restored``, ``skipped``, ``failed``, ``undone``, or ``writing`` for an intent."""
-    reason: str
-    model: str
-    """Name and digest of the weights."""
-    options: str
-    """Digest of the options that shape the result."""
-    output: Path | None = None
-    output_sha256: str | None = None
-    backup: Path | None = None
-    source_sha256: str | None = None
-    header_qf: float | None = None
-    estimated_qf: float | None = None
-    width: int | None = None
-    height: int | None = None
-    seconds: float = 0.0
-    ended: float = 0.0
-    """Unix time."""
-    run: int = 0
+_NAME = re.compile(r"journal-(all|\d+-of-\d+)\.sqlite")
 
 
 @dataclass(frozen=True)
@@ -102,165 +85,318 @@ class Run:
     started: float
     ended: float | None
     photos: int | None
-    """How many were planned; None for a daemon, which never knows."""
-    settled: int
+    """How many were planned for this folder; None for a daemon, which never knows."""
+    known: int
     """How many of them an earlier run had finished."""
     model: str
     host: str
     pid: int
+    roots: str = "[]"
+    """Folders that photos were taken from, as JSON."""
 
 
-_COLUMNS = (
-    "source", "size", "mtime_ns", "inode", "outcome", "reason", "model", "options", "output", "output_sha256",
-    "backup", "source_sha256", "header_qf", "estimated_qf", "width", "height", "seconds", "ended", "run",
-)  # fmt: skip
-_SELECT = f"SELECT {', '.join(_COLUMNS)} FROM photos"
-_UPSERT = f"INSERT OR REPLACE INTO photos ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
+def journal_path(folder: Path, owner: str) -> Path:
+    """Where the journal of an output or backup folder lies."""
+    return folder / MARK_FOLDER / f"journal-{owner}.sqlite"
+
+
+def journals_in(folder: Path) -> list[Path]:
+    """The journals of a folder, one for each shard; links and other files are not ours."""
+    try:
+        found = [path for path in (folder / MARK_FOLDER).iterdir() if _NAME.fullmatch(path.name)]
+    except OSError:
+        return []
+    return sorted(path for path in found if path.is_file() and not path.is_symlink())
+
+
+def owner_of(path: Path) -> str:
+    """The shard whose journal this is, or ``all``."""
+    match = _NAME.fullmatch(path.name)
+    return match.group(1) if match else "all"
+
+
+def holds_backups(path: Path) -> bool:
+    """Return True if a journal tells of photos that were rewritten in place, or cannot be read and might."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+            version = database.execute("PRAGMA user_version").fetchone()[0]
+            where = "standing WHERE in_place" if version else "photos WHERE backup IS NOT NULL"
+            return database.execute(f"SELECT 1 FROM {where} LIMIT 1").fetchone() is not None
+    except sqlite3.Error:
+        return True
+
+
+def folder_of(path: Path) -> Path:
+    """The output or backup folder that a journal belongs to."""
+    return path.resolve().parent.parent
 
 
 class Journal:
-    """One journal file; safe to use from several threads, and by several processes of one machine."""
+    """One journal file, open for writing; safe to use from several threads, and by several processes of one machine."""
 
-    def __init__(self, path: Path, *, create: bool = True) -> None:
-        """Open a journal.
+    def __init__(self, path: Path) -> None:
+        """Open a journal, make a new one, or bring one of an earlier version up to date.
 
         Raises:
-            FolderUnavailable: the file system refuses, or the file is not a journal.
+            FolderUnavailable: the file system refuses.
+            JournalDamaged, JournalNewer: it cannot be used as it is.
         """
-        self.path = path
-        self._lock = threading.Lock()
-        self._run = 0
-        self._committed = time.monotonic()
+        self.path, self.run = path, 0
+        self._lock = threading.RLock()
+        self._waiting: dict[bytes, Attempt] = {}
+        self._known = 0
+        self._timer: threading.Timer | None = None
         try:
-            if create:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            self._database = sqlite3.connect(
-                path if create else f"{path.resolve().as_uri()}?mode=rw",
-                timeout=60,
-                check_same_thread=False,
-                uri=not create,
-            )
-            # File systems without shared memory (network mounts) refuse WAL and keep the rollback journal.
-            self._database.execute("PRAGMA journal_mode=WAL")
-            self._database.execute("PRAGMA synchronous=FULL")
-            if create:
-                self._database.executescript(_SCHEMA)
+            make_folders(path.parent)
+            self._database = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None)
         except (OSError, sqlite3.Error) as error:
             raise FolderUnavailable(f"cannot keep a journal in {path.parent}: {error}") from error
+        try:
+            with in_words(path):
+                self._prepare()
+        except BaseException:
+            self._database.close()
+            raise
+
+    def _prepare(self) -> None:
+        # File systems without shared memory (network mounts) refuse WAL and keep the rollback journal.
+        self._database.execute("PRAGMA journal_mode=WAL")
+        self._database.execute("PRAGMA synchronous=FULL")
+        check(self._database, self.path)
+        if version_of(self._database) == VERSION:
+            return
+        from codiff_batch.batch.migration import migrate
+
+        with self._transaction():
+            if version_of(self._database) == VERSION:
+                return  # Another process was quicker.
+            migrate(self._database, self.path)
 
     def close(self) -> None:
         """Commit and close; what a full disk does not take any more is judged again by the next run."""
         with self._lock:
             try:
-                self._database.commit()
-            except sqlite3.Error as error:
+                self.flush()
+            except FolderUnavailable as error:
                 log.warning("the journal %s is not complete: %s", self.path, error)
             self._database.close()
 
-    def begin(self, model: str, photos: int | None) -> None:
-        """Note the start of a run; entries from now on are its own.
+    def begin(self, model: str, photos: int | None, roots: list[str]) -> None:
+        """Note the start of a run; attempts from now on are its own.
 
         Raises:
             FolderUnavailable: the file system refuses.
         """
-        values = (time.time(), photos, model, platform.node(), os.getpid())
-        try:
-            with self._lock, self._database:
-                cursor = self._database.execute(
-                    "INSERT INTO runs (started, photos, model, host, pid) VALUES (?, ?, ?, ?, ?)", values
-                )
-        except sqlite3.Error as error:
-            raise FolderUnavailable(f"cannot keep a journal in {self.path.parent}: {error}") from error
-        self._run = cursor.lastrowid or 0
+        values = (time.time(), photos, model, platform.node(), os.getpid(), json.dumps(roots))
+        with in_words(self.path), self._lock, self._transaction():
+            cursor = self._database.execute(
+                "INSERT INTO runs (started, photos, model, host, pid, roots) VALUES (?, ?, ?, ?, ?, ?)", values
+            )
+        self.run = cursor.lastrowid or 0
 
     def join(self) -> None:
-        """Make entries part of the latest run, as a helper process does."""
+        """Make attempts part of the latest run, as a helper process does."""
         with self._lock:
-            self._run = self._database.execute("SELECT max(id) FROM runs").fetchone()[0] or 0
+            self.run = self._database.execute("SELECT max(id) FROM runs").fetchone()[0] or 0
 
     def end(self) -> None:
         """Note the end of the run."""
-        with contextlib.suppress(sqlite3.Error), self._lock, self._database:
-            self._database.execute("UPDATE runs SET ended = ? WHERE id = ?", (time.time(), self._run))
+        with contextlib.suppress(sqlite3.Error, FolderUnavailable), self._lock:
+            self.flush()
+            with self._transaction():
+                self._database.execute("UPDATE runs SET ended = ? WHERE id = ?", (time.time(), self.run))
 
-    def find(self, source: Path) -> Entry | None:
-        """The entry of a photo, if there is one."""
+    def standing(self, place: Path) -> Standing | None:
+        """What stands of a photo, if anything does."""
+        return self._one(f"{_SELECT_STANDING} WHERE place = ?", os.fsencode(place), standing_of)
+
+    def standing_with(self, sha256: str) -> Standing | None:
+        """Something that stands with these bytes, wherever it is."""
+        return self._one(f"{_SELECT_STANDING} WHERE sha256 = ?", sha256, standing_of)
+
+    def attempt(self, place: Path) -> Attempt | None:
+        """What the last attempt said of a photo, if there was one."""
         with self._lock:
-            row = self._database.execute(f"{_SELECT} WHERE source = ?", (_key(source),)).fetchone()
-        return None if row is None else _entry(row)
+            if waiting := self._waiting.get(os.fsencode(place)):
+                return waiting
+        folder = folder_of(self.path)
+        return self._one(f"{_SELECT_ATTEMPT} WHERE place = ?", os.fsencode(place), lambda row: attempt_of(row, folder))
 
-    def entries(self, run: int | None = None) -> Iterator[Entry]:
-        """All entries, or those of one run, by path."""
-        where, values = ("", ()) if run is None else (" WHERE run = ?", (run,))
-        with self._lock:
-            rows = self._database.execute(f"{_SELECT}{where} ORDER BY source", values).fetchall()
-        return map(_entry, rows)
+    def _one(self, statement: str, key: object, read: Callable[[Row], Value | None]) -> Value | None:
+        with in_words(self.path), self._lock:
+            row = self._database.execute(statement, (key,)).fetchone()
+            return None if row is None else read(row)
 
-    def last_run(self) -> Run | None:
-        """The latest run."""
-        columns = ", ".join(field.name for field in fields(Run))
-        with self._lock:
-            row = self._database.execute(f"SELECT {columns} FROM runs ORDER BY id DESC LIMIT 1").fetchone()
-        return None if row is None else Run(*row)
-
-    def settled(self) -> None:
-        """Count a photo that an earlier run had finished."""
-        self._write("UPDATE runs SET settled = settled + 1 WHERE id = ?", (self._run,), now=False)
-
-    def record(self, entry: Entry, *, now: bool) -> None:
-        """Write an entry; ``now`` makes it durable before the call returns.
+    def stand(self, standing: Standing) -> None:
+        """Make durable what stands, or is about to.
 
         Raises:
-            sqlite3.Error: the file system refuses.
+            FolderUnavailable: the file system refuses.
         """
-        named = {field.name: getattr(entry, field.name) for field in fields(Entry)}
-        named |= {"source": _key(entry.source), **vars(entry.identity), "run": self._run}
-        named |= {"ended": time.time(), "output": _bytes(entry.output), "backup": _bytes(entry.backup)}
-        self._write(_UPSERT, tuple(named[column] for column in _COLUMNS), now=now)
+        with in_words(self.path), self._lock, self._transaction():
+            put_standing(self._database, standing)
 
-    def _write(self, statement: str, values: tuple[object, ...], *, now: bool) -> None:
+    def forget(self, place: Path) -> None:
+        """Nothing stands there any more."""
+        with in_words(self.path), self._lock, self._transaction():
+            self._database.execute("DELETE FROM standing WHERE place = ?", (os.fsencode(place),))
+
+    def record(self, attempt: Attempt, standing: Standing | None = None) -> None:
+        """Write what an attempt said; with what stands because of it, both at once and durably.
+
+        Raises:
+            FolderUnavailable: the file system refuses.
+        """
+        attempt = replace(attempt, ended=time.time(), run=self.run)
         with self._lock:
-            self._database.execute(statement, values)
-            if now or time.monotonic() - self._committed > COMMIT_SECONDS:
-                self._database.commit()
-                self._committed = time.monotonic()
+            self._waiting[os.fsencode(attempt.place)] = attempt
+            if standing is not None:
+                self.flush(standing)
+            else:
+                self._soon()
+
+    def count_known(self) -> None:
+        """Count a photo that an earlier run had finished."""
+        with self._lock:
+            self._known += 1
+            self._soon()
+
+    def flush(self, standing: Standing | None = None) -> None:
+        """Commit what waits.
+
+        Raises:
+            FolderUnavailable: the file system refuses.
+        """
+        with self._lock:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            if not (self._waiting or self._known or standing):
+                return
+            with in_words(self.path), self._transaction():
+                self._database.execute("UPDATE runs SET known = known + ? WHERE id = ?", (self._known, self.run))
+                for attempt in self._waiting.values():
+                    put_attempt(self._database, attempt, folder_of(self.path))
+                if standing is not None:
+                    put_standing(self._database, standing)
+            self._waiting.clear()
+            self._known = 0
+
+    def _soon(self) -> None:
+        """Commit after a moment, even if nothing else happens. No transaction is open until then, so nobody waits."""
+        if self._timer is None:
+            self._timer = threading.Timer(COMMIT_SECONDS, self._flush_quietly)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _flush_quietly(self) -> None:
+        try:
+            self.flush()
+        except FolderUnavailable as error:
+            log.warning("the journal %s is not complete: %s", self.path, error)
+        except sqlite3.ProgrammingError:
+            pass  # Closed meanwhile, which has flushed.
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._database.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                self._database.execute("ROLLBACK")
+            raise
 
 
-def entry_of(outcome: Outcome, identity: Identity, model: str, options: str) -> Entry:
-    """The part of an entry that an outcome tells."""
-    return Entry(
-        source=outcome.source,
-        identity=identity,
-        outcome=outcome.outcome,
-        reason=outcome.reason,
-        model=model,
-        options=options,
-        output=outcome.output,
-        header_qf=outcome.header_qf,
-        estimated_qf=outcome.estimated_qf,
-        width=outcome.width,
-        height=outcome.height,
-        seconds=outcome.seconds,
-    )
+def version_of(database: sqlite3.Connection) -> int:
+    """Version of a journal; -1 of a database with no tables at all."""
+    version: int = database.execute("PRAGMA user_version").fetchone()[0]
+    if version == 0 and not database.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
+        return -1
+    return version
 
 
-def sha256(data: bytes) -> str:
-    """Hexadecimal digest of bytes in memory."""
-    return hashlib.sha256(data).hexdigest()
+def check(database: sqlite3.Connection, path: Path) -> None:
+    """Refuse a journal that cannot be used.
+
+    Raises:
+        JournalDamaged: it is broken, or no journal.
+        JournalNewer: a later version of this program wrote it.
+    """
+    version = version_of(database)
+    if version > VERSION:
+        raise JournalNewer(f"{path} was written by a newer codiff-batch; update this one")
+    if database.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+        raise JournalDamaged(_DAMAGED.format(path=path))
+    wanted = {1: {"runs", "standing", "attempts"}, 0: {"runs", "photos"}, -1: set()}[version]
+    tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if not wanted <= tables:
+        raise JournalDamaged(_DAMAGED.format(path=path))
 
 
-def _entry(row: tuple[object, ...]) -> Entry:
-    named = dict(zip(_COLUMNS, row, strict=True))
-    identity = Identity(*(named.pop(name) for name in ("size", "mtime_ns", "inode")))  # type: ignore[arg-type]
-    for name in ("source", "output", "backup"):
-        named[name] = None if named[name] is None else Path(os.fsdecode(named[name]))  # type: ignore[arg-type]
-    return Entry(identity=identity, **named)  # type: ignore[arg-type]
+_DAMAGED = "the journal {path} is damaged; 'codiff-batch rebuild' makes a new one from the files themselves"
 
 
-def _key(source: Path) -> bytes:
-    """The source's own name, absolute, without following a link at its end: bytes, for names that are not UTF-8."""
-    return os.fsencode(source.parent.resolve() / source.name)
+@contextlib.contextmanager
+def in_words(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into one line that says what to do."""
+    try:
+        yield
+    except sqlite3.ProgrammingError:
+        raise
+    except sqlite3.OperationalError as error:
+        if "no such column" in str(error) or "no such table" in str(error):
+            raise JournalDamaged(_DAMAGED.format(path=path)) from error
+        raise FolderUnavailable(f"cannot keep the journal {path}: {error}") from error
+    except (sqlite3.DatabaseError, msgspec.ValidationError) as error:
+        raise JournalDamaged(_DAMAGED.format(path=path)) from error
 
 
-def _bytes(path: Path | None) -> bytes | None:
-    return None if path is None else os.fsencode(path.absolute())
+_SELECT_STANDING = f"SELECT {', '.join(STANDING)} FROM standing"
+_SELECT_ATTEMPT = f"SELECT {', '.join(ATTEMPT)} FROM attempts"
+
+
+def _upsert(table: str, columns: tuple[str, ...]) -> str:
+    return f"INSERT OR REPLACE INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
+
+
+_UPSERT_STANDING = _upsert("standing", STANDING)
+_UPSERT_ATTEMPT = _upsert("attempts", ATTEMPT)
+
+
+def put_standing(database: sqlite3.Connection, standing: Standing) -> None:
+    """Write a row; the caller commits."""
+    database.execute(_UPSERT_STANDING, standing_row(replace(standing, written=standing.written or time.time())))
+
+
+def put_attempt(database: sqlite3.Connection, attempt: Attempt, folder: Path) -> None:
+    """Write a row; the caller commits."""
+    database.execute(_UPSERT_ATTEMPT, attempt_row(attempt, folder))
+
+
+def all_standing(database: sqlite3.Connection) -> list[Standing]:
+    """All that stands, by place."""
+    return [standing_of(row) for row in database.execute(f"{_SELECT_STANDING} ORDER BY place")]
+
+
+def all_attempts(database: sqlite3.Connection, folder: Path) -> list[Attempt]:
+    """The last attempts, by place."""
+    rows = (attempt_of(row, folder) for row in database.execute(f"{_SELECT_ATTEMPT} ORDER BY place"))
+    return [row for row in rows if row is not None]
+
+
+def latest_run(database: sqlite3.Connection) -> Run | None:
+    """The latest run."""
+    columns = ", ".join(field.name for field in fields(Run))
+    row = database.execute(f"SELECT {columns} FROM runs ORDER BY id DESC LIMIT 1").fetchone()
+    return None if row is None else Run(*row)
+
+
+def all_roots(database: sqlite3.Connection) -> list[Path]:
+    """Every folder that a run took photos from."""
+    roots: set[str] = set()
+    for (text,) in database.execute("SELECT DISTINCT roots FROM runs"):
+        with contextlib.suppress(ValueError, TypeError):
+            roots.update(str(root) for root in json.loads(text))
+    return [Path(root) for root in sorted(roots)]

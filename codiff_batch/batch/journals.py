@@ -4,36 +4,65 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 from filelock import FileLock, Timeout
 
-from codiff_batch.batch.journal import FOLDER, Journal
+from codiff_batch import __version__
+from codiff_batch.batch.journal import Journal, journal_path, journals_in
+from codiff_batch.batch.ledger import Ledger, read_journal
+from codiff_batch.batch.marks import Holds, check_present, claim, is_marked, withdraw
+from codiff_batch.batch.migration import old_digest
 from codiff_batch.batch.options import BatchOptions
 from codiff_batch.batch.outputs import sweep
+from codiff_batch.batch.overlaps import refuse_same_folder
 from codiff_batch.batch.plan import Task
-from codiff_batch.errors import FolderLocked, FolderUnavailable
+from codiff_batch.batch.rows import Attempt, Made, Standing
+from codiff_batch.engine.judge import RULE
+from codiff_batch.errors import FolderLocked, FolderUnavailable, OptionsConflict
+from codiff_batch.files.atomic import make_folders
+from codiff_batch.files.identity import MARK_FOLDER
 from codiff_batch.models.card import read_card
 from codiff_batch.models.catalogue import find
 
 log = logging.getLogger(__name__)
 
-
-def journal_path(root: Path, owner: str) -> Path:
-    """Where the journal of an output folder lies."""
-    return root / FOLDER / f"journal-{owner}.sqlite"
+UNKNOWN_SHAPE = "?"
+"""Of files whose journal was lost: nobody knows their options, so no option can differ from them."""
 
 
-def model_id(options: BatchOptions) -> str:
-    """Name of the model with a digest of its weights.
+@dataclass(frozen=True)
+class Folder:
+    """An output or backup folder of a run."""
+
+    path: Path
+    sources: frozenset[Path]
+    """Folders that its photos are taken from, and photos that were named one by one."""
+    photos: int | None = None
+    """How many are planned; None if that is not known."""
+
+
+def folders_of(tasks: Sequence[Task]) -> list[Folder]:
+    """The folders that these tasks write to."""
+    return [
+        Folder(root, frozenset(task.source_root or task.source for task in own), len(own))
+        for root in sorted({task.root for task in tasks})
+        if (own := [task for task in tasks if task.root == root])
+    ]
+
+
+def made_with(options: BatchOptions) -> Made:
+    """What a run makes its outputs with.
 
     Raises:
         ModelError: there is no such model.
     """
     card = read_card(find(options.model, options.models_dir))
-    return f"{card.name}@{card.digest}"
+    return Made(options.shape, card.name, card.digest, RULE, __version__)
 
 
 class Journals:
@@ -42,51 +71,89 @@ class Journals:
     The lock is the operating system's own and ends with the process, however that ends.
     """
 
-    def __init__(self, options: BatchOptions, roots: Iterable[Path], photos: int | None = None) -> None:
-        """Lock the folders, sweep what a killed run left beside the journals, and open them.
+    def __init__(self, options: BatchOptions, folders: Iterable[Folder], tasks: Sequence[Task] = ()) -> None:
+        """Lock the folders and open their journals.
 
         Args:
             options: of the run.
-            roots: output or backup folders.
-            photos: how many are planned; None if that is not known.
+            folders: output or backup folders.
+            tasks: what is planned, to be compared with the folders once they are marked.
 
         Raises:
             FolderLocked: another run is at work in one of the folders.
-            FolderUnavailable: a folder cannot be written to.
+            FolderUnavailable: a folder cannot be written to, or its disk is not mounted, or its journal is damaged.
+            OptionsConflict: what is written would lie among the photos.
             ModelError: there is no such model.
         """
-        self.model, self.options = model_id(options), options.digest()
-        self._owner = options.owner
+        self.made, self.asked = made_with(options), options.asked
+        self._old = old_digest(options)
+        self._options, self._owner = options, options.owner
         self._of: dict[Path, Journal] = {}
+        self._siblings: dict[Path, list[Ledger]] = {}
         self._exit = contextlib.ExitStack()
         with self._exit:
-            for root in sorted(set(roots)):
-                self._lock(root)
-                journal = self._open(root)
-                journal.begin(self.model, photos)
+            folders = list(folders)
+            for folder in folders:
+                check_present(folder.path, new=options.new_folder)
+            for folder in folders:
+                new = not is_marked(folder.path)
+                self._lock(folder)
+                mark = claim(folder.path, Holds.BACKUPS if options.in_place else Holds.OUTPUTS)
+                try:
+                    refuse_same_folder(mark, tasks)
+                except OptionsConflict:
+                    if new:
+                        withdraw(folder.path)
+                    raise
+                journal = self._open(folder.path)
+                roots = sorted(os.fsdecode(source.absolute()) for source in folder.sources)
+                journal.begin(f"{self.made.model}@{self.made.weights}", folder.photos, roots)
                 self._exit.callback(journal.end)
             self._exit = self._exit.pop_all()
 
     @classmethod
-    def join(cls, options: BatchOptions, roots: Iterable[Path]) -> Journals:
+    def join(cls, options: BatchOptions, folders: Iterable[Path]) -> Journals:
         """Open the journals of a run that another process has locked and begun."""
         journals = cls(options, ())
-        for root in sorted(set(roots)):
-            journals._open(root).join()
+        for folder in sorted(set(folders)):
+            journals._open(folder).join()
         return journals
 
     def of(self, task: Task) -> Journal:
-        """The journal that a photo's entry belongs to."""
+        """The journal that a photo's rows belong to."""
         return self._of[task.root]
 
-    def at(self, root: Path) -> Journal:
-        """The journal of an output or backup folder."""
-        return self._of[root]
+    def standing(self, task: Task) -> Standing | None:
+        """What stands of a photo, whichever shard wrote it last."""
+        found = [self.of(task).standing(task.place)]
+        found += [ledger.standing.get(task.place) for ledger in self._siblings[task.root]]
+        return max((s for s in found if s is not None), key=lambda s: s.written, default=None)
+
+    def standing_with(self, task: Task, sha256: str) -> Standing | None:
+        """Something that stands in the photo's folder with these bytes."""
+        return self.of(task).standing_with(sha256)
+
+    def attempt(self, task: Task) -> Attempt | None:
+        """What was said of a photo last, by whichever shard."""
+        found = [self.of(task).attempt(task.place)]
+        found += [ledger.attempts.get(task.place) for ledger in self._siblings[task.root]]
+        return max((a for a in found if a is not None), key=lambda a: a.ended, default=None)
+
+    def made_alike(self, made: Made) -> bool:
+        """Return True if a file was made with what the user asks for now; a program's update changes nothing."""
+        return made.model == self.made.model and made.shape in (self.made.shape, self._old, UNKNOWN_SHAPE)
+
+    def asked_alike(self, attempt: Attempt) -> bool:
+        """Return True if an attempt was made with all that the user asks for now."""
+        return attempt.made.model == self.made.model and attempt.asked in (self.asked, self._old)
+
+    def is_outdated(self, made: Made) -> bool:
+        """Return True if an older model, rule or version made a file."""
+        return (made.weights, made.rule, made.program) != (self.made.weights, self.made.rule, self.made.program)
 
     def sweep(self, tasks: Sequence[Task]) -> None:
         """Remove temporary files that a killed run left where these tasks will write."""
-        places = [p for task in tasks for p in (task.target, task.copy, task.backup) if p is not None]
-        if swept := sweep({place.parent for place in places}, self._owner):
+        if swept := sweep({place.parent for task in tasks for place in task.places}, self._owner):
             log.info("removed %d temporary files of a run that was killed", swept)
 
     def __enter__(self) -> Journals:
@@ -97,20 +164,39 @@ class Journals:
     ) -> None:
         self._exit.close()
 
-    def _open(self, root: Path) -> Journal:
-        journal = Journal(journal_path(root, self._owner))
+    def _open(self, folder: Path) -> Journal:
+        path = journal_path(folder, self._owner)
+        journal = Journal(path)
         self._exit.callback(journal.close)
-        self._of[root] = journal
+        self._of[folder] = journal
+        self._siblings[folder] = [read_journal(other) for other in journals_in(folder) if other.name != path.name]
         return journal
 
-    def _lock(self, root: Path) -> None:
-        path = root / FOLDER / f"lock-{self._owner}"
-        lock = FileLock(path, blocking=False)
+    def _lock(self, folder: Folder) -> None:
+        like = next((source for source in sorted(folder.sources) if source.is_dir()), None)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-        except Timeout:
-            raise FolderLocked(f"another run of codiff-batch is at work in {root}; wait for it or stop it") from None
+            make_folders(folder.path, like=like)
         except OSError as error:
-            raise FolderUnavailable(f"cannot write to {root}: {error.strerror or error}") from error
-        self._exit.callback(lock.release)
+            raise FolderUnavailable(f"cannot write to {folder.path}: {error.strerror or error}") from error
+        self._exit.enter_context(locked(folder.path, self._owner))
+
+
+@contextlib.contextmanager
+def locked(folder: Path, owner: str) -> Iterator[None]:
+    """Keep every other run and undo of this owner out of a folder.
+
+    Raises:
+        FolderLocked: one is at work.
+        FolderUnavailable: the folder cannot be written to.
+    """
+    path = folder / MARK_FOLDER / f"lock-{owner}"
+    lock = FileLock(path, blocking=False)
+    try:
+        make_folders(path.parent)
+        lock.acquire()
+    except Timeout:
+        raise FolderLocked(f"another run of codiff-batch is at work in {folder}; wait for it or stop it") from None
+    except OSError as error:
+        raise FolderUnavailable(f"cannot write to {folder}: {error.strerror or error}") from error
+    with lock:
+        yield

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
@@ -43,6 +41,10 @@ class BatchOptions:
     constrain: bool = True
     copy_skipped: bool = False
     overwrite: bool = False
+    again: bool = False
+    """Do again what an older model, rule or version of this program made."""
+    new_folder: bool = False
+    """The output or backup folder may be empty, though earlier runs used it."""
     in_place: bool = False
     backup: Path | None = None
     """Where untouched originals go before a file is replaced in place."""
@@ -66,14 +68,22 @@ class BatchOptions:
         """Names this run's lock, journal and temporary files apart from those of other shards."""
         return str(self.shard) if self.shard else "all"
 
-    def digest(self) -> str:
-        """Digest of the options that shape what is written; with others a finished photo is done again."""
-        shaping = (
-            *("min_qf", "format", "quality", "strength", "texture", "constrain"),
-            *("copy_skipped", "in_place", "include_signed"),
-        )
-        text = json.dumps({name: getattr(self, name) for name in shaping})
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+    @property
+    def shape(self) -> str:
+        """The options that shape what is written, as far as they differ from their defaults.
+
+        With others a finished photo is done again; a new option changes nothing for photos that were done without it.
+        """
+        return self._differing("format", "quality", "strength", "texture", "constrain")
+
+    @property
+    def asked(self) -> str:
+        """All options that decide what becomes of a photo, as far as they differ from their defaults."""
+        return " ".join(filter(None, (self.shape, self._differing("min_qf", "copy_skipped", "include_signed"))))
+
+    def _differing(self, *names: str) -> str:
+        default = {field.name: field.default for field in fields(self)}
+        return " ".join(f"{name}={getattr(self, name)}" for name in names if getattr(self, name) != default[name])
 
     def check(self) -> None:
         """Refuse options that cannot be meant together.

@@ -3,10 +3,47 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Literal, TypeAlias
 
-Kind: TypeAlias = Literal["restored", "skipped", "failed"]
+from codiff_batch.errors import PhotoError
+
+
+class Kind(StrEnum):
+    """What was done with a photo, or would have been."""
+
+    RESTORED = "restored"
+    WOULD_BE_RESTORED = "would be restored"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+    PUT_BACK = "put back"
+    WOULD_BE_PUT_BACK = "would be put back"
+
+
+class Code(StrEnum):
+    """Stable names of reasons, for programs; failures have their error's class name in the same style."""
+
+    HEADER_SAYS_SO = "header-says-so"
+    PIXELS_SAY_SO = "pixels-say-so"
+    FINISHED_LATER = "finished-later"
+    GOOD_ALREADY = "good-already"
+    RESTORED_BEFORE = "restored-before"
+    DONE_BEFORE = "done-before"
+    SIGNED = "signed"
+    OUTPUT_EXISTS_ALREADY = "output-exists-already"
+    FROM_BACKUP = "from-backup"
+    ORIGINAL_ALREADY = "original-already"
+
+
+def words(code: str) -> str:
+    """A reason code for people: ``good-already`` is "good already"."""
+    return code.replace("-", " ")
+
+
+def code_of(error: BaseException) -> str:
+    """The reason code of a failure: its class in lower case with hyphens, such as ``damaged-jpeg``."""
+    name = "unexpected" if not isinstance(error, PhotoError) else type(error).__name__
+    return "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("-")
 
 
 @dataclass(frozen=True)
@@ -18,6 +55,9 @@ class Outcome:
     """The file that was written; None if none was."""
     outcome: Kind
     reason: str
+    """A sentence for people."""
+    code: str = ""
+    """A stable name of the reason, see :class:`Code`."""
     header_qf: float | None = None
     """Quality factor that fits the file's tables best, 1..100."""
     estimated_qf: float | None = None

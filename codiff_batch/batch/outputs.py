@@ -1,18 +1,35 @@
-"""Writes files that appear whole or not at all."""
+"""Puts outputs and backups where they belong, with a last look at everything right before the rename.
+
+Nothing here trusts what planning found: between the two lies the network's work, and other programs.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
-from codiff_batch.errors import OutputExists, PhotoError
+from codiff_batch.batch.marks import backups_around
+from codiff_batch.errors import BackupUnfit, OutputExists, PhotoError, SourceChanged, SourceIsLink
+from codiff_batch.files.atomic import TEMPORARY_PREFIX, write_atomically
+from codiff_batch.files.identity import Stamp, key_of, same_file
+from codiff_batch.files.reading import Contents, read_whole, sha256, stamp_of
 
-TEMPORARY_PREFIX = ".codiff-batch-"
-"""Hidden, so that a scan passes over what a killed run left; without the photo's name, which may be long already."""
+__all__ = ["Original", "keep_backup", "put_in_place", "put_output", "sweep", "write_atomically"]
+
+
+@dataclass(frozen=True)
+class Original:
+    """The photo that an output is made from."""
+
+    path: Path
+    """The photo, which is replaced where work is done in place."""
+    seen: Contents
+    """What was read there when the work began."""
+    data: bytes
+    """The picture before any restoration: what was read, or its backup where what was read is our own output."""
 
 
 def sweep(folders: Iterable[Path], owner: str) -> int:
@@ -31,90 +48,155 @@ def sweep(folders: Iterable[Path], owner: str) -> int:
     return swept
 
 
-def write_atomically(
-    path: Path, data: bytes, *, like: Path | None = None, overwrite: bool = False, owner: str = "one"
+def put_output(
+    target: Path, data: bytes, original: Original, *, ours: frozenset[str], overwrite: bool, owner: str
 ) -> None:
-    """Write a file by way of a temporary one in the same folder: write, fsync, rename, fsync the folder.
+    """Write an output beside its photo.
 
     Args:
-        path: the final name; its folder is made if need be.
-        like: a file whose times, mode and extended attributes the new one gets.
-        overwrite: replace an existing file; else it is left untouched.
-        owner: goes into the temporary file's name, for :func:`sweep`.
+        target: where.
+        data: the output's bytes.
+        original: what it was made from; it must still be what it was.
+        ours: digests of what we wrote there earlier, which may be replaced.
+        overwrite: replace whatever is there, unless it is a photo to be protected.
+        owner: see :func:`write_atomically`.
 
     Raises:
-        OutputExists: the file exists and may not be overwritten.
-        PhotoError: the file system refuses (full, read-only, no permission); nothing is left behind.
+        SourceChanged: the photo is not what it was.
+        OutputExists: something is in the way.
+        PhotoError: the file system refuses.
     """
+
+    def guard() -> None:
+        _refuse_changed(original.path, original.seen)
+        if os.path.lexists(target) and not may_replace(target, original.path, ours=ours, overwrite=overwrite):
+            raise OutputExists(f"{target} exists already")
+
+    replaces = os.path.lexists(target)
+    write_atomically(target, data, like=original.path, overwrite=replaces, owner=owner, guard=guard)
+
+
+def may_replace(target: Path, source: Path, *, ours: frozenset[str], overwrite: bool) -> bool:
+    """Return True if an existing file may be replaced by an output: it is ours, or the user said so.
+
+    Never the photo itself, and never what lies among originals.
+    """
+    if same_file(target, source) or backups_around(target.parent):
+        return False
+    if overwrite:
+        return True
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f"{TEMPORARY_PREFIX}{owner}-", suffix=".tmp", dir=path.parent)
-    except OSError as error:
-        raise PhotoError(f"cannot write {path}: {error.strerror}") from error
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            if like is not None:
-                shutil.copystat(like, temporary)
-            else:
-                temporary.chmod(0o666 & ~_umask())
-            os.fsync(file.fileno())
-        _put_in_place(temporary, path, overwrite)
-        _sync_folder(path.parent)
-    except FileExistsError as error:
-        raise OutputExists(f"{path} exists already (see --overwrite)") from error
-    except OSError as error:
-        raise PhotoError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+        return read_whole(target, follow=False).sha256 in ours
+    except PhotoError:
+        return False
 
 
 def keep_backup(path: Path, data: bytes, *, like: Path, owner: str = "one") -> None:
     """Put an untouched original into the backup folder; an earlier backup is never replaced.
 
     Raises:
-        OutputExists: another backup of that name exists, so the original may not be replaced.
+        BackupUnfit: another backup of that name exists, so the original may not be replaced.
         PhotoError: the backup cannot be written.
     """
     try:
         write_atomically(path, data, like=like, owner=owner)
     except OutputExists:
-        if path.read_bytes() != data:
-            raise OutputExists(f"the backup {path} exists and is another picture; choose another folder") from None
+        check_backup(path, sha256(data))
 
 
-def _put_in_place(temporary: Path, path: Path, overwrite: bool) -> None:
-    if overwrite:
-        temporary.replace(path)
-        return
+def check_backup(path: Path, digest: str, *, photo: Path | None = None) -> None:
+    """Refuse a backup that would not bring the original back.
+
+    Args:
+        digest: of the original.
+        photo: what is about to be replaced, which must be another file.
+
+    Raises:
+        BackupUnfit: it is a link, the photo itself, or has other bytes.
+    """
     try:
-        # A hard link fails if the name is taken, where a rename would replace what is there.
-        os.link(temporary, path)
-    except FileExistsError:
-        raise
-    except OSError:  # File systems without hard links, such as FAT.
-        if path.exists():
-            raise FileExistsError(path) from None
-        temporary.rename(path)
+        kept = read_whole(path, follow=False)
+    except PhotoError as error:
+        raise BackupUnfit(f"the backup {path}: {error}") from error
+    if photo is not None and kept.key == key_of(photo):
+        raise BackupUnfit(f"the backup {path} is the photo itself; choose another folder")
+    if kept.sha256 != digest:
+        raise BackupUnfit(f"the backup {path} is another picture, not this photo's original")
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable, where the platform can."""
-    if os.name != "posix":
-        return
-    # Some network file systems refuse. The file itself is synced and stands at its name, so this is no failure.
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+def put_in_place(original: Original, data: bytes, backup: Path, *, record: Callable[[], None], owner: str) -> None:
+    """Replace a photo by its restoration, once its original is safe.
+
+    The order is what makes it safe: the photo is compared with what was read, its original is put into the backup
+    folder and is on the disk, the journal knows what is about to appear, and right before the rename backup and photo
+    are looked at again.
+
+    Args:
+        original: the photo.
+        data: the new bytes.
+        backup: where the original is kept.
+        record: makes the intent durable.
+        owner: see :func:`write_atomically`.
+
+    Raises:
+        SourceChanged: the photo is not what it was.
+        SourceIsLink: it is a link, or has several names.
+        BackupUnfit: the original is not safe.
+        PhotoError: the file system refuses. In each case the photo is untouched.
+    """
+    refuse_links(original.path)
+    fresh = _same_bytes(original.path, original.seen)
+    keep_backup(backup, original.data, like=original.path, owner=owner)
+    record()
+    digest = sha256(original.data)
+
+    def guard() -> None:
+        check_backup(backup, digest, photo=original.path)
+        refuse_links(original.path)
+        _refuse_changed(original.path, original.seen, fresh)
+
+    write_atomically(original.path, data, like=original.path, overwrite=True, owner=owner, guard=guard)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def refuse_links(path: Path) -> None:
+    """Refuse to work in place on a link: its other name, or its target, would keep the old picture.
+
+    Raises:
+        SourceIsLink: with the sentence.
+    """
+    try:
+        found = path.lstat()
+    except OSError as error:
+        raise SourceChanged(f"cannot be read: {error.strerror or error}") from error
+    if path.is_symlink():
+        raise SourceIsLink("is a symbolic link, which work in place would turn into a file; name its target instead")
+    if found.st_nlink > 1:
+        raise SourceIsLink("has several names (hard links), which work in place would tear apart")
+
+
+def _same_bytes(path: Path, seen: Contents) -> Stamp:
+    """Read a photo again; its times and size can be set back by programs, its bytes cannot.
+
+    Returns:
+        Its stamp at this moment.
+
+    Raises:
+        SourceChanged: it has other bytes.
+    """
+    try:
+        found = read_whole(path)
+    except PhotoError as error:
+        raise SourceChanged(str(error)) from error
+    if found.sha256 != seen.sha256:
+        raise SourceChanged("changed while it was worked on; run again")
+    return found.stamp
+
+
+def _refuse_changed(path: Path, seen: Contents, stamp: Stamp | None = None) -> None:
+    """Refuse a photo that is not what it was; where only its stamp differs, its bytes decide."""
+    try:
+        now = stamp_of(path)
+    except PhotoError as error:
+        raise SourceChanged(str(error)) from error
+    if now != (stamp or seen.stamp):
+        _same_bytes(path, seen)

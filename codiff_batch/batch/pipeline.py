@@ -67,6 +67,7 @@ def run_pipeline(
     stage: Stage = lambda task, doing: None,
     stop: Stop | None = None,
     under_way: int = PHOTOS_UNDER_WAY,
+    begin: Callable[[Task], Work] = Work,
 ) -> Generator[Outcome]:
     """Process planned photos in this process and yield their outcomes as they are settled.
 
@@ -78,13 +79,14 @@ def run_pipeline(
         stage: told what is being done, from worker threads.
         stop: when set, photos on the device or later are finished, and the others dropped without an outcome.
         under_way: photos between reading and writing at a time.
+        begin: makes a photo's work, for a caller who knows more of it than its task.
 
     Raises:
         ModelError, DeviceUnavailable: no photo can be restored.
     """
     steps = PhotoSteps(options, journals, stage)
     pipeline = _Pipeline(options, steps, restorer or LazyRestorer(options), stage, stop or threading.Event())
-    yield from pipeline.run(tasks, under_way)
+    yield from pipeline.run(map(begin, tasks), under_way)
 
 
 class _Admission:
@@ -138,15 +140,15 @@ class _Pipeline:
         self._writers = ThreadPoolExecutor(jobs, thread_name_prefix="write")
         self._device = threading.Thread(target=self._guard, args=(self._work_device,), name="device")
 
-    def run(self, tasks: Iterable[Task], limit: int) -> Generator[Outcome]:
+    def run(self, works: Iterable[Work], limit: int) -> Generator[Outcome]:
         """Feed the readers and yield outcomes until all is settled."""
         under_way = 0
-        waiting = iter(tasks)
+        waiting = iter(works)
         self._device.start()
         try:
             while True:
-                while under_way < limit and (task := self._next(waiting)):
-                    self._readers.submit(self._guard, self._read, Work(task))
+                while under_way < limit and (work := self._next(waiting)):
+                    self._readers.submit(self._guard, self._read, work)
                     under_way += 1
                 if not under_way:
                     return
@@ -159,7 +161,7 @@ class _Pipeline:
         finally:
             self._stop_threads()
 
-    def _next(self, waiting: Iterator[Task]) -> Task | None:
+    def _next(self, waiting: Iterator[Work]) -> Work | None:
         return None if self._stop.is_set() else next(waiting, None)
 
     def _stop_threads(self) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from codiff_batch.batch.marks import read_mark
 from codiff_batch.batch.options import BatchOptions
-from codiff_batch.batch.scan import Found, identity, scan
+from codiff_batch.batch.overlaps import refuse_backups, refuse_overlaps
+from codiff_batch.batch.scan import Found, scan
 from codiff_batch.errors import OptionsConflict
+from codiff_batch.files.identity import Place, place_of
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -25,27 +31,53 @@ class Task:
     backup: Path | None = None
     conflict: str | None = None
     """Why this task must not run: another photo has the same target."""
+    source_root: Path | None = None
+    """The folder that was searched for photos; None for a photo that was named itself."""
+
+    @property
+    def place(self) -> Path:
+        """Of the output, or in place of the backup, relative to the root: what the journal knows the photo by."""
+        return (self.backup or self.target).relative_to(self.root)
+
+    @property
+    def places(self) -> list[Path]:
+        """Everything that may be written."""
+        return [place for place in (self.target, self.copy, self.backup) if place is not None]
 
 
 def plan(options: BatchOptions) -> list[Task]:
     """Find all photos and give each a target of its own; of those, take this shard's.
 
     Raises:
-        OptionsConflict: outputs would land on their sources, or a folder has no name to derive one from.
+        OptionsConflict: an output or a backup would be a source, or a folder has no name to derive one from.
     """
     written = [folder for folder in (options.output, options.backup) if folder is not None]
-    return plan_photos(list(scan(options.paths, exclude=written)), options)
+    return plan_photos(list(scan(_sources(options.paths), exclude=written)), options)
+
+
+def plan_each(photos: Sequence[Found], options: BatchOptions) -> list[Task]:
+    """Like :func:`plan_photos`, but a photo that must not run has a conflict of its own, and the others go on."""
+    try:
+        return plan_photos(photos, options)
+    except OptionsConflict as error:
+        if len(photos) == 1:
+            return [replace(_task(photos[0], options), conflict=str(error))]
+        return [task for photo in photos for task in plan_each([photo], options)]
 
 
 def plan_photos(photos: Sequence[Found], options: BatchOptions) -> list[Task]:
     """Like :func:`plan`, for photos that were found already."""
-    tasks = list(_without_collisions(_task(photo, options) for photo in photos))
-    if not options.in_place:
-        _refuse_sources_as_targets(tasks)
+    tasks = without_collisions(_task(photo, options) for photo in photos)
+    refuse_overlaps(tasks)
     if options.shard is None:
         return tasks
     shard = options.shard
     return [task for photo, task in zip(photos, tasks, strict=True) if shard.owns(photo.relative)]
+
+
+def without_collisions(tasks: Iterable[Task]) -> list[Task]:
+    """Mark every task whose output, copy or backup would be the same file as that of an earlier one."""
+    return list(_without_collisions(tasks))
 
 
 def output_root(folder: Path) -> Path:
@@ -60,13 +92,20 @@ def output_root(folder: Path) -> Path:
     return resolved.with_name(f"{resolved.name}-restored")
 
 
-def _refuse_sources_as_targets(tasks: Sequence[Task]) -> None:
-    sources = {identity(task.source) for task in tasks}
-    for task in tasks:
-        if {identity(task.target), identity(task.copy)} & sources:
-            raise OptionsConflict(
-                f"the output of {task.source} would be a source itself; use another --output, or --in-place"
-            )
+def _sources(paths: Sequence[Path]) -> list[Path]:
+    """The paths to search, without folders that hold outputs of earlier runs.
+
+    Raises:
+        OptionsConflict: one holds originals, or nothing is left.
+    """
+    refuse_backups(paths)
+    outputs = [path for path in paths if path.is_dir() and read_mark(path)]
+    for path in outputs:
+        sentence = f"{path} holds outputs of earlier runs; name the folder of the photos"
+        if len(outputs) == len(paths):
+            raise OptionsConflict(sentence)
+        log.warning("left out: %s", sentence)
+    return [path for path in paths if path not in outputs]
 
 
 def _task(photo: Found, options: BatchOptions) -> Task:
@@ -76,7 +115,7 @@ def _task(photo: Found, options: BatchOptions) -> Task:
     several = len(options.paths) > 1
     if options.backup is not None:
         backup = options.backup / _branch(root, several) / relative
-        return Task(source, target=source, copy=source, root=options.backup, backup=backup)
+        return Task(source, target=source, copy=source, root=options.backup, backup=backup, source_root=root)
     if options.output is not None:
         output, folder = options.output, options.output / _branch(root, several)
     else:
@@ -84,7 +123,7 @@ def _task(photo: Found, options: BatchOptions) -> Task:
     copy = folder / relative
     suffix = suffix_of(options.format)
     target = copy.with_suffix(suffix) if suffix else copy
-    return Task(source, target, copy, output)
+    return Task(source, target, copy, output, source_root=root)
 
 
 def _branch(root: Path | None, several: bool) -> Path:
@@ -93,13 +132,15 @@ def _branch(root: Path | None, several: bool) -> Path:
 
 
 def _without_collisions(tasks: Iterable[Task]) -> Iterator[Task]:
-    """Mark every task whose target is taken by an earlier one."""
-    owners: dict[Path, Path] = {}
+    owners: dict[Place, Path] = {}
     for task in tasks:
-        places = {identity(place) for place in (task.target, task.copy, task.backup) if place is not None}
+        if task.conflict:
+            yield task
+            continue
+        places = {place_of(place) for place in task.places}
         owner = next((owners[place] for place in places if place in owners), None)
         if owner is not None:
-            yield replace(task, backup=None, conflict=f"its output would be the same file as that of {owner}")
+            yield replace(task, conflict=f"its output would be the same file as that of {owner}")
             continue
         owners |= dict.fromkeys(places, task.source)
         yield task

@@ -10,8 +10,8 @@ from dataclasses import fields
 from pathlib import Path
 
 from codiff_batch.batch.outcome import Outcome
-from codiff_batch.batch.outputs import write_atomically
 from codiff_batch.errors import OptionsConflict
+from codiff_batch.files.atomic import write_atomically
 
 COLUMNS = tuple(field.name for field in fields(Outcome))
 FORMATS = (".json", ".csv", ".html")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator, Sequence
 
-from codiff_batch.batch.journals import Journals
+from codiff_batch.batch.journals import Journals, folders_of
 from codiff_batch.batch.options import BatchOptions
 from codiff_batch.batch.outcome import Outcome
 from codiff_batch.batch.pipeline import run_pipeline
-from codiff_batch.batch.plan import Task
+from codiff_batch.batch.plan import Task, without_collisions
 from codiff_batch.batch.process import Stage
 
 
@@ -37,8 +37,9 @@ def run_batch(
     if options.dry_run:
         yield from run_pipeline(options, tasks, stage=stage, stop=stop)
         return
-    roots = {task.root for task in tasks}
-    with Journals(options, roots, photos=len(tasks)) as journals:
+    with Journals(options, folders_of(tasks), tasks) as journals:
+        # Whether a disk tells names apart by case is seen for sure once there is something on it.
+        tasks = without_collisions(tasks)
         journals.sweep(tasks)
         if options.cluster is not None:
             from codiff_batch.batch.cluster import run_on_cluster
@@ -48,7 +49,7 @@ def run_batch(
         elif len(options.devices) > 1:
             from codiff_batch.batch.devices import run_on_devices
 
-            yield from run_on_devices(options, tasks, roots, stop=stop)
+            yield from run_on_devices(options, tasks, {task.root for task in tasks}, stop=stop)
             journals.sweep(tasks)
         else:
             yield from run_pipeline(options, tasks, journals=journals, stage=stage, stop=stop)

@@ -7,6 +7,9 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from codiff_batch.batch.marks import is_marked
+from codiff_batch.files.identity import Place, place_of
+
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif"})
 """File names that are taken from folders, whatever their case; files named one by one are always taken."""
 
@@ -37,19 +40,14 @@ def scan(paths: Iterable[Path], exclude: Collection[Path] = ()) -> Iterator[Foun
         paths: files and folders.
         exclude: folders not to enter: outputs and backups that lie inside what is scanned.
     """
-    seen: set[Path] = set()
+    seen: set[Place] = set()
     barred = {folder.resolve() for folder in exclude}
     for path in paths:
         found = _scan_folder(path, barred) if path.is_dir() else [Found(path, None)]
         for photo in found:
-            if (name := identity(photo.path)) not in seen:
-                seen.add(name)
+            if (place := place_of(photo.path)) not in seen:
+                seen.add(place)
                 yield photo
-
-
-def identity(path: Path) -> Path:
-    """A path that is equal for equal names, without following a link at its end."""
-    return path.parent.resolve() / path.name
 
 
 def accepts(path: Path, root: Path, barred: Collection[Path] = ()) -> bool:
@@ -74,4 +72,5 @@ def _is_photo_name(name: str) -> bool:
 
 def _enters(folder: Path, barred: Collection[Path]) -> bool:
     hidden = folder.name.startswith(".") or folder.name in SKIPPED_FOLDERS
-    return not hidden and folder.resolve() not in barred
+    # Outputs and backups of earlier runs are nobody's sources.
+    return not hidden and folder.resolve() not in barred and not is_marked(folder)

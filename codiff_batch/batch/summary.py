@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from codiff_batch.batch.options import BatchOptions
-from codiff_batch.batch.outcome import Outcome
+from codiff_batch.batch.outcome import Kind, Outcome, words
+from codiff_batch.files.text import printable
 
 SHOWN_FAILURES = 10
 
@@ -14,17 +15,17 @@ SHOWN_FAILURES = 10
 def summarize(outcomes: Sequence[Outcome], options: BatchOptions, seconds: float) -> list[str]:
     """Counts, speed, reasons for skipping, and the first failures, a line each."""
     counts = Counter(outcome.outcome for outcome in outcomes)
-    done = "would be restored" if options.dry_run else "restored"
-    megapixels = sum(outcome.megapixels for outcome in outcomes if outcome.outcome == "restored")
+    done = Kind.WOULD_BE_RESTORED if options.dry_run else Kind.RESTORED
+    megapixels = sum(outcome.megapixels for outcome in outcomes if outcome.outcome is Kind.RESTORED)
     rate = "" if options.dry_run or not megapixels else f", {megapixels:.1f} megapixels restored"
     lines = [
-        f"{_photos(len(outcomes))}: {counts['restored']} {done}, {counts['skipped']} skipped, "
-        f"{counts['failed']} failed in {_duration(seconds)}{rate}"
+        f"{_photos(len(outcomes))}: {counts[done]} {done}, {counts[Kind.SKIPPED]} skipped, "
+        f"{counts[Kind.FAILED]} failed in {_duration(seconds)}{rate}"
     ]
-    kinds = Counter(outcome.reason.split(":")[0] for outcome in outcomes if outcome.outcome == "skipped")
+    kinds = Counter(words(outcome.code) for outcome in outcomes if outcome.outcome is Kind.SKIPPED)
     lines += [f"  skipped {count}: {kind}" for kind, count in kinds.most_common()]
-    failures = [outcome for outcome in outcomes if outcome.outcome == "failed"]
-    lines += [f"  failed: {printable(str(f.source))}: {f.reason}" for f in failures[:SHOWN_FAILURES]]
+    failures = [outcome for outcome in outcomes if outcome.outcome is Kind.FAILED]
+    lines += [f"  failed: {printable(str(f.source))}: {printable(f.reason)}" for f in failures[:SHOWN_FAILURES]]
     if len(failures) > SHOWN_FAILURES:
         lines.append(f"  ... and {len(failures) - SHOWN_FAILURES} more (see --report)")
     if failures and options.copy_skipped:
@@ -41,9 +42,3 @@ def _duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def printable(text: str) -> str:
-    """A file name on one line that any terminal can take: control characters and lone bytes are escaped."""
-    escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return escaped.encode("utf-8", "backslashreplace").decode()

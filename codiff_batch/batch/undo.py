@@ -1,50 +1,207 @@
-"""Puts the originals of photos that were restored in place back from their backup."""
+"""Puts the originals of photos that were restored in place back from their backup.
+
+The journal of a backup folder says what to put where, and whoever can write to the folder can write to the journal. So
+nothing is replaced but what this program wrote: the photo has the digest that the journal gives, carries our note, and
+lies in a folder that photos were taken from.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+import contextlib
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 
-from codiff_batch.batch.journal import Entry, Identity, Journal, sha256
-from codiff_batch.batch.outcome import Outcome
-from codiff_batch.batch.outputs import write_atomically
-from codiff_batch.batch.status import open_journals
-from codiff_batch.errors import PhotoError
+from codiff_batch.batch.journal import Journal, journals_in, owner_of
+from codiff_batch.batch.journals import locked
+from codiff_batch.batch.ledger import find_folder, read_ledger
+from codiff_batch.batch.outcome import Code, Kind, Outcome, code_of
+from codiff_batch.batch.outputs import check_backup, write_atomically
+from codiff_batch.batch.rows import Attempt, Made, Standing
+from codiff_batch.batch.scan import SUFFIXES
+from codiff_batch.errors import (
+    FolderUnavailable,
+    JournalDamaged,
+    JournalNewer,
+    OptionsConflict,
+    PhotoError,
+    SourceChanged,
+)
+from codiff_batch.files.identity import MARK_FOLDER, Stamp, canonical
+from codiff_batch.files.reading import Contents, read_whole, stamp_of
+from codiff_batch.jpeg import JpegPhoto
+
+log = logging.getLogger(__name__)
 
 
-def undo(folder: Path) -> Iterator[Outcome]:
-    """Undo all rewrites that the journals of a backup folder know of, and yield what became of each photo.
+def undo(folder: Path, patterns: Sequence[str] = (), *, dry_run: bool = False) -> Iterator[Outcome]:
+    """Undo the rewrites that the journals of a backup folder know of, and yield what became of each photo.
 
-    A photo that somebody changed since is left alone, and so is one whose backup is not the original any more.
-    Backups stay where they are.
+    A photo that somebody changed since is left alone, and so is one whose backup is not the original any more. One that
+    was deleted comes back. Backups stay where they are.
+
+    Args:
+        folder: the backup folder.
+        patterns: of the photos' paths below it, such as ``holiday/*.jpg``; a folder's name stands for all in it.
+        dry_run: say what would be done, and do nothing.
 
     Raises:
-        FolderUnavailable: the folder has no journal, or it cannot be written.
+        FolderLocked: a run is at work in the folder.
+        FolderUnavailable: the folder has no journal, or it cannot be read.
+        OptionsConflict: nothing was rewritten from here, or no photo matches.
     """
-    for journal in open_journals(folder):
-        for entry in journal.entries():
-            if entry.backup is not None and entry.outcome in ("restored", "writing"):
-                yield _undo(entry, journal)
+    root = find_folder(folder)
+    with _Books(root, write=not dry_run) as books:
+        ledger = read_ledger(root)
+        rows = [row for row in ledger.standing.values() if row.in_place]
+        if not rows and ledger.standing:
+            raise OptionsConflict(f"{root} holds outputs; the photos they were made from were never changed")
+        if patterns:
+            rows = [row for row in rows if _matches(row, patterns)]
+            if not rows:
+                raise OptionsConflict(f"no photo that was restored in place matches {' '.join(patterns)}")
+        for row in rows:
+            yield _put_back(row, root, ledger.roots, books, dry_run=dry_run)
 
 
-def _undo(entry: Entry, journal: Journal) -> Outcome:
-    assert entry.backup is not None
+class _Books:
+    """The journals of a folder, locked and open for writing, or nothing at all where it is read-only."""
+
+    def __init__(self, folder: Path, *, write: bool) -> None:
+        self._folder = folder
+        self._write = write and os.access(folder / MARK_FOLDER, os.W_OK)
+        self._journals: list[Journal] = []
+        self._exit = contextlib.ExitStack()
+        self._said = write and self._write
+
+    def __enter__(self) -> _Books:
+        with self._exit:
+            for path in journals_in(self._folder) if self._write else ():
+                self._exit.enter_context(locked(self._folder, owner_of(path)))
+                try:
+                    self._journals.append(journal := Journal(path))
+                except (JournalDamaged, JournalNewer):
+                    raise
+                except FolderUnavailable as error:
+                    log.warning("what is put back cannot be noted: %s", error)  # The disk is full, say.
+                    continue
+                self._exit.callback(journal.close)
+            self._exit = self._exit.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._exit.close()
+
+    def note(self, row: Standing, outcome: Outcome) -> None:
+        """Note that nothing stands there any more; without, the next undo finds the original by its bytes."""
+        try:
+            for journal in self._journals:
+                if journal.standing(row.place) is not None:
+                    journal.forget(row.place)
+                    attempt = Attempt(row.place, row.source, _stamp(row.source), row.original, "", _made(row), outcome)
+                    journal.record(attempt)
+        except FolderUnavailable as error:
+            if self._said:
+                log.warning("what was put back cannot be noted: %s", error)
+                self._said = False
+
+
+def _put_back(row: Standing, root: Path, roots: frozenset[Path], books: _Books, *, dry_run: bool) -> Outcome:
+    photo = row.source
     try:
-        current = sha256(entry.source.read_bytes())
-        if current == entry.source_sha256:
-            reason = "is the original already"
-        elif current != entry.output_sha256:
-            raise PhotoError("was changed since it was restored, and is left alone")
+        backup = _backup_of(row, root)
+        photo, found = _find(row, root, roots)
+        if found is not None and found.sha256 == row.original:
+            outcome = Outcome(photo, photo, Kind.SKIPPED, "is the original already", Code.ORIGINAL_ALREADY)
+        elif dry_run:
+            check_backup(backup, row.original)
+            reason = f"would be put back from {backup}"
+            return Outcome(photo, photo, Kind.WOULD_BE_PUT_BACK, reason, Code.FROM_BACKUP)
         else:
-            original = entry.backup.read_bytes()
-            if sha256(original) != entry.source_sha256:
-                raise PhotoError(f"its backup {entry.backup} is not the original any more")
-            write_atomically(entry.source, original, like=entry.backup, overwrite=True)
-            reason = f"put back from {entry.backup}"
-        journal.record(replace(entry, outcome="undone", identity=Identity.of(entry.source)), now=True)
-    except OSError as error:
-        return Outcome(entry.source, None, "failed", f"cannot be put back: {error.strerror or error}")
+            _replace(photo, found, backup, row.original)
+            outcome = Outcome(photo, photo, Kind.PUT_BACK, f"put back from {backup}", Code.FROM_BACKUP)
     except PhotoError as error:
-        return Outcome(entry.source, None, "failed", str(error))
-    return Outcome(entry.source, entry.source, "restored", reason)
+        return Outcome(photo, None, Kind.FAILED, str(error), code_of(error))
+    except OSError as error:
+        return Outcome(photo, None, Kind.FAILED, f"cannot be put back: {error.strerror or error}", code_of(error))
+    books.note(row, outcome)
+    return outcome
+
+
+def _replace(photo: Path, found: Contents | None, backup: Path, original: str) -> None:
+    check_backup(backup, original, photo=photo)
+
+    def guard() -> None:
+        if found is not None and stamp_of(photo, follow=False) != found.stamp:
+            raise SourceChanged("is being changed by another program, and is left alone")
+
+    data = read_whole(backup, follow=False).data
+    write_atomically(photo, data, like=backup, overwrite=found is not None, guard=guard)
+
+
+def _find(row: Standing, root: Path, roots: frozenset[Path]) -> tuple[Path, Contents | None]:
+    """Where a photo lies, and what is there now; nothing where it was deleted.
+
+    Raises:
+        SourceChanged: it is not ours to replace.
+    """
+    places = [row.source]
+    if row.source_below is not None:
+        # The disk that carries both may be mounted elsewhere now.
+        places.append(Path(os.path.normpath(root.resolve() / row.source_below)))
+    changed = None
+    for photo in places:
+        if not os.path.lexists(photo):
+            continue
+        found = read_whole(photo, follow=False)
+        if found.sha256 == row.original:
+            return photo, found
+        if found.sha256 in row.digests and _carries_note(found.data):
+            _refuse_outside(photo if photo == row.source else row.source, roots)
+            return photo, found
+        changed = photo
+    if changed is not None:
+        raise SourceChanged("was changed since it was restored, and is left alone")
+    _refuse_outside(row.source, roots)
+    if row.source.suffix.lower() not in SUFFIXES or not (roots or row.source.parent.is_dir()):
+        raise SourceChanged(f"is not there any more; its original is {root / row.place}")
+    return row.source, None
+
+
+def _refuse_outside(photo: Path, roots: frozenset[Path]) -> None:
+    """Refuse a place that no run took photos from. Journals of version 0.1 did not note where those were."""
+    inside = canonical(photo)
+    if roots and not any(inside == canonical(root) or inside.is_relative_to(root.resolve()) for root in roots):
+        raise SourceChanged("lies in no folder that photos were taken from, and is left alone")
+
+
+def _backup_of(row: Standing, root: Path) -> Path:
+    backup = root / row.place
+    if row.place.is_absolute() or not canonical(backup).is_relative_to(root.resolve()):
+        raise SourceChanged(f"its backup {row.place} lies outside of {root}")
+    return backup
+
+
+def _carries_note(data: bytes) -> bool:
+    try:
+        return bool(JpegPhoto.from_bytes(data).metadata().restored_by)
+    except PhotoError:
+        return False
+
+
+def _matches(row: Standing, patterns: Sequence[str]) -> bool:
+    names = (str(row.place), str(row.source))
+    return any(fnmatch(name, pattern) or Path(name).is_relative_to(pattern) for name in names for pattern in patterns)
+
+
+def _stamp(photo: Path) -> Stamp | None:
+    try:
+        return stamp_of(photo)
+    except PhotoError:
+        return None
+
+
+def _made(row: Standing) -> Made:
+    return row.made or Made("", "")

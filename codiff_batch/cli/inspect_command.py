@@ -170,7 +170,7 @@ class _Inspector:
 
 
 def _print_table(rows: Sequence[Inspection]) -> None:
-    from codiff_batch.batch.summary import printable
+    from codiff_batch.files.text import printable
 
     titles = ("file", "size", "sampling", "QF", "pixels", "verdict", "metadata")
     table = [titles]

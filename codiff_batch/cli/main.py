@@ -15,7 +15,7 @@ from codiff_batch.cli.compare_command import compare_command
 from codiff_batch.cli.exit_codes import ExitCode
 from codiff_batch.cli.gimp_command import gimp_command
 from codiff_batch.cli.inspect_command import inspect_command
-from codiff_batch.cli.journal_commands import report_command, status_command, undo_command
+from codiff_batch.cli.journal_commands import rebuild_command, report_command, status_command, undo_command
 from codiff_batch.cli.models_command import models_command
 from codiff_batch.cli.restore_command import restore_command
 from codiff_batch.cli.serve_command import serve_command
@@ -95,6 +95,7 @@ cli.add_command(status_command)
 cli.add_command(report_command)
 cli.add_command(compare_command)
 cli.add_command(undo_command)
+cli.add_command(rebuild_command)
 cli.add_command(watch_command)
 cli.add_command(serve_command)
 cli.add_command(gimp_command)

@@ -67,8 +67,16 @@ _OPTIONS = (
     ),
     click.option("--copy-skipped", is_flag=True, help="Copy skipped photos too, so that nothing is missing."),
     click.option("--overwrite", is_flag=True, help="Replace outputs that exist."),
+    click.option("--again", is_flag=True, help="Restore again what an older model or version of this program made."),
     click.option("--in-place", is_flag=True, help="Replace the photos themselves; needs --backup."),
     click.option("--backup", type=folder, help="Where --in-place keeps the untouched originals."),
+    click.option(
+        "--new-backup",
+        "--new-output",
+        "new_folder",
+        is_flag=True,
+        help="Start an empty backup or output folder where earlier runs kept theirs.",
+    ),
     click.option("--include-signed", is_flag=True, help="Restore C2PA-signed photos too and drop their manifest."),
     click.option(
         "--jobs",

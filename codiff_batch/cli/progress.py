@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from codiff_batch.batch.outcome import Outcome
 from codiff_batch.batch.plan import Task
-from codiff_batch.batch.summary import printable
+from codiff_batch.files.text import printable
 
 
 class Progress:

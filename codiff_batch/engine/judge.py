@@ -10,6 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+RULE = 1
+"""Version of this rule; journals keep it, so that what an older one decided can be counted."""
+
 SAVED_AGAIN = 0.75
 """Share of the header's QF below which an estimate is no longer an error of estimation."""
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from codiff_batch.batch.outputs import write_atomically
 from codiff_batch.errors import CannotCompare
+from codiff_batch.files.atomic import write_atomically
 from codiff_batch.metrics import SSIM_WINDOW, Pixels, psnr, ssim
 from codiff_batch.pages.files import address, folder_beside, template
 

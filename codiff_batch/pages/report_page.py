@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from codiff_batch import __version__
-from codiff_batch.batch.journal import Entry
-from codiff_batch.batch.outcome import Outcome
-from codiff_batch.batch.outputs import write_atomically
-from codiff_batch.batch.status import open_journals
+from codiff_batch.batch.ledger import find_folder, read_ledger
+from codiff_batch.batch.outcome import Kind, Outcome
 from codiff_batch.errors import PhotoError
+from codiff_batch.files.atomic import write_atomically
 from codiff_batch.pages.files import address, folder_beside, template
 from codiff_batch.pages.thumbnails import make_thumbnails
 
@@ -29,14 +28,14 @@ _THUMBNAIL = re.compile(r"\d{6}-(before|after)\.jpg")
 class Row:
     """One photo on the page."""
 
-    told: Outcome | Entry
+    told: Outcome
     before: Path | None
     """Where the photo lies as it was; None if nowhere any more."""
     after: Path | None
     """The restored photo."""
 
     @classmethod
-    def of(cls, told: Outcome | Entry, backup: Path | None = None) -> Row:
+    def of(cls, told: Outcome, backup: Path | None = None) -> Row:
         """From a record of the report or of the journal."""
         restored = told.outcome == "restored"
         in_place = restored and told.output == told.source
@@ -49,8 +48,12 @@ def rows_of_journals(folder: Path) -> list[Row]:
     Raises:
         FolderUnavailable: there are none, or they cannot be read.
     """
-    entries = (entry for journal in open_journals(folder) for entry in journal.entries())
-    return [Row.of(entry, entry.backup) for entry in entries if entry.outcome != "writing"]
+    root, ledger = find_folder(folder), read_ledger(folder)
+    rows = []
+    for place, attempt in ledger.attempts.items():
+        standing = ledger.standing.get(place)
+        rows.append(Row.of(attempt.outcome, root / place if standing is not None and standing.in_place else None))
+    return [row for row in rows if row.told.outcome is not Kind.FAILED or os.path.lexists(row.told.source)]
 
 
 def write_page(page: Path, rows: Sequence[Row]) -> None:

@@ -9,15 +9,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from codiff_batch.batch.journal import Identity
-from codiff_batch.batch.journals import Journals
+from codiff_batch.batch.journals import Folder, Journals
 from codiff_batch.batch.options import BatchOptions
 from codiff_batch.batch.outcome import Outcome
 from codiff_batch.batch.outputs import sweep
 from codiff_batch.batch.pipeline import LazyRestorer, run_pipeline
-from codiff_batch.batch.plan import Task, output_root, plan_photos
+from codiff_batch.batch.plan import Task, output_root, plan_each
+from codiff_batch.batch.recall import is_known
 from codiff_batch.batch.scan import Found, accepts, scan
-from codiff_batch.errors import OptionsConflict, PhotoError
+from codiff_batch.errors import OptionsConflict
 from codiff_batch.watch.eyes import Eyes, raises_no_events
 from codiff_batch.watch.service import Service
 from codiff_batch.watch.settling import Settling
@@ -75,7 +75,7 @@ class Daemon:
             FolderUnavailable: the output folder cannot be written to.
             ModelError, DeviceUnavailable: no photo can be restored.
         """
-        with Journals(self._options, {self._root}) as journals:
+        with Journals(self._options, [Folder(self._root, frozenset({self._folder}))]) as journals:
             self._sweep()
             if self._polling or self._watch.once:
                 yield from self._loop(journals, None)
@@ -120,22 +120,16 @@ class Daemon:
 
     def _scan(self, journals: Journals, *, failed_too: bool = False) -> None:
         """Find photos that the journal does not know as they are now."""
-        journal = journals.at(self._root)
         now = time.monotonic()
         for photo in scan([self._folder], exclude=self._barred):
             self._service.ping()
-            entry = journal.find(photo.path)
-            if entry is not None and entry.outcome != "writing" and not (failed_too and entry.outcome == "failed"):
-                try:
-                    if Identity.of(photo.path) == entry.identity:
-                        continue
-                except PhotoError:
-                    continue  # Gone again.
-            self._settling.touch(photo.path, now)
+            (task,) = plan_each([photo], self._options) or (None,)
+            if task is not None and not is_known(task, self._options, journals, failed_too=not failed_too):
+                self._settling.touch(photo.path, now)
 
     def _process(self, paths: list[Path], journals: Journals) -> Iterator[Outcome]:
         photos = [Found(path, self._folder) for path in sorted(paths)]
-        tasks = plan_photos(photos, self._options)
+        tasks = plan_each(photos, self._options)
         yield from run_pipeline(
             self._options, tasks, journals=journals, restorer=self._restorer, stage=self._note, stop=self._stop
         )

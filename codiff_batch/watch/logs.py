@@ -8,7 +8,7 @@ import sys
 import time
 
 from codiff_batch.batch.outcome import Outcome
-from codiff_batch.batch.summary import printable
+from codiff_batch.files.text import printable
 
 log = logging.getLogger("codiff_batch.watch")
 
@@ -50,6 +50,7 @@ def log_outcome(outcome: Outcome) -> None:
         "source": str(outcome.source),
         "output": None if outcome.output is None else str(outcome.output),
         "reason": outcome.reason,
+        "code": outcome.code,
         "header_qf": outcome.header_qf,
         "estimated_qf": outcome.estimated_qf,
         "seconds": outcome.seconds,

@@ -6,12 +6,12 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from codiff_batch.batch.journal import Identity
+from codiff_batch.files.identity import Stamp
 
 
 @dataclass
 class _Arrival:
-    identity: Identity | None
+    identity: Stamp | None
     since: float
 
 
@@ -47,9 +47,9 @@ class Settling:
         return ready
 
 
-def _look(path: Path) -> Identity | None:
+def _look(path: Path) -> Stamp | None:
     try:
         found = path.stat()
     except OSError:
         return None
-    return Identity(found.st_size, found.st_mtime_ns, found.st_ino) if stat.S_ISREG(found.st_mode) else None
+    return Stamp.of(found) if stat.S_ISREG(found.st_mode) else None

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from codiff_batch.batch.status import find_journals
+from codiff_batch.batch.journal import journals_in
 from codiff_batch.jpeg import JpegPhoto
 from tests.faults.commit import commit
 from tests.photos import jpeg, write
@@ -82,7 +82,7 @@ class Setting:
         from codiff_batch.batch.undo import undo
 
         (outcome,) = undo(self.backup)
-        assert outcome.outcome == "restored"
+        assert outcome.outcome == "put back"
         assert self.photo.read_bytes() == self.original
 
 
@@ -137,5 +137,5 @@ def test_the_journal_is_whole_after_any_death(calls: Counter[str], model: Path, 
         folder = tmp_path / str(number)
         setting = Setting(folder)
         setting.run_under_strace(model, "-e", f"inject=pwrite64:signal=SIGKILL:when={number}", log=folder / "log")
-        for path in find_journals(setting.backup):
+        for path in journals_in(setting.backup):
             assert sqlite3.connect(path).execute("PRAGMA integrity_check").fetchone() == ("ok",)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from codiff_batch.batch.journal import Journal
-from codiff_batch.batch.status import find_journals
+from codiff_batch.batch.journal import Journal, journals_in
+from codiff_batch.batch.ledger import read_ledger
+from codiff_batch.batch.rows import Intent
 from tests.cli.test_restore import tree
 from tests.photos import jpeg, scene, write
 from tests.tiny_model import make_tiny_model
@@ -102,20 +105,21 @@ def test_names_that_are_not_utf8_are_remembered(run, tmp_path: Path, model: Path
     name = os.fsencode(tmp_path / "photos") + b"/\xff\n\x1b.jpg"
     write(Path(os.fsdecode(name)), jpeg(20))
     run(tmp_path / "photos", "--model", model)
-    (journal,) = find_journals(tmp_path / "photos")
-    (entry,) = Journal(journal, create=False).entries()
-    assert os.fsencode(entry.source) == name
+    (attempt,) = read_ledger(tmp_path / "photos").attempts.values()
+    assert os.fsencode(attempt.source) == name
     assert "1 skipped" in run(tmp_path / "photos", "--model", model).err
 
 
 def test_nothing_but_the_digest_tells_which_bytes_appeared(run, photos: Path, restored: Path, model: Path) -> None:
     """A run that is killed after the file has appeared and before that is recorded leaves an intent."""
     run(photos, "--model", model)
-    (path,) = find_journals(photos)
-    database = sqlite3.connect(path)
-    database.execute("UPDATE photos SET outcome = 'writing'")
-    database.commit()
-    database.close()
+    for standing in read_ledger(restored).standing.values():
+        assert standing.sha256
+        assert standing.made
+        intent = Intent(standing.sha256, standing.original, standing.made, "as it was meant")
+        (path,) = journals_in(restored)
+        with contextlib.closing(Journal(path)) as journal:
+            journal.stand(replace(standing, sha256=None, made=None, intent=intent))
     before = {path: path.stat().st_ino for path in restored.glob("*.jpg")}
     write(restored / "1.jpg", b"not what was meant to appear")
     ran = run(photos, "--model", model)
@@ -143,9 +147,9 @@ def test_status_counts_and_names_failures(run, photos: Path, restored: Path, mod
 
 def test_status_tells_what_is_left_of_a_stopped_run(run, photos: Path, restored: Path, model: Path) -> None:
     run(photos, "--model", model)
-    (path,) = find_journals(photos)
+    (path,) = journals_in(restored)
     database = sqlite3.connect(path)
-    database.execute("DELETE FROM photos WHERE CAST(source AS TEXT) LIKE '%/1.jpg'")
+    database.execute("DELETE FROM attempts WHERE CAST(place AS TEXT) = '1.jpg'")
     database.commit()
     database.close()
     assert "3 restored, 0 skipped, 0 failed, 1 left" in run("status", restored).out
@@ -176,7 +180,7 @@ def test_undo_refuses_a_backup_that_is_not_the_original(run, photos: Path, tmp_p
     run(photos, "--model", model, "--in-place", "--backup", tmp_path / "kept")
     restored = tree(photos)["1.jpg"]
     write(tmp_path / "kept/1.jpg", b"rotten")
-    assert "is not the original any more" in run("undo", tmp_path / "kept").err
+    assert "is another picture" in run("undo", tmp_path / "kept").err
     assert tree(photos)["1.jpg"] == restored
 
 
@@ -210,7 +214,7 @@ def test_what_is_not_a_journal_is_one_clear_line(run, photos: Path, restored: Pa
     write(restored / ".codiff-batch/journal-all.sqlite", b"not a database at all" * 100)
     ran = run(photos, "--model", model)
     assert ran.code == 4
-    assert "cannot keep a journal" in ran.err
+    assert "is damaged" in ran.err
     assert "Traceback" not in ran.err
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from codiff_batch.batch.outputs import keep_backup, write_atomically
-from codiff_batch.errors import OutputExists, PhotoError
+from codiff_batch.errors import BackupUnfit, OutputExists, PhotoError
 from tests.photos import write
 
 
@@ -71,6 +71,6 @@ def test_a_backup_is_never_replaced_by_another_picture(tmp_path: Path) -> None:
     source = write(tmp_path / "a.jpg", b"first")
     keep_backup(tmp_path / "b/a.jpg", b"first", like=source)
     keep_backup(tmp_path / "b/a.jpg", b"first", like=source)
-    with pytest.raises(OutputExists, match="another picture"):
+    with pytest.raises(BackupUnfit, match="another picture"):
         keep_backup(tmp_path / "b/a.jpg", b"second", like=source)
     assert (tmp_path / "b/a.jpg").read_bytes() == b"first"

@@ -93,9 +93,9 @@ def test_an_output_folder_inside_the_source_is_not_scanned(tmp_path: Path) -> No
 
 def test_outputs_onto_the_sources_are_refused(tmp_path: Path) -> None:
     write(tmp_path / "p/a.jpg", b"x")
-    with pytest.raises(OptionsConflict, match="would be a source itself"):
+    with pytest.raises(OptionsConflict, match="would be a photo itself"):
         plan(BatchOptions((tmp_path / "p",), output=tmp_path / "p"))
-    with pytest.raises(OptionsConflict, match="would be a source itself"):
+    with pytest.raises(OptionsConflict, match="would be a photo itself"):
         plan(BatchOptions((tmp_path / "p/a.jpg",), output=tmp_path / "p"))
 
 

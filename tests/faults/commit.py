@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from codiff_batch.batch.journals import Journals
+from codiff_batch.batch.journals import Journals, folders_of
 from codiff_batch.batch.options import BatchOptions
 from codiff_batch.batch.plan import plan
 from codiff_batch.batch.process import PhotoSteps, Work
@@ -24,7 +24,7 @@ def commit(photos: Path, backup: Path, model: Path, *, wait: bool = False) -> Wo
 
     options = BatchOptions((photos,), model=str(model), in_place=True, backup=backup, constrain=False)
     (task,) = plan(options)
-    with Journals(options, {task.root}, photos=1) as journals:
+    with Journals(options, folders_of([task]), [task]) as journals:
         journals.sweep([task])
         steps = PhotoSteps(options, journals, lambda task, doing: None)
         work = Work(task)

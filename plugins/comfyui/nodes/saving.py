@@ -53,7 +53,7 @@ class SaveJPEG(io.ComfyNode):
         """Encode and write."""
         only_image(image, jpeg)
         package = engine()
-        from codiff_batch.batch.outputs import write_atomically
+        from codiff_batch.files.atomic import write_atomically
         from codiff_batch.jpeg import encode_jpeg
 
         pixels = to_pixels(image[0])

@@ -1,0 +1,158 @@
+"""Output and backup folders are marked, so that an empty mount point is not taken for the disk that belongs there.
+
+The mark is a small file beside the journal. Which folders had one is remembered in the user's state directory
+(``~/.local/state/codiff-batch`` on Linux); where that cannot be written, only the mark itself counts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from platformdirs import user_state_path
+
+from codiff_batch.batch.journal import holds_backups, journals_in
+from codiff_batch.errors import FolderUnavailable, OptionsConflict, PhotoError
+from codiff_batch.files.atomic import write_atomically
+from codiff_batch.files.identity import MARK_FOLDER, folders_above
+
+MARK = "mark.json"
+
+
+class Holds(StrEnum):
+    """What a marked folder is for."""
+
+    OUTPUTS = "outputs"
+    BACKUPS = "backups"
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Tells a folder of ours from any other."""
+
+    id: str
+    holds: Holds
+
+
+def read_mark(folder: Path) -> Mark | None:
+    """The mark of a folder; None if it has none."""
+    place = folder / MARK_FOLDER
+    try:
+        told = json.loads((place / MARK).read_text(encoding="ascii"))
+        return Mark(str(told["id"]), Holds(told["holds"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    # Version 0.1 kept journals without a mark.
+    if not (journals := journals_in(folder)):
+        return None
+    return Mark("", Holds.BACKUPS if any(map(holds_backups, journals)) else Holds.OUTPUTS)
+
+
+def is_marked(folder: Path) -> bool:
+    """Return True if a folder holds outputs or backups of an earlier run, as far as names tell."""
+    return os.path.lexists(folder / MARK_FOLDER)
+
+
+def backups_around(path: Path) -> Path | None:
+    """The backup folder that a path lies in or is itself, links followed; None if there is none."""
+    for folder in _around(path):
+        if is_marked(folder) and (mark := read_mark(folder)) and mark.holds is Holds.BACKUPS:
+            return folder
+    return None
+
+
+def check_present(folder: Path, *, new: bool) -> None:
+    """Refuse a folder that was marked when it was used last and is not any more: its disk is not mounted.
+
+    A folder that was deleted on a disk which is still there is made again.
+
+    Args:
+        new: the user says that it may be empty.
+
+    Raises:
+        FolderUnavailable: with that reason.
+    """
+    if new or read_mark(folder) is not None or (known := _recall(folder)) is None:
+        return
+    gone = not folder.is_dir() and os.path.ismount(known) and not _is_bare(folder.parent)
+    if not gone:
+        raise FolderUnavailable(
+            f"{folder} held files of earlier runs and is empty now; is its disk mounted? "
+            "To start with an empty one, use --new-backup"
+        )
+
+
+def claim(folder: Path, holds: Holds) -> Mark:
+    """Mark a folder that is about to be used, and remember it.
+
+    Raises:
+        OptionsConflict: it holds something else of ours.
+        FolderUnavailable: it cannot be written to, or its journal is damaged.
+    """
+    mark = read_mark(folder)
+    if mark is not None and not mark.id:
+        from codiff_batch.batch.ledger import read_journal
+
+        for journal in journals_in(folder):
+            read_journal(journal)  # A damaged one cannot tell what the folder holds, and says so.
+    if mark is not None and mark.holds is not holds:
+        raise OptionsConflict(f"{folder} holds {mark.holds} of earlier runs; choose another folder for {holds}")
+    if mark is None or not mark.id:
+        mark = Mark(secrets.token_hex(8), holds)
+        text = json.dumps({"id": mark.id, "holds": mark.holds})
+        try:
+            write_atomically(folder / MARK_FOLDER / MARK, text.encode(), overwrite=True)
+        except PhotoError as error:
+            raise FolderUnavailable(str(error)) from error
+    _remember(folder)
+    return mark
+
+
+def withdraw(folder: Path) -> None:
+    """Take back the mark of a folder that turned out to be none to write to."""
+    shutil.rmtree(folder / MARK_FOLDER, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        _record(folder).unlink()
+
+
+def _around(path: Path) -> Iterator[Path]:
+    if path.is_dir():
+        yield path.resolve()
+    yield from folders_above(path)
+
+
+def _is_bare(folder: Path) -> bool:
+    """A mount point without its disk is an empty folder."""
+    return folder.is_dir() and not any(folder.iterdir())
+
+
+def _record(folder: Path) -> Path:
+    name = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:24]
+    return user_state_path("codiff-batch") / "folders" / f"{name}.json"
+
+
+def _remember(folder: Path) -> None:
+    mount = next(above for above in (folder.resolve(), *folder.resolve().parents) if os.path.ismount(above))
+    text = json.dumps({"folder": os.fsdecode(folder.resolve()), "mount": os.fsdecode(mount)})
+    record = _record(folder)
+    with contextlib.suppress(OSError, ValueError):
+        if record.read_text() == text:
+            return
+    with contextlib.suppress(PhotoError, OSError):
+        write_atomically(record, text.encode(), overwrite=True)
+
+
+def _recall(folder: Path) -> Path | None:
+    """The mount point of the disk that a folder was on when it was marked; None if it never was."""
+    try:
+        return Path(json.loads(_record(folder).read_text())["mount"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,137 @@
+"""Makes a new journal from what lies on the disk: the backups' or outputs' bytes, and the notes in restored files."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from codiff_batch.batch.journal import Journal, journal_path, journals_in, owner_of
+from codiff_batch.batch.journals import UNKNOWN_SHAPE, locked
+from codiff_batch.batch.marks import Holds, claim, read_mark
+from codiff_batch.batch.outcome import Code, Kind, Outcome, code_of
+from codiff_batch.batch.rows import Attempt, Made, Standing
+from codiff_batch.batch.scan import SUFFIXES
+from codiff_batch.errors import FolderUnavailable, OptionsConflict, PhotoError
+from codiff_batch.files.identity import MARK_FOLDER, canonical
+from codiff_batch.files.reading import Contents, read_whole
+from codiff_batch.jpeg import JpegPhoto
+
+_NOTE = re.compile(r"codiff-batch (?P<program>\S+) model=(?P<model>.*?) qf=\d+(?: source=(?P<source>[0-9a-f]+))?$")
+
+
+def rebuild(folder: Path, photos: Sequence[Path]) -> Iterator[Outcome]:
+    """Make a new journal of an output or backup folder, and yield what was found for each file in it.
+
+    The old journals are kept beside it under another name.
+
+    Args:
+        folder: the output or backup folder.
+        photos: the folders or files that its photos were taken from, as they were given to the run.
+
+    Raises:
+        FolderLocked: a run is at work in the folder.
+        FolderUnavailable: it cannot be written to, or was never ours.
+        OptionsConflict: no photos are named.
+    """
+    if not (folder / MARK_FOLDER).is_dir():
+        raise FolderUnavailable(f"{folder} is no output or backup folder of codiff-batch")
+    if not photos:
+        raise OptionsConflict("name the folders that the photos were taken from")
+    with locked(folder, "all"):
+        for owner in {owner_of(path) for path in journals_in(folder)} - {"all"}:
+            with locked(folder, owner):
+                pass
+        mark = read_mark(folder)
+        files = list(_files(folder))
+        holds = mark.holds if mark is not None and mark.id else _guess(files)
+        _set_aside(folder)
+        claim(folder, holds)
+        journal = Journal(journal_path(folder, "all"))
+        try:
+            journal.begin("rebuilt", len(files), [str(canonical(photo)) for photo in photos])
+            for file in files:
+                yield _note(journal, folder, file, photos, in_place=holds is Holds.BACKUPS)
+            journal.end()
+        finally:
+            journal.close()
+
+
+def _note(journal: Journal, folder: Path, file: Path, photos: Sequence[Path], *, in_place: bool) -> Outcome:
+    """Find the photo that belongs to a file, and write down what stands."""
+    place = file.relative_to(folder)
+    try:
+        kept = read_whole(file, follow=False)
+        source = _photo_of(place, photos)
+        if source is None:
+            return Outcome(file, None, Kind.FAILED, "its photo was not found", "photo-missing")
+        photo = read_whole(source)
+        written, original = (photo, kept) if in_place else (kept, photo)
+        note = _note_of(written)
+        if note is None:
+            reason = "the photo is not restored" if in_place else "is not an output"
+            return Outcome(file, None, Kind.SKIPPED, reason, "nothing-stands")
+        if note["source"] and not original.sha256.startswith(note["source"]):
+            return Outcome(file, None, Kind.FAILED, f"was not made from {source}", "another-original")
+        made = Made(UNKNOWN_SHAPE, note["model"], program=note["program"])
+        below = Path(os.path.relpath(canonical(source), folder.resolve()))
+        standing = Standing(
+            *(place, canonical(source), in_place, original.sha256, written.sha256, made), source_below=below
+        )
+        found = Outcome(canonical(source), source if in_place else file, Kind.RESTORED, "found again", Code.DONE_BEFORE)
+        journal.record(Attempt(place, canonical(source), photo.stamp, photo.sha256, "", made, found), standing)
+        return found
+    except PhotoError as error:
+        return Outcome(file, None, Kind.FAILED, str(error), code_of(error))
+
+
+def _photo_of(place: Path, photos: Sequence[Path]) -> Path | None:
+    """The photo whose output or backup has this place; outputs may have another suffix."""
+    for photo in photos:
+        if photo.is_file():
+            candidates = [photo] if photo.stem == place.stem else []
+        else:
+            branch = place.relative_to(photo.resolve().name) if place.parts[0] == photo.resolve().name else place
+            candidates = [photo / place, photo / branch]
+            candidates += [path.with_suffix(suffix) for path in (*candidates,) for suffix in sorted(SUFFIXES)]
+        if found := next((path for path in candidates if path.is_file()), None):
+            return found
+    return None
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if not hidden and path.suffix.lower() in SUFFIXES and path.is_file() and not path.is_symlink():
+            yield path
+
+
+def _guess(files: Sequence[Path]) -> Holds:
+    """What a folder without a mark holds: outputs carry our note, originals do not."""
+    for file in files:
+        try:
+            if _note_of(read_whole(file, follow=False)) is not None:
+                return Holds.OUTPUTS
+        except PhotoError:
+            continue
+    return Holds.BACKUPS
+
+
+def _note_of(contents: Contents) -> dict[str, str] | None:
+    try:
+        note = JpegPhoto.from_bytes(contents.data).metadata().restored_by
+    except PhotoError:
+        return None
+    match = _NOTE.match(note or "")
+    return {name: value or "" for name, value in match.groupdict().items()} if match else None
+
+
+def _set_aside(folder: Path) -> None:
+    """Keep the journals that are replaced, for whoever wants to look into them."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    for path in journals_in(folder):
+        for part in (path, *(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))):
+            if part.exists():
+                part.rename(part.with_name(f"{part.name}.before-{stamp}"))

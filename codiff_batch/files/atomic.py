@@ -1,0 +1,191 @@
+"""Writes files that appear whole or not at all, and are on the disk when the call returns."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import stat
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from codiff_batch.errors import OutputExists, PhotoError
+from codiff_batch.files.reading import read_whole
+
+log = logging.getLogger(__name__)
+
+TEMPORARY_PREFIX = ".codiff-batch-"
+"""Hidden, so that a scan passes over what a killed run left; without the photo's name, which may be long already."""
+
+_CANNOT_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP})
+"""How a file system says that folders need no fsync; any other error means that a name may not be on the disk."""
+
+_UMASK = os.umask(0o077)
+os.umask(_UMASK)
+
+_said: set[str] = set()
+
+
+def write_atomically(
+    path: Path,
+    data: bytes,
+    *,
+    like: Path | None = None,
+    overwrite: bool = False,
+    owner: str = "one",
+    guard: Callable[[], None] = lambda: None,
+) -> None:
+    """Write a file by way of a temporary one in the same folder: write, fsync, rename, fsync the folder.
+
+    Args:
+        path: the final name; its folder is made if need be.
+        like: a file whose times, permissions and ``user.*`` attributes the new one gets, as far as the file system
+            takes them; folders that are made get the modes of the folders it lies in.
+        overwrite: replace an existing file; else it is left untouched.
+        owner: goes into the temporary file's name, so that leftovers of a killed run can be told apart.
+        guard: called when all is ready and only the rename is left; what it raises stops the write.
+
+    Raises:
+        OutputExists: the file exists and may not be overwritten.
+        PhotoError: the file system refuses (full, read-only, no permission); nothing is left behind.
+    """
+    try:
+        make_folders(path.parent, like=None if like is None else like.parent)
+        handle, name = tempfile.mkstemp(prefix=f"{TEMPORARY_PREFIX}{owner}-", suffix=".tmp", dir=path.parent)
+    except OSError as error:
+        raise PhotoError(f"cannot write {path}: {error.strerror}") from error
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            # By descriptor: in a folder of somebody else's, the name may lead to another file by now.
+            _resemble(handle, like)
+            os.fsync(handle)
+            guard()
+            _put_in_place(temporary, path, overwrite)
+            _check_own(handle, path, data)
+        sync_folder(path.parent)
+    except FileExistsError as error:
+        raise OutputExists(f"{path} exists already") from error
+    except OSError as error:
+        raise PhotoError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def make_folders(folder: Path, *, like: Path | None = None) -> None:
+    """Make a folder and those above it, each known to the disk before anything is put into it.
+
+    Args:
+        like: a folder whose permissions the new one gets, and so on upwards for as long as the names agree.
+
+    Raises:
+        OSError: the file system refuses.
+    """
+    if folder.is_dir():
+        return
+    above = like.parent if like is not None and like.name == folder.name else None
+    make_folders(folder.parent, like=above)
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        if not folder.is_dir():
+            raise
+        return
+    if like is not None:
+        with contextlib.suppress(OSError):
+            # Whoever runs the program must be able to write to what it made.
+            folder.chmod(stat.S_IMODE(like.stat().st_mode) & 0o777 | 0o700)
+    sync_folder(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make names in a folder durable, where the platform and the file system can.
+
+    Raises:
+        OSError: the disk did not take them.
+    """
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _CANNOT_SYNC:
+            raise
+    finally:
+        os.close(handle)
+
+
+def _resemble(handle: int, like: Path | None) -> None:
+    """Give a new file the attributes of another one. A share, a FAT disk or a full attribute space may refuse."""
+    if like is None:
+        _attempt("the usual permissions", lambda: _chmod(handle, 0o666 & ~_UMASK))
+        return
+    found = like.stat()
+    _attempt("extended attributes", lambda: _copy_attributes(like, handle))
+    # No set-user-id and no other special bits: the new file is another program's work.
+    _attempt("permissions", lambda: _chmod(handle, stat.S_IMODE(found.st_mode) & 0o777))
+    times = found.st_atime_ns, found.st_mtime_ns
+    _attempt("times", lambda: os.utime(handle, ns=times))
+
+
+def _chmod(handle: int, mode: int) -> None:
+    if hasattr(os, "fchmod"):
+        os.fchmod(handle, mode)
+
+
+def _copy_attributes(like: Path, handle: int) -> None:
+    """Copy what users and programs noted; ``security.*`` and ``system.*`` are rights, not notes."""
+    if not hasattr(os, "listxattr"):
+        return
+    refused: OSError | None = None
+    for name in os.listxattr(like):
+        if name.startswith("user."):
+            try:
+                os.setxattr(handle, name, os.getxattr(like, name))
+            except OSError as error:
+                refused = error
+    if refused is not None:
+        raise refused
+
+
+def _attempt(what: str, step: Callable[[], None]) -> None:
+    """Take a step that a file system may refuse without harm, and say so once."""
+    try:
+        step()
+    except (OSError, OverflowError) as error:
+        if getattr(error, "errno", None) == errno.ENOTSUP and what == "extended attributes":
+            return
+        if what not in _said:
+            _said.add(what)
+            log.warning("%s cannot be kept on all outputs: %s", what, getattr(error, "strerror", None) or error)
+
+
+def _put_in_place(temporary: Path, path: Path, overwrite: bool) -> None:
+    if overwrite:
+        temporary.replace(path)
+        return
+    try:
+        # A hard link fails if the name is taken, where a rename would replace what is there.
+        os.link(temporary, path, follow_symlinks=False)
+    except FileExistsError:
+        raise
+    except (OSError, NotImplementedError):  # File systems without hard links, such as FAT.
+        if os.path.lexists(path):
+            raise FileExistsError(path) from None
+        temporary.rename(path)
+
+
+def _check_own(handle: int, path: Path, data: bytes) -> None:
+    """Refuse to call a file written that somebody exchanged while it was put in place."""
+    ours, found = os.fstat(handle), path.lstat()
+    if (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino):
+        return
+    # Some network file systems give the renamed file another number; then its bytes must tell.
+    if read_whole(path, follow=False).data != data:
+        raise PhotoError(f"cannot write {path}: somebody exchanged the file while it was written")

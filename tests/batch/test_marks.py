@@ -1,0 +1,83 @@
+"""An empty mount point is not taken for the disk that belongs there."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.batch.test_originals import in_mounts_of_its_own
+from tests.cli.test_restore import tree
+from tests.photos import jpeg, scene, write
+from tests.tiny_model import make_tiny_model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for index in range(2):
+        write(tmp_path / f"photos/{index}.jpg", jpeg(15, image=scene(seed=index)))
+    monkeypatch.chdir(tmp_path)
+    return Path("photos")
+
+
+def test_originals_never_go_to_the_mount_point_of_a_disk_that_is_away(photos: Path, model: Path) -> None:
+    Path("usb").mkdir()
+    Path("disk").mkdir()
+    program = f"python -m codiff_batch --in-place --backup usb/kept --model {model}"
+    script = f"""
+        mount -t tmpfs none usb; {program} photos/0.jpg || exit 10
+        cp -r usb/kept disk; umount usb
+        {program} photos; echo "away: $?"
+        ls -A usb
+        mount -t tmpfs none usb; cp -r disk/kept usb
+        {program} photos; echo "back: $?"
+        python -m codiff_batch undo usb/kept; echo "undone: $?"
+    """
+    before = tree(photos)
+    ran = in_mounts_of_its_own(script)
+    assert ran.stdout == "away: 4\nback: 0\nundone: 0\n"
+    assert "is its disk mounted?" in ran.stderr
+    assert "2 originals put back, 0 failed" in ran.stderr
+    assert {name: what[0] for name, what in tree(photos).items()} == {name: what[0] for name, what in before.items()}
+
+
+@pytest.mark.parametrize("place", ["--in-place --backup kept", "-o kept"])
+def test_a_folder_that_comes_back_empty_is_refused_until_the_user_says_so(
+    run, photos: Path, model: Path, place: str
+) -> None:
+    arguments = (photos / "0.jpg", *place.split(), "--model", model)
+    assert run(*arguments).code == 0
+    shutil.rmtree("kept")
+    Path("kept").mkdir()
+    before = tree(photos)
+    ran = run(photos, *arguments[1:])
+    assert ran.code == 4
+    assert ran.err.count("\n") == 1
+    assert list(Path("kept").iterdir()) == []
+    assert tree(photos) == before
+    assert run(photos, *arguments[1:], "--new-backup").code == 0
+
+
+def test_an_output_folder_that_was_deleted_is_made_again(run, photos: Path, model: Path) -> None:
+    run(photos, "--model", model)
+    shutil.rmtree("photos-restored")
+    assert "2 restored" in run(photos, "--model", model).err
+
+
+def test_a_folder_holds_outputs_or_backups_never_both(run, photos: Path, model: Path) -> None:
+    run(photos, "-o", "kept", "--model", model)
+    ran = run(photos, "--in-place", "--backup", "kept", "--model", model)
+    assert ran.code == 2
+    assert "holds outputs of earlier runs" in ran.err
+
+
+def test_without_a_state_directory_the_program_works_as_well(run, photos: Path, model: Path, monkeypatch) -> None:
+    write(Path("file"), b"")
+    monkeypatch.setenv("XDG_STATE_HOME", "file")
+    assert run(photos, "--model", model).code == 0

@@ -1,0 +1,278 @@
+"""The two facts of a photo: what stands on disk because of us, and what the last attempt said."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sqlite3
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from codiff_batch.batch import journal as journal_module
+from codiff_batch.batch.journal import Journal, journal_path
+from codiff_batch.batch.ledger import read_ledger
+from codiff_batch.batch.outcome import Code, Kind, Outcome
+from codiff_batch.batch.rows import Attempt, Intent, Made, Standing
+from codiff_batch.files.identity import Stamp
+from tests.cli.test_restore import tree
+from tests.photos import jpeg, scene, write
+from tests.tiny_model import make_tiny_model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def other_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_model(tmp_path_factory.mktemp("models") / "other")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    for index in range(2):
+        write(tmp_path / f"photos/{index}.jpg", jpeg(15 + index, image=scene(seed=index)))
+    return tmp_path / "photos"
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {name: digest for name, (digest, _) in tree(folder).items()}
+
+
+@pytest.mark.parametrize("later", ["other options", "another line", "touched", "copied", "torn"])
+def test_undo_brings_everything_back_whatever_came_after(
+    run, photos: Path, tmp_path: Path, model: Path, later: str
+) -> None:
+    before = contents(photos)
+    arguments = (photos, "--in-place", "--backup", tmp_path / "kept", "--model", model)
+    run(*arguments)
+    if later == "other options":
+        run(*arguments, "--strength", 0.5)
+    elif later == "another line":
+        run(*arguments, "--min-qf", 5)
+    elif later == "torn":
+        data = (photos / "0.jpg").read_bytes()
+        write(photos / "0.jpg", data[:500])
+        run(*arguments)
+        write(photos / "0.jpg", data)
+    else:
+        if later == "touched":
+            os.utime(photos / "0.jpg")
+        else:
+            shutil.copytree(photos, tmp_path / "copy")
+            shutil.rmtree(photos)
+            (tmp_path / "copy").rename(photos)
+        assert "done before" in run(*arguments).err
+    ran = run("undo", tmp_path / "kept")
+    assert ran.code == 0
+    assert "2 originals put back, 0 failed" in ran.err
+    assert contents(photos) == before
+
+
+def test_other_options_start_from_the_original(run, photos: Path, tmp_path: Path, model: Path) -> None:
+    shutil.copytree(photos, tmp_path / "same")
+    arguments = ("--in-place", "--model", model)
+    run(photos, *arguments, "--backup", tmp_path / "kept")
+    ran = run(photos, *arguments, "--backup", tmp_path / "kept", "--strength", 0.5)
+    assert "2 restored" in ran.err
+    run(tmp_path / "same", *arguments, "--backup", tmp_path / "kept2", "--strength", 0.5)
+    assert contents(photos) == contents(tmp_path / "same")
+
+
+def test_options_there_and_back_again(run, photos: Path, model: Path, other_model: Path) -> None:
+    restored = photos.with_name("photos-restored")
+    run(photos, "--model", model)
+    once = contents(restored)
+    assert "2 skipped" in run(photos, "--model", model, "--min-qf", 5).err
+    assert contents(restored) == once
+    assert "2 restored" in run(photos, "--model", other_model, "--strength", 0.9).err
+    assert "2 restored" in run(photos, "--model", model).err
+    assert contents(restored) == once
+
+
+def test_a_failed_attempt_does_not_make_an_output_somebody_elses(run, photos: Path, model: Path) -> None:
+    run(photos, "--model", model)
+    new = jpeg(12, image=scene(seed=9))
+    write(photos / "0.jpg", new[: len(new) // 2])
+    assert "1 failed" in run(photos, "--model", model).err
+    write(photos / "0.jpg", new)
+    assert "1 restored, 1 skipped, 0 failed" in run(photos, "--model", model).err
+
+
+def test_inode_numbers_that_change_are_no_change(
+    run, photos: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(photos, "--model", model)
+    of = Stamp.of
+    monkeypatch.setattr(Stamp, "of", lambda found: replace(of(found), inode=of(found).inode + 1000))
+    assert "0 restored, 2 skipped" in run(photos, "--model", model).err
+
+
+def test_a_library_that_moved_with_its_outputs_is_known(run, photos: Path, tmp_path: Path, model: Path) -> None:
+    run(photos, "--model", model, "-o", tmp_path / "out")
+    (tmp_path / "elsewhere").mkdir()
+    photos.rename(tmp_path / "elsewhere/photos")
+    (tmp_path / "out").rename(tmp_path / "elsewhere/out")
+    ran = run(tmp_path / "elsewhere/photos", "--model", model, "-o", tmp_path / "elsewhere/out")
+    assert "0 restored, 2 skipped" in ran.err
+
+
+def test_a_photo_that_was_moved_after_it_was_restored_is_known(run, photos: Path, tmp_path: Path, model: Path) -> None:
+    original = (photos / "0.jpg").read_bytes()
+    arguments = (photos, "--in-place", "--backup", tmp_path / "kept", "--model", model)
+    run(*arguments)
+    (photos / "best").mkdir()
+    (photos / "0.jpg").rename(photos / "best/mine.jpg")
+    for _ in range(2):
+        assert "0 restored, 2 skipped" in run(*arguments).err
+    assert run("undo", tmp_path / "kept").code == 0
+    assert (photos / "best/mine.jpg").read_bytes() == original
+    assert not (photos / "0.jpg").exists()
+
+
+def test_another_photos_output_is_a_failure_with_both_names(run, photos: Path, tmp_path: Path, model: Path) -> None:
+    run(photos / "0.jpg", "--model", model, "-o", tmp_path / "out")
+    other = write(tmp_path / "more/0.jpg", jpeg(20, image=scene(seed=8)))
+    before = contents(tmp_path / "out")
+    for options in ((), ("--overwrite",)):
+        ran = run(other, "--model", model, "-o", tmp_path / "out", *options)
+        assert ran.code == 3
+        assert str(other) in ran.err
+        assert str(photos / "0.jpg") in ran.err
+    assert contents(tmp_path / "out") == before
+
+
+def test_an_update_of_the_program_redoes_nothing_until_asked(run, photos: Path, model: Path, monkeypatch) -> None:
+    run(photos, "--model", model)
+    monkeypatch.setattr("codiff_batch.batch.journals.__version__", "99")
+    monkeypatch.setattr("codiff_batch.batch.status.__version__", "99")
+    assert "0 restored, 2 skipped" in run(photos, "--model", model).err
+    assert "2 made by an older model or version" in run("status", photos).out
+    assert "2 restored" in run(photos, "--model", model, "--again").err
+    assert "older" not in run("status", photos).out
+    assert "0 restored, 2 skipped" in run(photos, "--model", model, "--again").err
+
+
+def test_shards_and_the_whole_know_each_others_outputs(run, photos: Path, tmp_path: Path, model: Path) -> None:
+    out = ("-o", tmp_path / "out", "--model", model)
+    run(photos, *out, "--shard", "1/2")
+    run(photos, *out, "--shard", "2/2")
+    assert run("status", tmp_path / "out").out.startswith("2 restored, 0 skipped, 0 failed, 0 left")
+    assert "0 restored, 2 skipped" in run(photos, *out).err
+    assert "2 restored" in run(photos, *out, "--strength", 0.5).err
+    assert run("status", tmp_path / "out").out.startswith("2 restored, 0 skipped, 0 failed, 0 left")
+
+
+STANDING = Standing(Path("a.jpg"), Path("/p/a.jpg"), True, "00", "11", Made("", "m"))
+INTENT = Intent("22", "00", Made("strength=0.5", "m"))
+ATTEMPT = Attempt(
+    *(Path("a.jpg"), Path("/p/a.jpg"), Stamp(1, 2, 3, 2**63, 5), "00", "", Made("", "m")),
+    Outcome(Path("/p/a.jpg"), None, Kind.SKIPPED, "bad \udcff name", Code.SIGNED),
+)
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    return Journal(journal_path(tmp_path, "all"))
+
+
+def test_a_redo_holds_both_digests_until_it_is_done(journal: Journal) -> None:
+    journal.stand(STANDING)
+    journal.stand(replace(STANDING, intent=INTENT))
+    kept = journal.standing(Path("a.jpg"))
+    assert kept is not None
+    assert kept.digests == {"11", "22"}
+    assert kept.settled("22") == replace(kept, sha256="22", made=INTENT.made, intent=None)
+    assert kept.settled("11") == replace(kept, intent=None)
+
+
+def test_an_attempt_leaves_what_stands_as_it_is(journal: Journal) -> None:
+    journal.stand(STANDING)
+    journal.record(ATTEMPT)
+    kept, said = journal.standing(Path("a.jpg")), journal.attempt(Path("a.jpg"))
+    assert kept is not None
+    assert replace(kept, written=0.0) == STANDING
+    assert said is not None
+    assert replace(said, ended=0.0) == ATTEMPT
+
+
+def test_attempts_are_committed_while_nothing_else_happens(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_module, "COMMIT_SECONDS", 0.05)
+    journal.begin("m", 1, [])
+    journal.record(ATTEMPT)
+    end = time.monotonic() + 20
+    while not read_ledger(journal.path.parent.parent).attempts and time.monotonic() < end:
+        time.sleep(0.02)
+    assert read_ledger(journal.path.parent.parent).attempts
+
+
+def test_an_attempt_that_waits_keeps_no_other_process_out(journal: Journal) -> None:
+    journal.begin("m", 1, [])
+    journal.record(ATTEMPT)
+    with contextlib.closing(sqlite3.connect(journal.path, timeout=0)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("ROLLBACK")
+
+
+def test_a_process_that_writes_is_waited_for(journal: Journal) -> None:
+    other = sqlite3.connect(journal.path, check_same_thread=False, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    release = threading.Timer(0.3, lambda: other.execute("COMMIT"))
+    release.start()
+    journal.stand(STANDING)
+    release.join()
+    assert journal.standing(Path("a.jpg")) is not None
+
+
+def test_what_is_written_is_durable_by_the_databases_own_word(journal: Journal) -> None:
+    (full,) = journal._database.execute("PRAGMA synchronous").fetchone()
+    (mode,) = journal._database.execute("PRAGMA journal_mode").fetchone()
+    assert (full, mode) == (2, "wal")
+
+
+@pytest.mark.parametrize("command", ["status", "undo", "report", "run", "watch"])
+@pytest.mark.parametrize("damage", ["overwritten", "truncated", "foreign", "future", "renamed column"])
+def test_a_journal_that_cannot_be_used_is_one_line(
+    run, photos: Path, tmp_path: Path, model: Path, damage: str, command: str
+) -> None:
+    out = tmp_path / "kept"
+    with contextlib.closing(Journal(path := journal_path(out, "all"))) as journal:
+        for number in range(200):
+            journal.stand(replace(STANDING, place=Path(f"{number:04}-{'x' * 200}.jpg")))
+    data = bytearray(path.read_bytes())
+    if damage == "overwritten":
+        data[8192:20480] = b"\xaa" * 12288
+        path.write_bytes(data)
+    elif damage == "truncated":
+        path.write_bytes(data[: len(data) // 2])
+    else:
+        if damage == "foreign":
+            path.unlink()
+        with contextlib.closing(sqlite3.connect(path)) as database:
+            if damage == "foreign":
+                database.execute("CREATE TABLE mine (a)")
+            elif damage == "future":
+                database.execute("PRAGMA user_version = 99")
+            else:
+                database.execute("ALTER TABLE standing RENAME COLUMN original TO first")
+            database.commit()
+    arguments = {
+        "status": ("status", out),
+        "undo": ("undo", out),
+        "report": ("report", out, "-o", tmp_path / "r.html"),
+        "run": (photos, "--in-place", "--backup", out, "--model", model),
+        "watch": ("watch", photos, "--once", "--settle", 0, "--in-place", "--backup", out, "--model", model),
+    }[command]
+    before = contents(photos)
+    ran = run(*arguments)
+    assert ran.code == 4
+    last = ran.err.strip().splitlines()[-1]
+    assert ("newer codiff-batch" if damage == "future" else "is damaged; 'codiff-batch rebuild'") in last
+    assert "Traceback" not in ran.err
+    assert contents(photos) == before

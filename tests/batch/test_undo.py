@@ -1,0 +1,201 @@
+"""undo puts back what was rewritten, and nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from codiff_batch.batch.journal import Journal, journal_path
+from codiff_batch.batch.rows import Made, Standing
+from codiff_batch.files.reading import sha256
+from tests.batch.test_originals import in_mounts_of_its_own
+from tests.photos import jpeg, scene, write
+from tests.tiny_model import make_tiny_model
+
+NAMES = ("0.jpg", "trip/1.jpg", "trip/2.jpg")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def originals(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Path) -> dict[str, bytes]:
+    """Photos that were restored in place with their originals in ``kept``."""
+    monkeypatch.chdir(tmp_path)
+    for seed, name in enumerate(NAMES):
+        write(Path("photos", name), jpeg(15, image=scene(seed=seed)))
+    before = photos()
+    assert run("photos", "--in-place", "--backup", "kept", "--model", model).code == 0
+    return before
+
+
+def photos() -> dict[str, bytes]:
+    return {name: Path("photos", name).read_bytes() for name in NAMES if Path("photos", name).exists()}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "count"), [("trip/*.jpg", 2), ("trip", 2), ("*/2.jpg", 1), ("0.jpg", 1), ("*.jpg", 3)]
+)
+def test_a_pattern_picks_photos(run, originals: dict[str, bytes], pattern: str, count: int) -> None:
+    assert f"{count} originals put back" in run("undo", "kept", pattern).err
+    assert sum(photos()[name] == originals[name] for name in NAMES) == count
+
+
+def test_a_pattern_that_matches_nothing_is_an_error(run, originals: dict[str, bytes]) -> None:
+    restored = photos()
+    ran = run("undo", "kept", "tripp/*")
+    assert ran.code == 2
+    assert "tripp/*" in ran.err
+    assert photos() == restored
+
+
+def test_a_dry_run_says_what_would_be_put_back(run, originals: dict[str, bytes]) -> None:
+    restored = photos()
+    ran = run("undo", "kept", "--dry-run")
+    assert ran.code == 0
+    assert "3 originals would be put back, 0 failed" in ran.err
+    assert "photos/trip/1.jpg" in ran.err
+    assert photos() == restored
+
+
+def test_a_photo_that_was_deleted_comes_back(run, originals: dict[str, bytes]) -> None:
+    Path("photos/0.jpg").unlink()
+    Path("photos/trip/1.jpg").unlink()
+    Path("photos/trip/2.jpg").unlink()
+    Path("photos/trip").rmdir()
+    assert run("undo", "kept").code == 0
+    assert photos() == originals
+
+
+def test_a_photo_that_became_a_link_is_left_alone(run, originals: dict[str, bytes]) -> None:
+    Path("photos/0.jpg").rename("elsewhere.jpg")
+    Path("photos/0.jpg").symlink_to("../elsewhere.jpg")
+    restored = Path("elsewhere.jpg").read_bytes()
+    assert run("undo", "kept", "0.jpg").code == 3
+    assert Path("elsewhere.jpg").read_bytes() == restored
+
+
+def test_a_backup_that_is_a_link_is_not_followed(run, originals: dict[str, bytes]) -> None:
+    Path("kept/0.jpg").rename("secret.jpg")
+    Path("kept/0.jpg").symlink_to("../secret.jpg")
+    restored = photos()
+    assert run("undo", "kept", "0.jpg").code == 3
+    assert photos() == restored
+
+
+def test_undo_waits_for_no_run_and_works_beside_none(run, originals: dict[str, bytes]) -> None:
+    restored = photos()
+    with FileLock("kept/.codiff-batch/lock-all"):
+        ran = run("undo", "kept")
+        assert ran.code == 5
+        assert run("undo", "kept", "--dry-run").code == 0
+    assert photos() == restored
+
+
+def test_a_disk_that_carries_both_may_be_mounted_elsewhere(run, originals: dict[str, bytes]) -> None:
+    Path("new place").mkdir()
+    for name in ("photos", "kept"):
+        Path(name).rename(Path("new place", name))
+    assert run("undo", "new place/kept").code == 0
+    os.chdir("new place")
+    assert photos() == originals
+
+
+def test_a_read_only_backup_folder_is_enough(originals: dict[str, bytes]) -> None:
+    ran = in_mounts_of_its_own(
+        "mount --bind kept kept && mount -o remount,ro,bind kept && "
+        "python -m codiff_batch status kept && python -m codiff_batch undo kept"
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "3 originals put back, 0 failed" in ran.stderr
+    assert photos() == originals
+
+
+def test_a_full_backup_disk_does_not_stop_undo(originals: dict[str, bytes]) -> None:
+    ran = in_mounts_of_its_own(
+        "cp -r kept copy && mount -t tmpfs -o size=400k none kept && cp -r copy/. kept && "
+        "dd if=/dev/zero of=kept/fill bs=1k count=999 2>/dev/null; "
+        "python -m codiff_batch undo kept; echo $?; rm kept/fill; python -m codiff_batch undo kept; echo $?"
+    )
+    assert ran.stdout.split() == ["0", "0"], ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert photos() == originals
+
+
+@pytest.mark.parametrize("owner", ["zz", "all"])
+@pytest.mark.parametrize("note", [False, True])
+def test_a_planted_journal_reaches_nothing_that_we_did_not_write(
+    run, tmp_path: Path, originals: dict[str, bytes], owner: str, note: bool
+) -> None:
+    """Whoever may write to the backup folder can write a journal that names any file."""
+    restored = Path("photos/0.jpg").read_bytes()
+    victim = write(tmp_path / "home/picture.jpg", restored if note else b"# settings\n")
+    evil = write(tmp_path / "kept/evil.jpg", b"evil")
+    evil.chmod(0o4777)
+    before = victim.read_bytes()
+    with contextlib.closing(Journal(journal_path(Path("kept"), owner))) as journal:
+        journal.stand(Standing(Path("evil.jpg"), victim, True, sha256(b"evil"), sha256(before), Made("", "m")))
+        journal.stand(Standing(Path("../evil.jpg"), victim, True, sha256(b"evil"), sha256(before), Made("", "m")))
+        journal.stand(Standing(Path("evil.jpg"), tmp_path / "home/.profile", True, sha256(b"evil"), "0", Made("", "m")))
+    run("undo", "kept")
+    assert victim.read_bytes() == before
+    assert not (tmp_path / "home/.profile").exists()
+
+
+def test_special_bits_of_a_backup_do_not_come_back(run, originals: dict[str, bytes]) -> None:
+    Path("kept/0.jpg").chmod(0o6755)
+    assert run("undo", "kept").code == 0
+    assert Path("photos/0.jpg").stat().st_mode & 0o7777 == 0o755
+
+
+def test_an_output_folder_has_nothing_to_put_back(run, originals: dict[str, bytes], model: Path) -> None:
+    run("kept/../photos", "-o", "out", "--again", "--model", model)
+    ran = run("undo", "out")
+    assert ran.code == 2
+    assert "were never changed" in ran.err
+
+
+def test_a_damaged_journal_is_rebuilt_from_the_files(run, originals: dict[str, bytes], model: Path) -> None:
+    journal = Path("kept/.codiff-batch/journal-all.sqlite")
+    journal.write_bytes(b"\xaa" * journal.stat().st_size)
+    assert run("undo", "kept").code == 4
+    ran = run("rebuild", "kept", "photos")
+    assert ran.code == 0
+    assert "3 restored photos found again, 0 that are not, 0 failed" in ran.err
+    assert "0 restored, 3 skipped" in run("photos", "--in-place", "--backup", "kept", "--model", model).err
+    assert run("undo", "kept").code == 0
+    assert photos() == originals
+
+
+def test_rebuild_tells_photos_apart_that_were_changed_since(run, originals: dict[str, bytes]) -> None:
+    write(Path("photos/0.jpg"), b"cropped by hand")
+    write(Path("photos/trip/1.jpg"), originals["trip/1.jpg"])
+    Path("photos/trip/2.jpg").unlink()
+    ran = run("rebuild", "kept", "photos")
+    assert ran.code == 3
+    assert "0 restored photos found again, 2 that are not, 1 failed" in ran.err
+    assert "kept/trip/2.jpg" in ran.err
+
+
+def test_a_lost_journal_of_outputs_is_rebuilt(run, originals: dict[str, bytes], model: Path) -> None:
+    run("undo", "kept")
+    run("photos", "-o", "out", "--model", model)
+    for path in Path("out/.codiff-batch").glob("*"):
+        path.unlink()
+    assert run("rebuild", "out", "photos").code == 0
+    assert "0 restored, 3 skipped" in run("photos", "-o", "out", "--model", model).err
+
+
+def test_undo_leaves_a_consistent_journal(run, originals: dict[str, bytes]) -> None:
+    run("undo", "kept", "trip")
+    with contextlib.closing(sqlite3.connect("kept/.codiff-batch/journal-all.sqlite")) as database:
+        assert [bytes(p) for (p,) in database.execute("SELECT place FROM standing")] == [b"0.jpg"]
+    assert "1 restored, 0 skipped, 0 failed" in run("status", "kept").out
+    assert "  2 put back" in run("status", "kept").out
