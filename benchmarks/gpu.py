@@ -21,6 +21,9 @@ from torch import Tensor
 from benchmarks.complexity import RANK, Part, count
 from codiff_batch.engine import Restorer
 from codiff_batch.engine.device import choose_device, choose_precision
+from codiff_batch.engine.memory import give_back, is_out_of_memory
+from codiff_batch.engine.tiling import Geometry
+from codiff_batch.models.card import ModelCard
 from codiff_batch.models.install import full_card
 from codiff_batch.models.loading import ARCHITECTURES, Networks
 from codiff_batch.models.official import add_adapters, unet_targets, vae_targets
@@ -160,50 +163,106 @@ def main(device_name: str, tiny: bool, compiled: bool, memory_fraction: float | 
         torch.cuda.set_per_process_memory_fraction(memory_fraction, device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     torch.manual_seed(0)
-    networks = networks_of(dict(card.sizes), device, precision)
     ceiling = matmul_ceiling(device, precision, runs, 512 if tiny else 8192)
     click.echo(f"{name}, {precision}, torch {torch.__version__}; matmul ceiling {ceiling / 1e12:.2f} TMACs/s\n")
 
+    sizes = [(128, 128), (832, 896)] if tiny else [(1024, 1024), (2880, 4160), (5760, 8320)]
+    pictures = [np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8) for size in sizes]
+    # Each in a function of its own, so that nothing of one is in memory during the next.
+    tile, ours = measure_ours(card, pictures, device, precision, ceiling, compiled=compiled, tiny=tiny, runs=runs)
+    give_back(device)
+    plain = measure_baseline(card, pictures, device, precision, runs)
+    click.echo(f"\ntiles of {tile.tile} with {tile.overlap} of overlap\n")
+    click.echo("| photo | s | peak GB | baseline s | baseline peak GB | times faster |\n|---|---|---|---|---|---|")
+    for pixels, own, other in zip(pictures, ours, plain, strict=True):
+        size = f"{pixels.shape[1]}x{pixels.shape[0]} ({pixels.shape[0] * pixels.shape[1] / 1e6:.1f} MP)"
+        faster = f"{other[0] / own[0]:.1f}" if own and other else ""
+        click.echo(f"| {size} | {cells(own)} | {cells(other)} | {faster} |")
+
+
+Measured = tuple[float, float] | None
+"""Seconds and peak gigabytes; None where memory ran out."""
+
+
+def cells(measured: Measured) -> str:
+    """Two cells of the table."""
+    return f"{measured[0]:.3f} | {measured[1]:.2f}" if measured else "out of memory | "
+
+
+def measured(work: Callable[[], object], device: torch.device, runs: int) -> Measured:
+    """Measure work that may need more memory than there is."""
+    peak_gigabytes(device)
+    try:
+        return seconds(work, device, runs), peak_gigabytes(device)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+    give_back(device)
+    return None
+
+
+def measure_ours(
+    card: ModelCard,
+    pictures: list[np.ndarray[Any, Any]],
+    device: torch.device,
+    precision: torch.dtype,
+    ceiling: float,
+    *,
+    compiled: bool,
+    tiny: bool,
+    runs: int,
+) -> tuple[Geometry, list[Measured]]:
+    """Print the table of parts, and measure whole photos, from pixels in memory to levels in memory."""
+    networks = networks_of(dict(card.sizes), device, precision)
     ARCHITECTURES["stable-diffusion"].specialize(networks)
     restorer = Restorer(card, networks, device, compiled=compiled)
     click.echo("| tile | batch | part | ms | TMACs/s | of the ceiling |\n|---|---|---|---|---|---|")
-    with torch.inference_mode():
-        for side in (128, 256) if tiny else (512, 768, 1024):
-            for batch in (1, 2) if tiny else (1, 4, 8):
-                try:
-                    for row in steps(networks, side, batch, device, precision):
-                        echo_part(count(*row), side, batch, seconds(row[2], device, runs), ceiling)
-                except torch.OutOfMemoryError:
-                    click.echo(f"| {side} | {batch} | out of memory | | | |")
-    peak_gigabytes(device)
+    for side in (128, 256) if tiny else (512, 768, 1024):
+        for batch in (1, 2) if tiny else (1, 4, 8):
+            if not measure_parts(networks, side, batch, device, precision, ceiling, runs):
+                click.echo(f"| {side} | {batch} | out of memory | | | |")
+    whole = [whole_photo(restorer, pixels, device, max(1, runs // 2)) for pixels in pictures]
+    return restorer.geometry, whole
 
-    sizes = [(128, 128), (832, 896)] if tiny else [(1024, 1024), (2880, 4160), (5760, 8320)]
-    pictures = [np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8) for size in sizes]
-    ours = [whole_photo(restorer, pixels, device, max(1, runs // 2)) for pixels in pictures]
-    geometry = restorer._geometry
-    del restorer, networks
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
+
+@torch.inference_mode()
+def measure_parts(
+    networks: Networks,
+    side: int,
+    batch: int,
+    device: torch.device,
+    precision: torch.dtype,
+    ceiling: float,
+    runs: int,
+) -> bool:
+    """Print the parts' lines at one size; return False where memory ran out."""
+    try:
+        for row in steps(networks, side, batch, device, precision):
+            echo_part(count(*row), side, batch, seconds(row[2], device, runs), ceiling)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+    else:
+        return True
+    give_back(device)
+    return False
+
+
+def measure_baseline(
+    card: ModelCard, pictures: list[np.ndarray[Any, Any]], device: torch.device, precision: torch.dtype, runs: int
+) -> list[Measured]:
+    """Measure whole photos as :class:`Baseline` restores them."""
     baseline = Baseline(networks_of(dict(card.sizes), device, precision))
-    click.echo(f"\ntiles of {geometry.tile} with {geometry.overlap} of overlap\n")
-    click.echo("| photo | s | peak GB | baseline s | baseline peak GB | times faster |\n|---|---|---|---|---|---|")
-    for pixels, (taken, peak) in zip(pictures, ours, strict=True):
-        size = f"{pixels.shape[1]}x{pixels.shape[0]} ({pixels.shape[0] * pixels.shape[1] / 1e6:.1f} MP)"
-        try:
-            plain = seconds(lambda p=pixels: baseline.restore(p, device, precision), device, max(1, runs // 2))  # type: ignore[misc]
-            rest = f"{plain:.3f} | {peak_gigabytes(device):.2f} | {plain / taken:.1f}"
-        except torch.OutOfMemoryError:
-            rest = "out of memory | | "
-        click.echo(f"| {size} | {taken:.3f} | {peak:.2f} | {rest} |")
+    return [
+        measured(lambda p=pixels: baseline.restore(p, device, precision), device, max(1, runs // 2))  # type: ignore[misc]
+        for pixels in pictures
+    ]
 
 
-def whole_photo(
-    restorer: Restorer, pixels: np.ndarray[Any, Any], device: torch.device, runs: int
-) -> tuple[float, float]:
-    """Seconds and peak gigabytes of a photo, from pixels in memory to levels in memory."""
+def whole_photo(restorer: Restorer, pixels: np.ndarray[Any, Any], device: torch.device, runs: int) -> Measured:
+    """Measure one photo."""
     embedding = restorer.embed(pixels)
-    taken = seconds(lambda: restorer.restore_levels(pixels, embedding=embedding), device, runs)
-    return taken, peak_gigabytes(device)
+    return measured(lambda: restorer.restore_levels(pixels, embedding=embedding), device, runs)
 
 
 def echo_part(part: Part, side: int, batch: int, taken: float, ceiling: float) -> None:

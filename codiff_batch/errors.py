@@ -25,6 +25,7 @@
     │   ├── JournalDamaged        its journal is broken
     │   └── JournalNewer          a later version of this program keeps it
     ├── OptionsConflict       options that cannot be meant together
+    │   └── SettingRefused        a setting is out of its range, or not for this model
     ├── CannotCompare         pictures to compare cannot be read, or differ in size
     ├── RequestRefused        a host program's request cannot be understood or followed
     └── Cancelled             a host program asked for the end of its request, or is gone
@@ -121,6 +122,21 @@ class JournalNewer(FolderUnavailable):
 
 class OptionsConflict(CodiffError):
     """Two options cannot be meant together."""
+
+
+class SettingRefused(OptionsConflict, ValueError):
+    """A setting is out of its range, or the model has no use for it.
+
+    Attributes:
+        setting: its name.
+    """
+
+    def __init__(self, setting: str, sentence: str) -> None:
+        super().__init__(setting, sentence)  # both, so that it travels to another process
+        self.setting, self.sentence = setting, sentence
+
+    def __str__(self) -> str:
+        return self.sentence
 
 
 class CannotCompare(CodiffError):

@@ -12,6 +12,7 @@ from click.shell_completion import CompletionItem
 
 from codiff_batch import __version__
 from codiff_batch.cli.compare_command import compare_command
+from codiff_batch.cli.doctor_command import doctor_command
 from codiff_batch.cli.exit_codes import ExitCode
 from codiff_batch.cli.gimp_command import gimp_command
 from codiff_batch.cli.inspect_command import inspect_command
@@ -99,6 +100,7 @@ cli.add_command(rebuild_command)
 cli.add_command(watch_command)
 cli.add_command(serve_command)
 cli.add_command(gimp_command)
+cli.add_command(doctor_command)
 
 
 def main(args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> None:

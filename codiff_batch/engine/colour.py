@@ -26,7 +26,8 @@ def wavelet(restored: Tensor, source: Tensor) -> Tensor:
 
 
 def _lowest_band(image: Tensor) -> Tensor:
-    kernel = torch.tensor([0.25, 0.5, 0.25], dtype=image.dtype, device=image.device)
+    kernel = image.new_full((3,), 0.25)  # made where it is needed: a copy from the host would be waited for
+    kernel[1] = 0.5
     channels = image.shape[1]
     across, down = (kernel.reshape(shape).repeat(channels, 1, 1, 1) for shape in ((1, 1, 1, 3), (1, 1, 3, 1)))
     for level in range(WAVELET_LEVELS):

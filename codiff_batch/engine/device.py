@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch.nn import functional as F
@@ -23,7 +24,7 @@ def choose_device(name: str) -> torch.device:
     cuda_count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     has_mps = torch.backends.mps.is_available()
     if name == "auto":
-        return torch.device("cuda" if cuda_count else "mps" if has_mps else "cpu")
+        return indexed(torch.device("cuda" if cuda_count else "mps" if has_mps else "cpu"))
     kind, _, index = name.partition(":")
     if kind not in ("cpu", "cuda", "mps") or (index and not (kind == "cuda" and index.isdecimal())):
         raise DeviceUnavailable(f"device {name!r} is not one of auto, cpu, cuda, cuda:N, mps")
@@ -32,7 +33,17 @@ def choose_device(name: str) -> torch.device:
     if kind == "cuda" and int(index or 0) >= cuda_count:
         found = f"{cuda_count} CUDA device(s) found" if cuda_count else "no CUDA device found"
         raise DeviceUnavailable(f"device {name!r} is not available: {found}; use --device cpu")
-    return torch.device(name)
+    return indexed(torch.device(name))
+
+
+def indexed(device: torch.device) -> torch.device:
+    """Say which GPU ``cuda`` means, the current one: torch takes that for granted only here and there."""
+    return torch.device("cuda", torch.cuda.current_device()) if device == torch.device("cuda") else device
+
+
+def as_current(device: torch.device) -> AbstractContextManager[object]:
+    """Make a GPU the current one, on whose streams work is queued and in whose context memory is pinned."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def choose_precision(card: ModelCard, device: torch.device) -> torch.dtype:
@@ -41,9 +52,13 @@ def choose_precision(card: ModelCard, device: torch.device) -> torch.dtype:
         return torch.float32
     if device.type != "cpu":
         return torch.float16
-    has_mkldnn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    has_bfloat16 = has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return torch.bfloat16 if has_bfloat16 else torch.float32
+    return torch.bfloat16 if has_native_bfloat16() else torch.float32
+
+
+def has_native_bfloat16() -> bool:
+    """Return True if the processor computes in bfloat16 by itself; elsewhere it is slower than 32-bit floats."""
+    has_mkldnn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 @torch.inference_mode()

@@ -7,7 +7,7 @@ two decides.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 RULE = 1
@@ -30,32 +30,45 @@ class Verdict:
 
     action: Action
     reason: str
-    header_qf: float
-    """Quality factor 1..100 that fits the file's quantization tables best."""
+    header_qf: float | None
+    """Quality factor 1..100 that fits the file's quantization tables best; None where there is no file."""
     estimated_qf: float | None
     """CaVE's estimate from the pixels, 0..100; None where the header alone decided."""
 
 
 def header_decides(header_qf: float, min_qf: float) -> bool:
     """Whether the header alone means "restore", so that no network is needed to judge."""
-    return header_qf < min_qf
+    return not is_good(header_qf, min_qf)
 
 
-def judge(header_qf: float, estimated_qf: float | None, min_qf: float) -> Verdict:
+def is_good(qf: float, min_qf: float) -> bool:
+    """Return True if a quality factor is good enough."""
+    return qf >= min_qf
+
+
+def judge_by_header(header_qf: float, min_qf: float) -> Verdict | None:
+    """Decide by the header alone, where it does: a low one means "restore", and no network is needed to judge."""
+    if is_good(header_qf, min_qf):
+        return None
+    return Verdict(Action.RESTORE, f"header says QF {header_qf:.0f}, below {min_qf:g}", header_qf, None)
+
+
+def judge(header_qf: float | None, estimated_qf: float | None, min_qf: float) -> Verdict:
     """Decide by the lower of the two quality factors: at least ``min_qf`` is good enough and skipped.
 
     Raises:
         ValueError: the header does not decide and there is no estimate.
     """
-    if header_decides(header_qf, min_qf):
-        reason = f"header says QF {header_qf:.0f}, below {min_qf:g}"
-        return Verdict(Action.RESTORE, reason, header_qf, estimated_qf)
+    if header_qf is not None and (verdict := judge_by_header(header_qf, min_qf)):
+        return replace(verdict, estimated_qf=estimated_qf)
     if estimated_qf is None:
         raise ValueError("a header at or above min_qf needs an estimate from the pixels")
-    if estimated_qf < min_qf:
-        reason = f"pixels look like QF {estimated_qf:.0f}, below {min_qf:g}, though the header says {header_qf:.0f}"
+    header = "there is no file" if header_qf is None else f"the header says {header_qf:.0f}"
+    if not is_good(estimated_qf, min_qf):
+        reason = f"pixels look like QF {estimated_qf:.0f}, below {min_qf:g}, though {header}"
         return Verdict(Action.RESTORE, reason, header_qf, estimated_qf)
-    reason = f"good already: QF {header_qf:.0f} by header and {estimated_qf:.0f} by pixels, at least {min_qf:g}"
+    by_header = "" if header_qf is None else f"{header_qf:.0f} by header and "
+    reason = f"good already: QF {by_header}{estimated_qf:.0f} by pixels, at least {min_qf:g}"
     return Verdict(Action.SKIP, reason, header_qf, estimated_qf)
 
 

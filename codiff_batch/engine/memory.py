@@ -7,12 +7,21 @@ import gc
 import psutil
 import torch
 
+from codiff_batch.engine.device import indexed
 from codiff_batch.models.card import ModelCard
 
-_PHRASES = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
+_PHRASES = (
+    *("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory"),
+    # cuDNN and cuBLAS in want of a workspace; the first two are cuDNN's words when none of its algorithms fits.
+    *("unable to find an engine", "unable to find a valid cudnn algorithm"),
+    *("cudnn_status_alloc_failed", "cublas_status_alloc_failed"),
+)
 
 USABLE = 0.8
 """Share of the free memory that a step may take; the rest is for other programs and for fragmentation."""
+
+USED_BY_LARGER_TILES = 0.4
+"""Share of a device's memory that one tile may take if it is larger than the model's own."""
 
 MOST_TILES = 16
 """Larger batches keep no device busier."""
@@ -23,20 +32,36 @@ def free_memory(device: torch.device) -> int:
     if device.type != "cuda":
         available: int = psutil.virtual_memory().available
         return available // 2
+    device = indexed(device)
     free, total = torch.cuda.mem_get_info(device)
-    fraction = torch.cuda.get_per_process_memory_fraction(device)
-    return min(free, int(total * fraction) - torch.cuda.memory_reserved(device))
+    held = torch.cuda.memory_allocated(device)
+    # What torch keeps of memory that no tensor uses any more is free for this process.
+    free += torch.cuda.memory_reserved(device) - held
+    limit = getattr(torch.cuda, "get_per_process_memory_fraction", None)  # torch 2.7 and later
+    return min(free, int(total * limit(device)) - held) if limit is not None else free
 
 
-def fit_tiles(card: ModelCard, free: int, *, precision: torch.dtype, one_at_a_time: bool) -> tuple[int, int]:
-    """Choose the side of the tiles and how many of them go together.
+def total_memory(device: torch.device) -> int:
+    """Bytes of a device's memory; on Apple's and on a processor, of the machine's."""
+    total: int = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else psutil.virtual_memory().total
+    return total
 
-    The model's own side comes first; where not even one tile fits, the side is halved as often as it takes, down to a
-    quarter. A batch that needs too much nevertheless is halved when it fails.
+
+def fit_tiles(
+    card: ModelCard, free: int, total: int, *, precision: torch.dtype, one_at_a_time: bool, one_size: bool
+) -> tuple[int, int]:
+    """Choose the side of the tiles and how many of them go together at most.
+
+    Larger tiles compute less twice: of 12 megapixels, 1.45 times the pixels with sides of 768 and overlaps of 128, 1.2
+    times with 1536. So large models get larger tiles where the device is large; by all of its memory, not by what is
+    free, so that the same picture gives the same bytes today and tomorrow. Where not even one tile of the model's own
+    side is free, the side is halved as often as it takes, down to a quarter. A batch that needs too much nevertheless
+    is halved when it fails.
 
     Args:
-        free: bytes.
+        free, total: bytes.
         one_at_a_time: for devices that gain nothing by more.
+        one_size: whether all pictures are brought to one size, so that larger tiles would cost small pictures much.
 
     Returns:
         (side in pixels, tiles in a batch)
@@ -44,9 +69,10 @@ def fit_tiles(card: ModelCard, free: int, *, precision: torch.dtype, one_at_a_ti
     if not card.working_memory:
         return card.tile, 1 if one_at_a_time else 8
     each = card.working_memory * precision.itemsize // 2
-    side = card.tile
+    larger = [] if one_at_a_time else [card.tile * 4 // 3] if one_size else [card.tile * 2, card.tile * 4 // 3]
+    side = next((side for side in larger if each * side**2 <= USED_BY_LARGER_TILES * total), card.tile)
     while side > card.tile // 4 and each * side**2 > USABLE * free:
-        side //= 2
+        side = card.tile if side > card.tile else side // 2
     count = int(USABLE * free / (each * side**2))
     return side, 1 if one_at_a_time else max(1, min(MOST_TILES, count))
 
@@ -55,7 +81,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error of the networks means that memory ran out, on whatever kind of device."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    # The CPU's and Apple's allocators raise a plain RuntimeError.
+    # The CPU's and Apple's allocators raise a plain RuntimeError, and so do the libraries beneath torch.
     return isinstance(error, RuntimeError) and any(phrase in str(error).lower() for phrase in _PHRASES)
 
 

@@ -1,75 +1,171 @@
-"""Restoring one JPEG: pixels through the network, then back inside the file's quantization cells."""
+"""One picture's way through the engine, top to bottom.
+
+A photo is *opened* (:class:`~codiff_batch.jpeg.JpegPhoto`: its bytes and its header), *decoded* to pixels, *seen* by
+CaVE, *judged*, *restored* by the networks to levels, and *settled* as the final picture. Each of these is a value made
+from the one before. Who does all at once calls :func:`restore`; a batch takes the same steps in threads of its own.
+
+This module alone calls the judge, and :mod:`~codiff_batch.engine.settling` alone the projection.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from codiff_batch.engine.judge import was_saved_again
-from codiff_batch.engine.restorer import Restorer
-from codiff_batch.engine.stream import Embedding, Levels, Progress
-from codiff_batch.jpeg import JpegPhoto, can_project, project_to_cells
+from codiff_batch.engine.by_hand import compressed_at, tables_of
+from codiff_batch.engine.crops import textured_crops
+from codiff_batch.engine.judge import Action, Verdict, judge, judge_by_header
+from codiff_batch.engine.region import Region
+from codiff_batch.engine.settling import Restored, settled
+from codiff_batch.engine.stream import Embedding, Pixels, Progress, Request, Tables
+from codiff_batch.jpeg import JpegPhoto
+from codiff_batch.settings import Judging, Settings
+
+if TYPE_CHECKING:
+    from codiff_batch.engine.restorer import Restorer
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """Pixels, and what is known of where they come from."""
+
+    pixels: Pixels
+    """uint8 (H, W, 3) RGB or (H, W) gray, as stored in the file: not turned."""
+    photo: JpegPhoto | None = None
+    """The JPEG that they were decoded from; None where there is none, or where they were changed since."""
+    tables: Tables | None = None
+    """Quantization tables in natural order, luma first, where they are known without the file."""
+
+    @classmethod
+    def of(cls, photo: JpegPhoto, pixels: Pixels | None = None) -> Decoded:
+        """Decode a photo, unless the caller has its pixels already.
+
+        Raises:
+            PhotoError: it cannot be decoded.
+        """
+        return cls(photo.pixels() if pixels is None else pixels, photo, photo.header.tables)
+
+    def crops(self, settings: Settings) -> list[Pixels]:
+        """What CaVE is to look at: for a quality given by hand, the picture compressed at that quality once more."""
+        crops = [crop.copy() for crop in textured_crops(self.pixels)]
+        return crops if settings.qf is None else [compressed_at(crop, settings.qf) for crop in crops]
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A decoded picture, what CaVE saw in it, and the decision."""
+
+    decoded: Decoded
+    embedding: Embedding
+    verdict: Verdict
+
+    def request(self, settings: Settings, *, region: Region | None = None, **rest: Any) -> Request:
+        """What the networks are asked for: the picture, or a region of it with its surroundings.
+
+        Args:
+            settings: how to restore.
+            region: None for all of it.
+            rest: ``progress`` and ``key`` of the request.
+        """
+        tables = self.decoded.tables if settings.qf is None else tables_of(settings.qf)
+        pixels = self.decoded.pixels if region is None else np.ascontiguousarray(self.decoded.pixels[region.window])
+        return Request(pixels, self.embedding, settings.strength, settings.texture, tables, **rest)
+
+
+def judged_unseen(header_qf: float | None, settings: Settings, judging: Judging | None) -> Verdict | None:
+    """Return the verdict where no pixel need be looked at for it; None where CaVE must speak.
+
+    Args:
+        header_qf: quality factor by the file's tables; None where there is no file.
+        settings: with a quality given by hand a picture is restored, whatever it is like.
+        judging: None to restore it whatever it is like, because somebody asked for that.
+    """
+    if settings.qf is not None:
+        return Verdict(Action.RESTORE, f"quality {settings.qf:g} given by hand", header_qf, None)
+    if judging is None:
+        return Verdict(Action.RESTORE, "asked for", header_qf, None)
+    return None if header_qf is None else judge_by_header(header_qf, judging.min_qf)
+
+
+def judged(decoded: Decoded, embedding: Embedding, settings: Settings, judging: Judging | None) -> Judged:
+    """Judge a picture by what CaVE saw in its crops; the rest as for :func:`judged_unseen`."""
+    if settings.qf is not None:
+        embedding = replace(embedding, qf=settings.qf)
+    header_qf = None if decoded.photo is None else decoded.photo.header.qf
+    verdict = judged_unseen(header_qf, settings, judging)
+    if verdict is None:
+        assert judging is not None
+        verdict = judge(header_qf, embedding.qf, judging.min_qf)
+    return Judged(decoded, embedding, replace(verdict, estimated_qf=embedding.qf))
+
+
+def restore(
+    decoded: Decoded,
+    restorer: Restorer,
+    settings: Settings,
+    *,
+    region: Region | None = None,
+    embedding: Embedding | None = None,
+    progress: Progress | None = None,
+) -> Restored:
+    """Restore a picture, or a region of it: all steps at once.
+
+    Args:
+        decoded: the picture.
+        restorer: the model.
+        settings: how to restore.
+        region: what of it, with its surroundings; None for all.
+        embedding: what CaVE sees in its crops, if the caller has it already.
+        progress: called with (tiles done, tiles in all); what it raises ends the work.
+
+    Raises:
+        PhotoError: the picture cannot be restored.
+    """
+    embedding = embedding or restorer.embed_crops([decoded.crops(settings)])[0]
+    seen = judged(decoded, embedding, settings, None)
+    levels = restorer.levels_of(seen.request(settings, region=region, progress=progress))
+    return settled(seen, levels, settings, region)
 
 
 def restore_photo(
     photo: JpegPhoto,
     restorer: Restorer,
+    settings: Settings | None = None,
     *,
-    strength: float = 1.0,
-    texture: float = 1.0,
-    constrain: bool = True,
-    pixels: NDArray[np.uint8] | None = None,
+    pixels: Pixels | None = None,
     embedding: Embedding | None = None,
     progress: Progress | None = None,
-) -> NDArray[np.uint8]:
-    """Restore one JPEG photo: the restorer's work, then :func:`settle`.
+    **changed: Any,
+) -> Pixels:
+    """Restore one JPEG photo.
 
     Args:
         photo: the source.
-        strength: 0 gives the source, 1 the restoration, between them a blend.
-        texture: how much of a model's texture to add, 0..1; nothing to models without.
-        constrain: see :func:`settle`.
+        restorer: the model.
+        settings: how to restore; what nothing is said of is as by default.
         pixels: the photo's decoded pixels, if the caller has them already.
         embedding: what CaVE sees in these pixels, if the caller has it already.
         progress: called with (tiles done, tiles in all); what it raises ends the work.
+        changed: single settings by name, such as ``strength=0.5``.
 
     Returns:
         uint8 of the photo's shape, (H, W, 3) RGB or (H, W) gray, Orientation not applied.
 
     Raises:
         PhotoError: the photo cannot be decoded or restored.
+        ValueError: a setting is out of range.
     """
-    if pixels is None:
-        pixels = photo.pixels()
-    if strength == 0:
-        return pixels
-    embedding = embedding or restorer.embed(pixels)
-    levels = restorer.restore_levels(
-        pixels,
-        strength=strength,
-        texture=texture,
-        tables=photo.header.tables,
-        progress=progress,
-        embedding=embedding,
-    )
-    return settle(levels, photo, embedding.qf, constrain=constrain)
+    chosen = replace(settings or Settings(), **changed)
+    return restore(Decoded.of(photo, pixels), restorer, chosen, embedding=embedding, progress=progress).pixels
 
 
-def settle(levels: Levels, photo: JpegPhoto, estimated_qf: float, *, constrain: bool = True) -> NDArray[np.uint8]:
-    """Turn restored levels into the final 8-bit picture; no network takes part.
-
-    Args:
-        levels: float32 in [0, 255] of the photo's shape; may be overwritten.
-        photo: the source.
-        estimated_qf: CaVE's estimate from the source's pixels, 0..100.
-        constrain: keep every DCT coefficient inside the cell that the source recorded, so that the result is
-            a picture which the source's encoder would have turned into the very same JPEG. Files that were saved
-            again after a harder compression are left as restored, because the truth is not in their cells, and
-            so are those that cannot be modelled (see :func:`~codiff_batch.jpeg.can_project`).
-
-    Raises:
-        DamagedJpeg: the photo's coefficients cannot be read.
-    """
-    if constrain and can_project(photo) and not was_saved_again(photo.header.qf, estimated_qf):
-        return project_to_cells(levels, photo)
-    return np.rint(levels, out=levels).astype(np.uint8)
+def settle(
+    levels: NDArray[np.float32], photo: JpegPhoto, estimated_qf: float, *, constrain: bool = True
+) -> NDArray[np.uint8]:
+    """For the batch until it takes the steps above."""
+    verdict = Verdict(Action.RESTORE, "", photo.header.qf, estimated_qf)
+    seen = Judged(Decoded(np.empty(0, np.uint8), photo), Embedding((), estimated_qf), verdict)
+    return settled(seen, levels, Settings(constrain=constrain)).pixels

@@ -6,8 +6,8 @@ overlap which add up to one at every pixel, and nothing has to be divided out af
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,46 @@ class Tile:
     def weights(self) -> NDArray[np.float32]:
         """(h, w, 1) blending weights."""
         return (self.rows.weights[:, None] * self.columns.weights[None, :])[..., None]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How pictures are cut."""
+
+    tile: int
+    overlap: int
+    multiple: int
+    one_size: bool = False
+    """Whether all that the networks get is of the tile's size, small pictures included: some runtimes prepare
+    themselves for each size."""
+
+    def smaller(self) -> Geometry | None:
+        """Tiles of half the side, or None where that would be too little for the networks."""
+        half = self.tile // 2
+        return self.of_side(half) if half >= 2 * self.multiple else None
+
+    def of_side(self, side: int) -> Geometry:
+        """Tiles of about another side; at most half of a tile is overlap."""
+        tile = max(side // self.multiple, 2) * self.multiple
+        return replace(self, tile=tile, overlap=min(self.overlap, tile // 2 // self.multiple * self.multiple))
+
+    def padded(self, length: int) -> int:
+        """Side that the networks get for a tile's side of this length."""
+        return self.tile if self.one_size else -(-length // self.multiple) * self.multiple
+
+    def padded_tile(self, tile: Tile) -> tuple[int, int]:
+        """Height and width that the networks get for a tile."""
+        return self.padded(len(tile.rows.weights)), self.padded(len(tile.columns.weights))
+
+    def padded_picture(self, tiles: Sequence[Tile]) -> tuple[int, int]:
+        """Height and width of a picture that has all of its tiles' padding; only the last ones reach beyond it."""
+        height, width = self.padded_tile(tiles[-1])
+        return tiles[-1].rows.start + height, tiles[-1].columns.start + width
+
+    def tiles(self, height: int, width: int) -> list[Tile]:
+        """Cut a picture, row by row."""
+        cut = plan_tiles(height, width, self.tile, self.overlap, self.multiple, one_size=self.one_size)
+        return list(cut)
 
 
 def plan_spans(length: int, tile: int, overlap: int, multiple: int, *, one_size: bool = False) -> list[Span]:

@@ -69,14 +69,12 @@ class DenoisingUNet(nn.Module):
     def __init__(self, unet: UNet2DConditionModel) -> None:
         super().__init__()
         self.unet = unet
-        self._timesteps: dict[torch.device, Tensor] = {}
 
     def forward(self, latent: Tensor, timestep: int, encoder_hidden_states: Tensor) -> Tensor:
         """Predict the noise in latents (B, 4, h, w), h and w multiples of 8, under tokens (B, K, D)."""
-        # Kept on the device: a copy from the host at each step would keep the step out of a CUDA graph.
-        if latent.device not in self._timesteps:
-            self._timesteps[latent.device] = torch.tensor([timestep], device=latent.device)
-        noise: Tensor = self.unet(latent, self._timesteps[latent.device], encoder_hidden_states, return_dict=False)[0]
+        # Filled in on the device: a copy from the host would keep the step out of a CUDA graph.
+        timesteps = latent.new_full((1,), timestep, dtype=torch.long)
+        noise: Tensor = self.unet(latent, timesteps, encoder_hidden_states, return_dict=False)[0]
         return noise
 
 

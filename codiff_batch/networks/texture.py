@@ -38,11 +38,12 @@ class TexturedGenerator(OneStepGenerator):
         """Restore; arguments as for :class:`OneStepGenerator`.
 
         Args:
-            amount: (B,), how much of the texture is added; 0 is the faithful restoration, 1 or None all of it.
+            amount: (B,), how much of the texture is added; 0 is the faithful restoration, 1 or None all of it. (B, 0)
+                is 0 for all, and spares the second network: looking into a tensor would make a GPU's queue wait.
         """
         with torch.no_grad():
             faithful = super().forward(image, tokens, **condition)
-        if amount is not None and not amount.any():
+        if amount is not None and not amount.numel():
             return faithful
         added = self._irregular(self.texture(image, tokens, **condition) - faithful, smoothness(faithful))
         return faithful + (added if amount is None else amount[:, None, None, None] * added)

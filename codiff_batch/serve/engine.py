@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,16 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codiff_batch import __version__
+from codiff_batch.engine.photo import Decoded, restore
+from codiff_batch.engine.region import Region
+from codiff_batch.engine.settling import Settled
 from codiff_batch.errors import RequestRefused
 from codiff_batch.jpeg import JpegPhoto
-from codiff_batch.jpeg.quantization import ijg_table
 from codiff_batch.models.catalogue import DEFAULT_MODEL, available
 from codiff_batch.serve.origin import jpeg_behind
 from codiff_batch.serve.pixels import read_picture
+from codiff_batch.settings import Settings
 
 if TYPE_CHECKING:
     from codiff_batch.engine import Restorer
-    from codiff_batch.models.card import ModelCard
 
 PROTOCOL = 1
 
@@ -62,44 +62,35 @@ class Engine:
         photo = _origin(request, pixels)
         return {
             "qf": round(self._restorer(request).estimate_qf(pixels), 1),
-            "header_qf": round(photo.header.qf, 1) if photo else None,
+            "header_qf": _rounded(photo.header.qf if photo else None),
         }
 
     def _restore(self, request: Mapping[str, Any], report: Report) -> Answer:
         into = request.get("into")
-        strength, texture = (_number(request, name, 1.0, 0, 1) for name in ("strength", "texture"))
-        by_hand = _number(request, "qf", 0.0, 0, 100)
         if not isinstance(into, str):
             raise RequestRefused("'into' must name the file for the result")
+        # A host without a wish of its own says 0.
+        settings = Settings.read({**request, "qf": request.get("qf") or None})
         picture = read_picture(_part(request, "picture"))
         seen = picture.eight_bits
         rows, columns = _region(request, *seen.shape[:2])
         restorer = self._restorer(request)
         photo = _origin(request, seen)
         # The file's own pixels are what the command line sees; a JPEG that was made anew has only tables to give.
-        source = photo.pixels() if photo is not None and photo.path is not None and not by_hand else seen
-        embedding = restorer.embed(source)
-        tables = photo.header.tables if photo is not None else None
-        if by_hand:
-            # What the network is told to have happened, in place of what the file and CaVE say.
-            embedding = replace(embedding, qf=by_hand)
-            tables = tuple(ijg_table(max(1, round(by_hand)), chroma=chroma) for chroma in (False, True))
-        constrain = bool(request.get("constrain", True)) and photo is not None and not by_hand
-        if strength == 0:
-            restored: NDArray[Any] = seen
-        else:
-            window = tuple(
-                _widened(part, side, restorer.card) for part, side in zip((rows, columns), seen.shape, strict=False)
-            )
-            part = np.ascontiguousarray(source[window])
-            levels = restorer.restore_levels(
-                part, strength=strength, texture=texture, tables=tables, embedding=embedding, progress=report
-            )
-            restored = _settled(levels, window, source, photo if constrain else None, embedding.qf)
+        from_file = photo is not None and photo.path is not None
+        decoded = Decoded.of(photo, pixels=None if from_file else seen) if photo is not None else Decoded(seen)
+        region = Region.of((rows, columns), seen.shape[:2], restorer.card)
+        restored = restore(decoded, restorer, settings, region=region, progress=report)
         before = seen[rows, columns]
-        changed = picture.region(rows, columns).changed(before, restored[rows, columns])
-        changed.tofile(into)
-        return {"qf": round(embedding.qf, 1), "header_qf": round(photo.header.qf, 1) if photo else None}
+        changed = restored.levels if restored.settled is not Settled.UNCHANGED else before
+        picture.region(rows, columns).changed(before, changed).tofile(into)
+        verdict = restored.verdict
+        return {
+            "qf": _rounded(verdict.estimated_qf),
+            "header_qf": _rounded(verdict.header_qf),
+            "settled": restored.settled.code,
+            "reason": restored.reason,
+        }
 
     def _restorer(self, request: Mapping[str, Any]) -> Restorer:
         from codiff_batch.engine import Restorer
@@ -109,23 +100,6 @@ class Engine:
             self._loaded = None
             self._loaded = name, Restorer.load(name, self._device, models_dir=self._models_dir)
         return self._loaded[1]
-
-
-def _settled(
-    levels: NDArray[np.float32],
-    window: tuple[slice, ...],
-    source: NDArray[np.uint8],
-    photo: JpegPhoto | None,
-    qf: float,
-) -> NDArray[Any]:
-    """The whole picture with the window restored, inside the JPEG's cells where there is one."""
-    whole = source.astype(np.float32)
-    whole[window] = levels
-    if photo is None:
-        return whole
-    from codiff_batch.engine.photo import settle
-
-    return settle(whole, photo, qf)
 
 
 def _origin(request: Mapping[str, Any], pixels: NDArray[np.uint8]) -> JpegPhoto | None:
@@ -145,13 +119,6 @@ def _part(request: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return part
 
 
-def _number(request: Mapping[str, Any], name: str, default: float, low: float, high: float) -> float:
-    value = request.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise RequestRefused(f"{name!r} must be a number from {low} to {high}, not {value!r}")
-    return float(value)
-
-
 def _region(request: Mapping[str, Any], height: int, width: int) -> tuple[slice, slice]:
     """Rows and columns of ``region``, [x, y, width, height], or all."""
     region = request.get("region", [0, 0, width, height])
@@ -164,8 +131,5 @@ def _region(request: Mapping[str, Any], height: int, width: int) -> tuple[slice,
     return slice(y, y + h), slice(x, x + w)
 
 
-def _widened(part: slice, side: int, card: ModelCard) -> slice:
-    """A stretch with as much around it as tiles share, on the grids of the network and of JPEG's largest blocks."""
-    margin, grid = card.overlap, math.lcm(card.multiple, 16)
-    start = max(0, part.start - margin) // grid * grid
-    return slice(start, min(side, -(-(part.stop + margin) // grid) * grid))
+def _rounded(qf: float | None) -> float | None:
+    return None if qf is None else round(qf, 1)

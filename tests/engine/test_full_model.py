@@ -12,7 +12,7 @@ import torch
 from codiff_batch.engine import Request, Restorer
 from codiff_batch.engine.device import choose_precision, seconds_per_megapixel
 from codiff_batch.engine.memory import fit_tiles
-from codiff_batch.engine.stream import Geometry
+from codiff_batch.engine.tiling import Geometry
 from codiff_batch.models.card import ModelCard
 from codiff_batch.models.install import full_card, import_official
 from codiff_batch.models.loading import load_networks
@@ -38,7 +38,7 @@ def restorer(folder: Path, *, tile: int = 256, overlap: int = 128, one_size: boo
     """The model in 32-bit floats and without its colour fix, which looks at the whole photo."""
     card, networks = load_networks(folder)
     made = Restorer(replace(card, colour_fix="none", half_precision=False), networks, CPU, batch, tile)
-    made._geometry = Geometry(tile, overlap, card.multiple, one_size)
+    made._scheduler.geometry = Geometry(tile, overlap, card.multiple, one_size)
     return made
 
 
@@ -100,7 +100,8 @@ def test_tiles_of_photos_of_any_size_share_batches_of_one_shape(folder: Path) ->
         result.request.key: result
         for result in engine.stream(Request(picture(*size, seed), key=seed) for seed, size in enumerate(sizes))
     }
-    assert set(shapes) == {(4, 3, 128, 128)}
+    # The second one's six tiles would fill two batches of four only by a third: it has batches of two.
+    assert set(shapes) == {(1, 3, 128, 128), (2, 3, 128, 128), (4, 3, 128, 128)}
     for seed, size in enumerate(sizes):
         assert results[seed].levels.shape == (*size, 3)
         alone = engine.restore_levels(picture(*size, seed))
@@ -126,8 +127,8 @@ def test_memory_depends_on_the_tile_and_not_on_the_photo(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("free", "precision", "alone", "expected"),
     [
-        (100e9, torch.float16, False, (768, 16)),
-        (12e9, torch.float16, False, (768, 6)),
+        (100e9, torch.float16, False, (1536, 12)),
+        (12e9, torch.float16, False, (1024, 3)),
         (6e9, torch.float16, False, (768, 3)),
         (1.5e9, torch.float16, False, (384, 3)),
         (0.1e9, torch.float16, False, (192, 1)),
@@ -139,7 +140,8 @@ def test_tiles_and_batches_fit_the_free_memory(
     free: float, precision: torch.dtype, alone: bool, expected: tuple[int, int]
 ) -> None:
     card = full_card("full", {}, {})
-    assert fit_tiles(card, int(free), precision=precision, one_at_a_time=alone) == expected
+    fitted = fit_tiles(card, int(free), int(free), precision=precision, one_at_a_time=alone, one_size=False)
+    assert fitted == expected
 
 
 def test_half_precision_is_for_models_and_devices_that_have_it() -> None:
@@ -155,7 +157,7 @@ def test_bfloat16_comes_near_to_32_bits(folder: Path) -> None:
     pixels = picture(64, 64)
     exact = restorer(folder).restore_levels(pixels)
     half = Restorer(replace(card, colour_fix="none"), networks, CPU)
-    half._runner.precision = torch.bfloat16
+    half._backend.precision = torch.bfloat16
     networks.cave.to(torch.bfloat16)
     networks.generator.to(torch.bfloat16)
     assert np.abs(half.restore_levels(pixels) - exact).mean() < 0.05 * exact.std()
@@ -174,7 +176,7 @@ def test_compiled_networks_give_the_same_picture(folder: Path) -> None:
     plain = Restorer(card, networks, CPU, tile=128).restore_levels(pixels)
     _, networks = load_networks(folder)
     compiled = Restorer(card, networks, CPU, tile=128, compiled=True)
-    assert compiled._geometry.one_size
+    assert compiled.geometry.one_size
     # Small pictures are mirrored up to the one size, so only what has that size already compares.
     square = picture(128, 128)
     assert (

@@ -1,0 +1,34 @@
+"""``codiff-batch doctor``: what this machine has, and what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from codiff_batch.cli.exit_codes import ExitCode
+from codiff_batch.cli.parameters import device_option, models_dir_option
+
+
+@click.command("doctor")
+@device_option
+@models_dir_option
+@click.pass_context
+def doctor_command(context: click.Context, device: str, models_dir: Path | None) -> None:
+    """Say what this machine has, what would be used, how long it takes, and what is wrong.
+
+    The bundled models are loaded and timed, which takes a few seconds.
+    """
+    from codiff_batch.doctor import examine
+
+    complaints = []
+    for part in examine(device, models_dir):
+        click.echo(f"{part.heading}:")
+        for line in part.found:
+            click.echo(f"  {line}")
+        complaints += part.complaints
+    click.echo("nothing is wrong" if not complaints else "what is wrong:")
+    for complaint in complaints:
+        click.echo(f"  - {complaint}")
+    if complaints:
+        context.exit(ExitCode.UNAVAILABLE)

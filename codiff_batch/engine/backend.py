@@ -1,0 +1,66 @@
+"""What the scheduler asks of a runtime for networks; :mod:`~codiff_batch.engine.torch_backend` is the one there is.
+
+Every call that computes returns None where memory ran out, having given back what it took; the scheduler then asks for
+less. Nothing here knows torch: tokens are whatever a backend's own :meth:`Backend.look` returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeVar
+
+from codiff_batch.engine.stream import Embedding, Levels, Pixels, Request
+from codiff_batch.engine.tiling import Tile
+
+
+class Picture(Protocol):
+    """What a backend keeps of a picture while its tiles are restored."""
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """Pictures of different kinds cannot share a batch."""
+
+
+P = TypeVar("P", bound=Picture)
+
+
+class UnderWay(Protocol):
+    """Work that has been begun."""
+
+    def wait(self) -> None:
+        """Wait until it is done; what went wrong meanwhile is raised here."""
+
+
+class Landing(Protocol):
+    """A restored picture on its way to the host."""
+
+    def levels(self) -> Levels | None:
+        """Wait, and return levels 0..255, clipped, of the picture's shape; None if some were not finite."""
+
+
+class Backend(Protocol[P]):
+    """CaVE and the generator of one model on one device."""
+
+    @property
+    def name(self) -> str:
+        """The device, as messages call it."""
+
+    @property
+    def ahead(self) -> int:
+        """How many batches to have under way while the next is prepared; 0 where nothing goes on by itself."""
+
+    @property
+    def can_widen(self) -> bool:
+        """Return True if :meth:`open` has a wider range of floats to offer."""
+
+    def look(self, crops: Sequence[Pixels]) -> list[tuple[Any, float]] | None:
+        """Return CaVE's tokens (1, K, D) and quality factor of each of several crops of one size."""
+
+    def open(self, request: Request, embedding: Embedding, size: tuple[int, int], *, wide: bool) -> P:
+        """Bring a picture to the device, mirrored at the right and bottom to (height, width)."""
+
+    def start(self, tiles: Sequence[tuple[P, Tile]], shape: tuple[int, int, int]) -> UnderWay | None:
+        """Begin to restore tiles and to add them to their pictures, in one step of (tiles, height, width)."""
+
+    def finish(self, picture: P, strength: float) -> Landing:
+        """Begin to fetch a picture all of whose tiles have been started: colours corrected, blended with the source."""

@@ -1,0 +1,115 @@
+"""The last step: restored levels become the final picture, inside its file's quantization cells if that can be.
+
+This module alone calls the projection.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from codiff_batch.engine.judge import Verdict, was_saved_again
+from codiff_batch.engine.region import Region
+from codiff_batch.engine.stream import Levels, Pixels
+from codiff_batch.jpeg import can_project, project_to_cells
+from codiff_batch.settings import Settings
+
+if TYPE_CHECKING:
+    from codiff_batch.engine.photo import Judged
+
+
+class Settled(Enum):
+    """How a picture was settled: a stable code, and whether it lies inside its file's quantization cells."""
+
+    CONSTRAINED = ("constrained", "inside its file's cells")
+    UNCHANGED = ("unchanged", "strength 0 changes nothing")
+    NOT_ASKED = ("not-asked", "not kept inside its file's cells, as asked")
+    NO_FILE = ("no-file", "from the pixels alone")
+    BY_HAND = ("by-hand", "by the quality given by hand, whatever its file says")
+    SAVED_AGAIN = ("saved-again", "not inside its file's cells: an earlier compression did the harm")
+    NOT_MODELLED = ("not-modelled", "not inside its file's cells, which cannot be modelled")
+
+    def __init__(self, code: str, words: str) -> None:
+        self.code, self.words = code, words
+
+
+@dataclass(frozen=True, eq=False)
+class Restored:
+    """The end of the way."""
+
+    levels: Levels | Pixels
+    """Of the picture, or of the region that was asked for, in [0, 255]; whole numbers if constrained."""
+    settled: Settled
+    verdict: Verdict
+
+    @property
+    def pixels(self) -> Pixels:
+        """The picture in 8 bits: uint8 (H, W, 3) RGB or (H, W) gray."""
+        rounded = np.empty(self.levels.shape, np.uint8)
+        return np.rint(self.levels, out=rounded, casting="unsafe")
+
+    @property
+    def constrained(self) -> bool:
+        """Return True if the source's encoder would have turned the picture into the very same JPEG."""
+        return self.settled is Settled.CONSTRAINED
+
+    @property
+    def reason(self) -> str:
+        """Why it is constrained or not, in a few words."""
+        return self.settled.words
+
+
+def settled(judged: Judged, levels: Levels, settings: Settings, region: Region | None = None) -> Restored:
+    """Turn restored levels into the final picture; no network takes part.
+
+    Every DCT coefficient is kept inside the cell that the source recorded, so that the result is a picture which the
+    source's encoder would have turned into the very same JPEG. Files that were saved again after a harder compression
+    are left as restored, because the truth is not in their cells, and so are those that cannot be modelled (see
+    :func:`~codiff_batch.jpeg.can_project`).
+
+    Args:
+        judged: the source.
+        levels: float32 in [0, 255] of the request's shape; may be overwritten.
+        settings: as for the request.
+        region: as for the request.
+
+    Raises:
+        DamagedJpeg: the photo's coefficients cannot be read.
+    """
+    how, decoded = _how(judged, settings), judged.decoded
+    if how is Settled.UNCHANGED:
+        return _unchanged(judged, region)
+    if how is not Settled.CONSTRAINED:
+        return Restored(levels if region is None else levels[region.inner], how, judged.verdict)
+    assert decoded.photo is not None
+    if region is None:
+        return Restored(project_to_cells(levels, decoded.photo), how, judged.verdict)
+    whole = decoded.pixels.astype(np.float32)
+    whole[region.window] = levels
+    return Restored(project_to_cells(whole, decoded.photo)[region.place], how, judged.verdict)
+
+
+def _how(judged: Judged, settings: Settings) -> Settled:
+    """Whether a picture is kept inside its file's cells, and why not."""
+    photo = judged.decoded.photo
+    if settings.strength == 0:
+        return Settled.UNCHANGED
+    if photo is None:
+        return Settled.NO_FILE
+    if settings.qf is not None:
+        return Settled.BY_HAND
+    if not settings.constrain:
+        return Settled.NOT_ASKED
+    if not can_project(photo):
+        return Settled.NOT_MODELLED
+    if was_saved_again(photo.header.qf, judged.embedding.qf):
+        return Settled.SAVED_AGAIN
+    return Settled.CONSTRAINED
+
+
+def _unchanged(judged: Judged, region: Region | None) -> Restored:
+    pixels = judged.decoded.pixels
+    return Restored(pixels if region is None else pixels[region.place], Settled.UNCHANGED, judged.verdict)

@@ -1,0 +1,386 @@
+"""The networks under torch: pictures kept on the device, tiles cut, restored and blended there.
+
+On CUDA the host only queues work, on a stream of the device's own, and waits for events; it never waits for the device
+in order to queue the next batch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from codiff_batch.engine import colour
+from codiff_batch.engine.device import as_current, indexed
+from codiff_batch.engine.memory import give_back, is_out_of_memory, total_memory
+from codiff_batch.engine.stream import Embedding, Levels, Pixels, Request
+from codiff_batch.engine.tiling import Tile
+from codiff_batch.errors import RestoreFailed
+from codiff_batch.models.card import ModelCard
+from codiff_batch.models.loading import Networks
+
+LUMA = np.array((0.299, 0.587, 0.114), np.float32)
+
+MIRRORINGS: tuple[tuple[int, ...], ...] = ((), (-1, -2), (-1,), (-2,))
+"""Views of a tile by the axes they are mirrored along; the first two cover both axes."""
+
+BYTES_A_PIXEL = 15
+"""Of a picture on the device: three bytes of its own, and three floats of its restoration."""
+
+SHARE_OF_A_PICTURE = 0.05
+"""Of the device's memory, what one picture may take; larger ones stay with the host, which costs time."""
+
+AHEAD = 2
+"""Batches under way while the next is prepared."""
+
+T = TypeVar("T")
+
+
+class TorchBackend:
+    """CaVE and the generator of one model; a :class:`~codiff_batch.engine.backend.Backend`.
+
+    Args:
+        precision: what the networks compute in.
+        compiled: have torch compile the networks; the first step of each shape then takes minutes.
+    """
+
+    def __init__(
+        self,
+        networks: Networks,
+        device: torch.device,
+        card: ModelCard,
+        *,
+        precision: torch.dtype = torch.float32,
+        compiled: bool = False,
+    ) -> None:
+        self.device, self.precision = indexed(device), precision
+        self.busy_seconds = 0.0
+        """Time that the host spent on the networks so far, waiting for them included."""
+        self._card = card
+        for network in networks:
+            network.to(self.device, precision, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._cave = networks.cave
+        # Whoever judges waits for the answer; on a stream beside, that is not for all that has been queued before.
+        on_cuda = self.device.type == "cuda"
+        self._beside = torch.cuda.Stream(self.device) if on_cuda else None  # type: ignore[no-untyped-call]
+        # An object of its own: a method of this one, kept in it, would be a cycle that keeps a dropped model.
+        step = Step(networks, card.views, embeds_tiles=card.embeds_tiles)
+        self._step: Callable[..., Tensor] = torch.compile(step, dynamic=False) if compiled else step
+
+    @property
+    def name(self) -> str:
+        """The device, as torch calls it."""
+        return str(self.device)
+
+    @property
+    def ahead(self) -> int:
+        """Batches to have under way while the next is prepared."""
+        return AHEAD if self.device.type == "cuda" else 0
+
+    @property
+    def can_widen(self) -> bool:
+        """Whether values that overflow may do so for want of range: float16 ends at 65504."""
+        return self.precision == torch.float16
+
+    def look(self, crops: Sequence[Pixels]) -> list[tuple[Tensor, float]] | None:
+        """CaVE's tokens (1, K, D) and quality factor of each of several crops of one size; None if memory ran out."""
+        rows = np.stack([crop if crop.ndim == 3 else np.repeat(crop[..., None], 3, axis=2) for crop in crops])
+
+        def step() -> list[tuple[Tensor, float]]:
+            with torch.cuda.stream(self._beside):
+                tokens, qf = self._cave(self._floats(self._send(rows)))
+                quality = qf.float().tolist()
+            if self._beside is not None:
+                # The tokens will be read on the other stream; until then nothing else may have their memory.
+                tokens.record_stream(torch.cuda.current_stream(self.device))
+            return list(zip(tokens.split(1), quality, strict=True))
+
+        return self._within_memory(step)
+
+    def open(self, request: Request, embedding: Embedding, size: tuple[int, int], *, wide: bool) -> TorchPicture:
+        """Bring a picture to the device, mirrored at the right and bottom to (height, width).
+
+        Where it would take much of the device's memory it stays with the host, and its tiles go to and fro.
+        """
+        pixels = request.pixels if request.pixels.ndim == 3 else request.pixels[..., None]
+        below, right = size[0] - pixels.shape[0], size[1] - pixels.shape[1]
+        padded = np.pad(pixels, ((0, below), (0, right), (0, 0)), mode="reflect") if below or right else pixels
+        told = self._told(request)
+
+        def bring(place: torch.device) -> TorchPicture:
+            # Tiles that are embedded by themselves need none of the photo's tokens.
+            none = torch.empty(1, 0, 0, device=self.device)
+            tokens = none if self._card.embeds_tiles else torch.cat(list(embedding.tokens), dim=1)
+            condition = {name: self._send(value)[None].to(self.precision) for name, value in told.items()}
+            blended = torch.zeros(pixels.shape, dtype=torch.float32, device=place)
+            source = self._send(padded, place)
+            luma = self._send(LUMA, place) if request.pixels.ndim == 2 else None
+            return TorchPicture(source, blended, tokens, condition, luma, wide=wide)
+
+        host = torch.device("cpu")
+        small = pixels[..., 0].size * BYTES_A_PIXEL < SHARE_OF_A_PICTURE * total_memory(self.device)
+        picture = self._within_memory(lambda: bring(self.device if small else host))
+        picture = picture or self._within_memory(lambda: bring(host))
+        if picture is None:
+            raise RestoreFailed("out of memory, even beside the networks")
+        return picture
+
+    def _told(self, request: Request) -> dict[str, NDArray[np.float32]]:
+        """What the generator is told beside the tokens, as far as it listens.
+
+        These are the file's luma and chroma tables, where they are known, and how much texture is wanted: an empty
+        array for none, which the host can see without asking the device.
+        """
+        told: dict[str, NDArray[np.float32]] = {}
+        if self._card.uses_tables and (tables := request.tables):
+            told["tables"] = np.stack((tables[0], tables[1] if len(tables) > 1 else tables[0])).astype(np.float32)
+        if self._card.adds_texture:
+            told["amount"] = np.full(() if request.texture else (0,), request.texture, np.float32)
+        return told
+
+    def start(self, tiles: Sequence[tuple[TorchPicture, Tile]], shape: tuple[int, int, int]) -> UnderWay | None:
+        """Begin to restore tiles in one step and to add them to their pictures; None if memory ran out.
+
+        A batch is filled up with its last tile, so that its shape is the one announced.
+
+        Raises:
+            RestoreFailed: the network gave another size than it got.
+        """
+        count, height, width = shape
+        rows = [*tiles, *[tiles[-1]] * (count - len(tiles))]
+
+        def step() -> UnderWay:
+            images = self._floats(torch.stack([picture.cut(tile, height, width) for picture, tile in rows]))
+            tokens = torch.cat([picture.tokens for picture, _ in rows])
+            names = rows[0][0].condition
+            condition = {name: torch.cat([picture.condition[name] for picture, _ in rows]) for name in names}
+            with self._range(wide=rows[0][0].wide):
+                restored = self._step(images, tokens, condition)
+            if restored.shape != images.shape:
+                raise RestoreFailed(f"model {self._card.name!r} gave a picture of another size")
+            levels = restored.float().mul(255).permute(0, 2, 3, 1)
+            for (picture, tile), part in zip(tiles, levels, strict=False):
+                weights = [self._send(span.weights, picture.place) for span in (tile.rows, tile.columns)]
+                picture.add(tile, part.to(picture.place), weights[0][:, None] * weights[1])
+            return UnderWay(self.device, self._waiting)
+
+        return self._within_memory(step)
+
+    def finish(self, picture: TorchPicture, strength: float) -> Landing:
+        """Begin to fetch a picture whose tiles have all been started."""
+
+        def step() -> Landing:
+            levels, finite = picture.finished(self._card.colour_fix, strength)
+            return Landing(levels, finite, flat=picture.luma is not None, timed=self._waiting)
+
+        landing = self._within_memory(step)
+        if landing is None:
+            picture.stay_with_host()
+            landing = self._within_memory(step)
+        if landing is None:
+            raise RestoreFailed("out of memory, even beside the networks")
+        return landing
+
+    def _range(self, *, wide: bool) -> Any:
+        return torch.autocast(self.device.type, torch.bfloat16) if wide else nullcontext()
+
+    def _within_memory(self, step: Callable[[], T]) -> T | None:
+        # The same input gives the same bytes on one device: no choosing of kernels by the clock, and 32 bits are 32.
+        exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+        try:
+            with self._waiting(), as_current(self.device), torch.inference_mode(), exact:
+                return step()
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+        give_back(self.device)
+        return None
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.busy_seconds += time.perf_counter() - started
+
+    def _send(self, array: NDArray[Any], place: torch.device | None = None) -> Tensor:
+        """Copy an array to the device; on CUDA from pinned memory, so that the host need not wait.
+
+        Elsewhere the copy must be waited for: Apple's reads what has become of the buffer by then.
+        """
+        place = self.device if place is None else place
+        # torch takes no arrays that may not be written to, such as Pillow's.
+        host = torch.from_numpy(np.array(array, order="C", copy=not array.flags.writeable or None))
+        if place.type != "cuda":
+            return host.to(place)
+        pinned = torch.empty(host.shape, dtype=host.dtype, pin_memory=True)
+        pinned.copy_(host)
+        return pinned.to(place, non_blocking=True)
+
+    def _floats(self, rows: Tensor) -> Tensor:
+        """uint8 (B, h, w, 3) -> floats (B, 3, h, w) in [0, 1] on the device; bytes travel, not floats."""
+        return rows.to(self.device).permute(0, 3, 1, 2).to(self.precision).div_(255)
+
+
+class TorchPicture:
+    """A picture while its tiles are restored.
+
+    Args:
+        source: uint8 (H', W', 3 or 1), mirrored beyond the right and bottom.
+        blended: float32 (H, W, 3 or 1), the sum of the restored tiles by their weights.
+        tokens: (1, K, D).
+        condition: what the generator is told beside, by name, each (1, ...).
+        luma: weights of the three colours, where the picture is gray.
+        wide: whether it needs a wider range of floats.
+    """
+
+    def __init__(
+        self,
+        source: Tensor,
+        blended: Tensor,
+        tokens: Tensor,
+        condition: dict[str, Tensor],
+        luma: Tensor | None,
+        *,
+        wide: bool,
+    ) -> None:
+        self.source, self.blended, self.tokens, self.condition = source, blended, tokens, condition
+        self.luma, self.wide = luma, wide
+
+    @property
+    def place(self) -> torch.device:
+        """Where it is kept."""
+        return self.blended.device
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """Only pictures with as many tokens and the same conditions share a batch."""
+        conditions = sorted((name, value.shape) for name, value in self.condition.items())
+        return self.wide, self.place, self.tokens.shape[1], *conditions
+
+    def cut(self, tile: Tile, height: int, width: int) -> Tensor:
+        """uint8 (height, width, 3) from where a tile begins."""
+        part = self.source[tile.rows.start :, tile.columns.start :][:height, :width]
+        return part.expand(-1, -1, 3)
+
+    def add(self, tile: Tile, restored: Tensor, weights: Tensor) -> None:
+        """Add a tile's levels (height, width, 3) by their blending weights (h, w)."""
+        restored = restored[: weights.shape[0], : weights.shape[1]]
+        if self.luma is not None:
+            restored = (restored @ self.luma)[..., None]
+        self.blended[tile.place] += restored * weights[..., None]
+
+    def finished(self, colour_fix: str, strength: float) -> tuple[Tensor, Tensor]:
+        """Levels (H, W, 3 or 1) in [0, 255], and whether the networks gave nothing that is not finite.
+
+        The source's colours if asked for, blended with the source, clipped.
+        """
+        height, width = self.blended.shape[:2]
+        source = self.source[:height, :width]
+        if fix := {"adain": colour.adain, "wavelet": colour.wavelet}.get(colour_fix):
+            # One channel at a time: the correction needs a few float copies, and three channels need thrice that.
+            for channel in range(self.blended.shape[2]):
+                plane = self.blended[..., channel]
+                plane.copy_(fix(plane[None, None], source[..., channel][None, None].float())[0, 0])
+        finite = self.blended.isfinite().all()
+        if strength < 1:
+            self.blended *= strength
+            # In the widest floats that there are: once rounded instead of twice.
+            exact = torch.float32 if self.place.type == "mps" else torch.float64
+            self.blended += (1 - strength) * source.to(exact)
+        return self.blended.clip_(0, 255), finite
+
+    def stay_with_host(self) -> None:
+        """Leave the device."""
+        self.source, self.blended = self.source.cpu(), self.blended.cpu()
+        self.luma = None if self.luma is None else self.luma.cpu()
+
+
+class Step(nn.Module):
+    """What is done to a batch of tiles: CaVE, where each tile is embedded by itself, and the generator's views.
+
+    Args:
+        views: how many mirrored views of a tile are restored.
+        embeds_tiles: whether CaVE sees the tiles themselves.
+    """
+
+    def __init__(self, networks: Networks, views: int, *, embeds_tiles: bool) -> None:
+        super().__init__()
+        self.cave, self.generator = networks
+        self.views, self.embeds_tiles = views, embeds_tiles
+
+    def forward(self, images: Tensor, tokens: Tensor, condition: dict[str, Tensor]) -> Tensor:
+        """Restore mirrored views one after the other, which needs the memory of one, and average them.
+
+        Mirroring keeps the 8x8 grid in place, since the sides are multiples of 8, and keeps rows rows, so that the
+        tokens and the tables hold for every view.
+        """
+        if self.embeds_tiles:
+            tokens, _ = self.cave(images)
+        if self.views == 1:
+            restored: Tensor = self.generator(images, tokens, **condition)
+            return restored
+        total = torch.zeros_like(images)
+        for axes in MIRRORINGS[: self.views]:
+            total += self.generator(images.flip(axes), tokens, **condition).flip(axes)
+        return total / self.views
+
+
+class UnderWay:
+    """Work that has been queued on a device up to now.
+
+    Args:
+        timed: counts the time spent waiting.
+    """
+
+    def __init__(self, device: torch.device, timed: Callable[[], Any]) -> None:
+        self._timed = timed
+        self._done: torch.cuda.Event | None = None
+        if device.type == "cuda":
+            self._done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            # On the device's own stream: whoever waits on another device's reads buffers too early.
+            self._done.record(torch.cuda.current_stream(device))
+
+    def wait(self) -> None:
+        """Wait until it is done."""
+        if self._done is not None:
+            with self._timed():
+                self._done.synchronize()
+
+
+class Landing:
+    """A finished picture on its way to the host.
+
+    Args:
+        levels: float32 (H, W, 3 or 1).
+        finite: whether all of its values were finite before they were clipped.
+        flat: whether it is gray, (H, W).
+        timed: counts the time spent waiting.
+    """
+
+    def __init__(self, levels: Tensor, finite: Tensor, *, flat: bool, timed: Callable[[], Any]) -> None:
+        self._levels, self._finite, self._flat = _fetched(levels), _fetched(finite), flat
+        self._copied = UnderWay(levels.device, timed)
+
+    def levels(self) -> Levels | None:
+        """Wait, and return the levels in the picture's own shape; None if some were not finite."""
+        self._copied.wait()
+        if not self._finite.item():
+            return None
+        levels: Levels = self._levels.numpy()
+        return levels[..., 0] if self._flat else levels
+
+
+def _fetched(tensor: Tensor) -> Tensor:
+    """A copy on the host; on CUDA one that is under way."""
+    if tensor.device.type != "cuda":
+        return tensor.cpu()
+    pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    return pinned.copy_(tensor, non_blocking=True)

@@ -1,0 +1,148 @@
+"""What a GPU asks of the engine, tried on stand-ins that refuse what the real one refuses."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from codiff_batch.engine import Request, Restorer
+from codiff_batch.engine.device import choose_device
+from codiff_batch.engine.memory import free_memory, is_out_of_memory
+from tests.faults.gpu import FakeGPUs
+from tests.tiny_model import make_tiny_model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def pixels() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 255, (100, 130, 3)).astype(np.uint8)
+
+
+def expected(model: Path, pixels: np.ndarray) -> np.ndarray:
+    return Restorer.load(model, "cpu").restore_levels(pixels)
+
+
+@pytest.mark.parametrize("name", ["auto", "cuda"])
+def test_a_gpu_without_a_number_is_the_current_one(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    with FakeGPUs(monkeypatch) as gpus:
+        gpus.current = 1
+        assert choose_device(name) == torch.device("cuda:1")
+
+
+def test_memory_can_be_asked_for_of_a_gpu_without_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    with FakeGPUs(monkeypatch, free=5 << 30):
+        assert free_memory(torch.device("cuda")) == 5 << 30
+
+
+@pytest.mark.parametrize("name", ["auto", "cuda", "cuda:0", "cuda:1"])
+def test_a_gpu_gives_what_a_processor_gives(
+    monkeypatch: pytest.MonkeyPatch, model: Path, pixels: np.ndarray, name: str
+) -> None:
+    """The buffer of a result is garbage until the stream that fills it has been waited for."""
+    wanted = expected(model, pixels)
+    with FakeGPUs(monkeypatch) as gpus:
+        restorer = Restorer.load(model, name)
+        levels = restorer.restore_levels(pixels)
+        assert np.allclose(levels, wanted, atol=0.01)
+        assert gpus.used == {restorer._backend.device.index}  # no context, which takes memory, on another one
+        assert gpus.current == 0
+
+
+def test_a_host_program_may_pass_a_gpu_without_a_number(
+    monkeypatch: pytest.MonkeyPatch, model: Path, pixels: np.ndarray
+) -> None:
+    wanted = expected(model, pixels)
+    loaded = Restorer.load(model, "cpu")
+    with FakeGPUs(monkeypatch):
+        restorer = Restorer(loaded.card, loaded.networks, torch.device("cuda"))
+        assert np.allclose(restorer.restore_levels(pixels), wanted, atol=0.01)
+
+
+def test_apples_gpu_gets_pixels_that_were_waited_for(
+    monkeypatch: pytest.MonkeyPatch, model: Path, pixels: np.ndarray
+) -> None:
+    wanted = expected(model, pixels)
+    with FakeGPUs(monkeypatch, kind="mps"):
+        assert np.allclose(Restorer.load(model, "auto").restore_levels(pixels), wanted, atol=0.01)
+
+
+def test_the_next_photo_is_drawn_while_the_one_before_is_worked_on(
+    monkeypatch: pytest.MonkeyPatch, model: Path, pixels: np.ndarray
+) -> None:
+    with FakeGPUs(monkeypatch) as gpus:
+        restorer = Restorer.load(model, "cuda")
+        embedding = restorer.embed(pixels)
+        gpus.log.clear()
+
+        def requests() -> Iterator[Request]:
+            for key in range(6):
+                gpus.log.append("drawn")
+                yield Request(pixels[:64, :64], embedding, key=key)
+
+        results = {result.request.key: result.levels for result in restorer.stream(requests())}
+    assert all(np.array_equal(levels, results[0]) for levels in results.values())
+    # Two photos are on the device before the first is waited for, and a drawn one is begun before the next wait.
+    started = [index for index, what in enumerate(gpus.log) if what == "wait"]
+    assert gpus.log[: started[0]].count("drawn") >= 2
+    assert gpus.log.count("drawn") == 6
+
+
+def test_judging_does_not_wait_for_what_is_being_restored(
+    monkeypatch: pytest.MonkeyPatch, model: Path, pixels: np.ndarray
+) -> None:
+    with FakeGPUs(monkeypatch) as gpus:
+        restorer = Restorer.load(model, "cuda")
+        main = gpus.stream(None)
+        main.waiting.append(lambda: None)  # something long
+        embedding = restorer.embed(pixels)
+        assert main.waiting, "the queue was not drained"
+        # The tokens are read on the queue's stream, so their memory is kept for it.
+        assert [stream for _, stream in gpus.held] == [main]
+        assert 0 <= embedding.qf <= 100
+
+
+def test_a_model_that_is_dropped_is_gone_at_once(model: Path, pixels: np.ndarray) -> None:
+    restorer = Restorer.load(model, "cpu")
+    restorer.restore(pixels)
+    weights = weakref.ref(next(restorer.networks.generator.parameters()))
+    gc.collect()
+    gc.disable()
+    try:
+        del restorer
+        assert weights() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "CUDA out of memory. Tried to allocate 20.00 MiB",
+        "CUDA error: out of memory",
+        "MPS backend out of memory (MPS allocated: 17.00 GB)",
+        "GET was unable to find an engine to execute this computation",
+        "Unable to find a valid cuDNN algorithm to run convolution",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "[enforce fail at alloc_cpu.cpp:119] err == 0. DefaultCPUAllocator: can't allocate memory",
+    ],
+)
+def test_running_out_of_memory_is_understood_in_all_its_words(words: str) -> None:
+    assert is_out_of_memory(RuntimeError(words))
+
+
+@pytest.mark.parametrize(
+    "words", ["CUDA error: an illegal memory access was encountered", "CUDNN_STATUS_BAD_PARAM", "shape mismatch"]
+)
+def test_other_errors_are_not_taken_for_it(words: str) -> None:
+    assert not is_out_of_memory(RuntimeError(words))

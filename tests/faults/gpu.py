@@ -1,0 +1,186 @@
+"""A machine with GPUs that has none: torch.cuda's functions refuse what the real ones refuse, and copies take time.
+
+Tensors on a GPU are the processor's own under another name, so the real runner computes real values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.cuda._utils import _get_device_index
+from torch.overrides import TorchFunctionMode
+
+
+class Pinned(torch.Tensor):
+    """Memory of the host from which a GPU copies by itself."""
+
+
+class OnGpu(torch.Tensor):
+    """A tensor that says it is on a GPU."""
+
+    index: int | None = None
+    kind = "cuda"
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self.kind, self.index)
+
+
+class Stream:
+    """Work that is done when somebody waits for it."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.waiting: list[Callable[[], object]] = []
+
+    def finish(self, count: int | None = None) -> None:
+        count = len(self.waiting) if count is None else count
+        work, self.waiting = self.waiting[:count], self.waiting[count:]
+        for step in work:
+            step()
+
+
+class FakeGPUs(TorchFunctionMode):
+    """Two GPUs of 8 GB, entered as a context."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, kind: str = "cuda", free: int = 6 << 30) -> None:
+        super().__init__()
+        self.current, self.free, self.kind = 0, free, kind
+        self.used: set[int] = set()
+        """GPUs that got a context."""
+        self.log: list[str] = []
+        """Copies to and from the GPUs as they were asked for and waited for."""
+        self.held: list[tuple[Tensor, Stream]] = []
+        """Tensors whose memory was kept for a stream."""
+        self.chosen: dict[int, Stream] = {}
+        self.streams = [Stream(torch.device("cuda", index)) for index in range(2)]
+        self._kinds = [
+            type(f"OnGpu{index}", (OnGpu,), {"index": index, "kind": kind, "record_stream": self._hold})
+            for index in range(2)
+        ]
+        gpus = self
+
+        class Current:
+            def __init__(self, device: Any) -> None:
+                self.index = _get_device_index(device, optional=True)
+
+            def __enter__(self) -> None:
+                self.before, gpus.current = gpus.current, self.index
+
+            def __exit__(self, *_: object) -> None:
+                gpus.current = self.before
+
+        class Event:
+            stream: Stream | None = None
+
+            def record(self, stream: Stream | None = None) -> None:
+                self.stream = stream or gpus.stream(None)
+                gpus.used.add(self.stream.device.index)
+                self.count = len(self.stream.waiting)
+                gpus.log.append("queued")
+
+            def synchronize(self) -> None:
+                gpus.log.append("wait")
+                assert self.stream is not None
+                self.stream.finish(self.count)
+
+        class Beside:
+            """``torch.cuda.stream``."""
+
+            def __init__(self, stream: Stream | None) -> None:
+                self.chosen = stream
+
+            def __enter__(self) -> None:
+                self.before = dict(gpus.chosen)
+                if self.chosen is not None:
+                    gpus.chosen[self.chosen.device.index] = self.chosen
+
+            def __exit__(self, *_: object) -> None:
+                gpus.chosen = self.before
+
+        cuda = {
+            "Stream": lambda device: Stream(torch.device("cuda", _get_device_index(device))),
+            "stream": Beside,
+            "is_available": lambda: kind == "cuda",
+            "device_count": lambda: 2,
+            "current_device": lambda: self.current,
+            "mem_get_info": lambda device=None: (self.free + 0 * _get_device_index(device, optional=True), 8 << 30),
+            "get_per_process_memory_fraction": lambda device=None: 1.0 + 0 * self._index(device),
+            "memory_reserved": lambda device=None: 0,
+            "memory_allocated": lambda device=None: 0,
+            "empty_cache": lambda: None,
+            "current_stream": self.stream,
+            "device": Current,
+            "Event": Event,
+        }
+        for name, stand_in in cuda.items():
+            monkeypatch.setattr(torch.cuda, name, stand_in)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: kind == "mps")
+
+    def _index(self, device: Any) -> int:
+        """As ``torch.cuda.get_per_process_memory_fraction`` looks at its argument."""
+        return self.current if device is None else _get_device_index(device)
+
+    def stream(self, device: Any) -> Stream:
+        index = self.current if device is None else _get_device_index(device, optional=True)
+        return self.chosen.get(index, self.streams[index])
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func is torch.empty and kwargs.pop("pin_memory", False):
+            self.used.add(self.current)
+            return func(*args, **kwargs).as_subclass(Pinned)
+        if func in (torch.zeros, torch.empty) and (place := _place((), kwargs)) is not None:
+            kwargs.pop("device")
+            return self.put(func(*args, **kwargs), place)
+        if func is torch.Tensor.to and (place := _place(args, kwargs)) is not None:
+            return self._moved(place, *args, **kwargs)
+        if func is torch.Tensor.copy_ and kwargs.pop("non_blocking", False):
+            target, source = args
+            assert isinstance(target, Pinned)
+            landing, values = (tensor.as_subclass(torch.Tensor).numpy() for tensor in (target, source))
+            landing[...] = np.nan
+            self.log.append("start")
+            self.stream(source.device).waiting.append(lambda: np.copyto(landing, values))
+            return target
+        if func in (torch.Tensor.tolist, torch.Tensor.item) and isinstance(args[0], OnGpu):
+            self.log.append("wait")
+            if self.kind == "cuda":
+                self.stream(args[0].device).finish()
+            return func(args[0].as_subclass(torch.Tensor))
+        if func is torch.Tensor.cpu:
+            for stream in self.streams:
+                stream.finish()
+            return args[0].as_subclass(torch.Tensor).clone()
+        return func(*args, **kwargs)
+
+    @property
+    def _hold(self) -> Callable[[Tensor, Stream], None]:
+        held = self.held
+        return lambda tensor, stream: held.append((tensor, stream))
+
+    def _moved(self, place: torch.device, tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if kwargs.pop("non_blocking", False) and not (place.type == "cuda" and isinstance(tensor, Pinned)):
+            raise AssertionError(f"a copy from pageable memory to {place} that nobody waits for")
+        kwargs.pop("device", None)
+        plain: Tensor = tensor.as_subclass(torch.Tensor)
+        rest = [value for value in args if isinstance(value, torch.dtype)]
+        moved = plain.to(*rest, **kwargs) if rest or kwargs else plain
+        # Weights stay what they are: a parameter cannot be of another class.
+        return moved if tensor.requires_grad or isinstance(tensor, torch.nn.Parameter) else self.put(moved, place)
+
+    def put(self, tensor: Tensor, place: torch.device) -> Tensor:
+        return tensor.clone().as_subclass(self._kinds[self.current if place.index is None else place.index])
+
+
+def _place(args: Any, kwargs: Any) -> torch.device | None:
+    """The GPU that ``Tensor.to`` is asked to copy to."""
+    for value in (*args[1:], kwargs.get("device")):
+        if isinstance(value, (str, torch.device)) and torch.device(value).type in ("cuda", "mps"):
+            return torch.device(value)
+    return None
