@@ -12,7 +12,7 @@ from PIL import Image
 
 from codiff_batch.errors import DamagedJpeg, NotJpeg, PhotoError, TooManyPixels, UnsupportedJpeg
 from codiff_batch.jpeg import DEFAULT_MAX_PIXELS, JpegPhoto, Segment, Structure
-from codiff_batch.jpeg.quantization import fit_quality, ijg_table, read_tables
+from codiff_batch.jpeg.quantization import expected_error, fit_quality, ijg_table, read_tables
 from codiff_batch.jpeg.segments import parse
 from tests.jpeg.samples import CORPUS_LIMIT, adobe, decodable, jpeg, picture, with_frame, with_segments
 
@@ -58,6 +58,41 @@ def test_tables_of_another_maker_fit_less_well() -> None:
     quality, misfit = fit_quality(flat)
     assert 1 <= quality <= 100
     assert misfit > 0.1
+
+
+ROBIDOUX = (
+    *((16, 16, 16, 18, 25, 37, 56, 85), (16, 17, 20, 27, 34, 40, 53, 75), (16, 20, 24, 31, 43, 62, 91, 135)),
+    *((18, 27, 31, 40, 53, 74, 106, 156), (25, 34, 43, 53, 69, 94, 131, 189), (37, 40, 62, 74, 94, 124, 169, 238)),
+    *((56, 53, 91, 106, 131, 169, 226, 311), (85, 75, 135, 156, 189, 238, 311, 418)),
+)
+"""mozjpeg's default table, for luma and chroma."""
+
+
+@pytest.mark.parametrize("scale", [3.0, 1.0, 0.7, 0.4, 0.16])
+def test_the_quality_of_other_tables_is_that_of_equal_effect(scale: float) -> None:
+    scene = picture(256, 256)
+    scene = np.asarray(Image.fromarray(scene).resize((96, 96)).resize((256, 256), Image.Resampling.BICUBIC))
+    scene = (scene + np.random.default_rng(0).normal(0, 3, scene.shape)).clip(0, 255).astype(np.uint8)
+    table = (np.array(ROBIDOUX) * scale).round().clip(1, 255).astype(int).ravel().tolist()
+
+    def error(**options: object) -> float:
+        return float(np.mean((by_pillow(jpeg(scene, subsampling=0, **options)) - scene.astype(float)) ** 2))
+
+    data = jpeg(scene, subsampling=0, qtables=[table, table])
+    qf, misfit = fit_quality(opened(data).header.tables)
+    assert misfit > 0.05
+    ours, coarser, finer = (
+        error(qtables=[table, table]),
+        error(quality=max(1, round(qf) - 8)),
+        error(quality=min(100, round(qf) + 8)),
+    )
+    assert finer < ours < coarser
+
+
+def test_the_expected_error_falls_with_quality() -> None:
+    errors = [expected_error([ijg_table(qf, chroma=False), *[ijg_table(qf, chroma=True)] * 2]) for qf in range(1, 101)]
+    assert all(np.diff(errors) <= 0)
+    assert errors[94] < 10 < errors[9]
 
 
 @pytest.mark.parametrize(("precision", "kind"), [(0, "u1"), (1, ">u2")])
