@@ -44,9 +44,9 @@ def _encode(pixels: Pixels, source: JpegPhoto, order: Order) -> bytes:
 def _code(picture: Pixels, quality: int, icc: bytes | None) -> bytes:
     import pylibjxl
 
-    options = {"effort": _EFFORT, "distance": _distance(quality), "lossless": quality == 100}
+    lossless = quality == 100
     try:
-        coded: bytes = pylibjxl.encode(picture, icc=icc, **options)
+        coded: bytes = pylibjxl.encode(picture, effort=_EFFORT, distance=_distance(quality), lossless=lossless, icc=icc)
     except (RuntimeError, ValueError) as error:
         raise PhotoError(f"cannot be written as JPEG XL: {error}") from error
     return coded

@@ -18,12 +18,14 @@ from codiff_batch.formats.output import Order, OutputFormat, Pixels
 from codiff_batch.jpeg import JpegPhoto
 from codiff_batch.jpeg.exif import (
     LONG,
+    ORIENTATION,
     RATIONAL,
     RESOLUTION_UNIT,
     SHORT,
     UNDEFINED,
     X_RESOLUTION,
     Y_RESOLUTION,
+    Exif,
     Field,
     with_fields,
 )
@@ -36,7 +38,7 @@ _BYTE = 1
 def _encode(pixels: Pixels, source: JpegPhoto, order: Order) -> bytes:
     _refuse(source, order)
     carried = Carried(source, order.note, gray=pixels.ndim == 2)
-    byte_order, block = carried.exif.order, carried.exif.block
+    byte_order, block = carried.exif.order, _with_legal_values(carried.exif)
     height, width = pixels.shape[:2]
     samples = 1 if pixels.ndim == 2 else 3
     start = len(block) + len(block) % 2
@@ -68,6 +70,13 @@ def _encode(pixels: Pixels, source: JpegPhoto, order: Order) -> bytes:
     picture = b"".join((block, b"\0" * (len(block) % 2), np.ascontiguousarray(pixels).data))
     # A thumbnail's directory would be a second page to every reader.
     return with_fields(picture, fields, keep_following=False)
+
+
+def _with_legal_values(exif: Exif) -> bytes:
+    """The block without values for which libtiff refuses the whole file, though in EXIF they harm nobody."""
+    legal = {ORIENTATION: range(1, 9), RESOLUTION_UNIT: range(1, 4)}
+    illegal = {tag for tag, values in legal.items() if exif.number("0th", tag) not in values}
+    return exif.without(lambda directory, entry: directory == "0th" and entry.tag in illegal)
 
 
 def _no_density(carried: Carried) -> list[Field]:

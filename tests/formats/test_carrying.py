@@ -281,6 +281,13 @@ def test_damaged_exif_stops_nothing(name: str) -> None:
         assert opened(written(data, name), name).size == (104, 72)
 
 
+def test_values_that_tiff_does_not_allow_stay_behind(tmp_path: Path) -> None:
+    output = written(with_exif(exif_block({0x0112: 0, 0x0128: 65535, 0x0110: "A camera"})), "tiff")
+    tags = told(output, "tiff", tmp_path)
+    assert "IFD0:Orientation" not in tags and tags["IFD0:Model"] == "A camera"
+    assert tags.get("IFD0:ResolutionUnit") != 65535
+
+
 def test_a_count_bomb_does_not_travel(tmp_path: Path) -> None:
     bomb = struct.pack("<H", 2) + struct.pack("<HHII", 0x0112, 3, 1, 1) + struct.pack("<HHII", 0xC621, 1, 1 << 31, 8)
     data = with_segments(jpeg(), Segment(0xE1, b"Exif\0\0II*\0\x08\0\0\0" + bomb + bytes(4)))
