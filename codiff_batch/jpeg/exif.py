@@ -21,7 +21,10 @@ PROCESSING_SOFTWARE, DESCRIPTION, MODEL, ORIENTATION = 0x000B, 0x010E, 0x0110, 0
 X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT, SOFTWARE = 0x011A, 0x011B, 0x0128, 0x0131
 TAKEN = 0x9003
 THUMBNAIL, THUMBNAIL_LENGTH = 0x0201, 0x0202
-_EXIF_IFD, _GPS_IFD, _INTEROP_IFD = 0x8769, 0x8825, 0xA005
+_CHILDREN = (("0th", 0x8769, "Exif"), ("0th", 0x8825, "GPS"), ("Exif", 0xA005, "Interop"))
+"""A directory, the field in it that points at another one, and that one's name."""
+_ORDER = ("0th", "Exif", "GPS", "Interop", "1st")
+"""Parents before their children."""
 
 EMPTY = b"II*\0\x08\0\0\0\0\0\0\0\0\0"
 """A block with an empty directory."""
@@ -81,11 +84,7 @@ class Exif:
             return None
         directories = {"0th": first}
         exif = cls(block, order, directories)
-        for parent, tag, name in (
-            ("0th", _EXIF_IFD, "Exif"),
-            ("0th", _GPS_IFD, "GPS"),
-            ("Exif", _INTEROP_IFD, "Interop"),
-        ):
+        for parent, tag, name in _CHILDREN:
             if (offset := exif.number(parent, tag)) and (found := _read_directory(block, order, offset)):
                 directories[name] = found
         if first.following and (second := _read_directory(block, order, first.following)):
@@ -130,13 +129,18 @@ class Exif:
     def without(self, unwanted: Callable[[str, Entry], bool]) -> bytes:
         """The block with entries taken out of their directories; nothing else moves.
 
-        Entries whose values would lie outside the block go too: other programs would read whatever stands there.
+        Entries whose values would lie outside the block go too, as other programs would read whatever stands there; and
+        so do pointers to directories that are not there, or are left empty, which TIFF forbids.
         """
-        changed = bytearray(self.block)
-        for name, directory in self.directories.items():
-            kept = [entry.raw for entry in directory.entries if not unwanted(name, entry)]
-            body = struct.pack(self.order + "H", len(kept)) + b"".join(kept)
-            body += struct.pack(self.order + "I", directory.following)
+        changed, left = bytearray(self.block), dict[str, int]()
+        for name in reversed(_ORDER):
+            if (directory := self.directories.get(name)) is None:
+                continue
+            gone = {tag for parent, tag, child in _CHILDREN if parent == name and not left.get(child)}
+            kept = [e.raw for e in directory.entries if e.tag not in gone and not unwanted(name, e)]
+            left[name] = len(kept)
+            following = directory.following if name != "0th" or left.get("1st") else 0
+            body = struct.pack(self.order + "H", len(kept)) + b"".join(kept) + struct.pack(self.order + "I", following)
             changed[directory.at : directory.at + len(body)] = body
         return bytes(changed)
 
