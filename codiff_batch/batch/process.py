@@ -27,6 +27,7 @@ from codiff_batch.files.text import printable
 if TYPE_CHECKING:
     from codiff_batch.engine.photo import Decoded, Judged
     from codiff_batch.engine.stream import Embedding, Levels, Pixels
+    from codiff_batch.formats import Order
     from codiff_batch.jpeg import JpegPhoto
     from codiff_batch.jpeg.header import Header
 
@@ -145,6 +146,7 @@ class PhotoSteps:
     def open(self, work: Work) -> Opened | None:
         """Read the file's bytes, structure and header, and settle what needs no pixels."""
         from codiff_batch.engine.photo import judged_unseen
+        from codiff_batch.formats import refuse
         from codiff_batch.jpeg import JpegPhoto
 
         task, options = work.task, self._options
@@ -169,6 +171,7 @@ class PhotoSteps:
         if metadata.c2pa and not options.include_signed:
             self._skip(work, contents, "signed: a C2PA manifest would no longer fit", Code.SIGNED)
             return None
+        refuse(photo, options.format, self._order(photo))
         verdict = judged_unseen(photo.header.qf, options.settings, options.judging)
         if verdict is not None and options.dry_run:
             self._would(work, verdict)
@@ -267,15 +270,17 @@ class PhotoSteps:
         return Attempt(task.place, source, stamp, digest, journals.asked, journals.made, outcome)
 
     def _encode(self, ready: Ready, restored: Pixels) -> bytes:
-        from codiff_batch.jpeg import encode_as, encode_jpeg
+        from codiff_batch.formats import encode
 
-        options, photo, qf = self._options, ready.opened.photo, ready.judged.embedding.qf
-        model = Path(options.model).name
-        note = f"codiff-batch {__version__} model={model} qf={qf:.0f} source={sha256(photo.data)[:16]}"
-        if options.format == "same" or options.format == "jpeg":
-            signed = options.include_signed
-            return encode_jpeg(restored, photo, note=note, quality=options.quality, drop_signature=signed)
-        return encode_as(restored, photo, options.format, note=note, quality=options.quality)
+        photo = ready.opened.photo
+        return encode(restored, photo, self._options.format, self._order(photo, ready.judged.embedding.qf))
+
+    def _order(self, photo: JpegPhoto, estimated_qf: float = 0) -> Order:
+        from codiff_batch.formats import Order
+
+        options, model = self._options, Path(self._options.model).name
+        note = f"codiff-batch {__version__} model={model} qf={estimated_qf:.0f} source={sha256(photo.data)[:16]}"
+        return Order(note, options.quality, options.include_signed)
 
     def _write(self, ready: Ready, data: bytes) -> None:
         """Commit the output; the backup, where there is one, and the intent come first."""
