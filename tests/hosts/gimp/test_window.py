@@ -15,7 +15,7 @@ from tests.hosts.gimp.screen import SIZE, Screen
 
 PHOTO = ROOT / "examples/photos/shrine-path-q10.jpg"
 TITLE = "Remove JPEG Artifacts"
-FILTERS, ENHANCE, CANCEL = (427, 33), (470, 158), (1109, 863)
+FILTERS, ENHANCE, CANCEL = (427, 33), (470, 184), (1109, 863)
 """Where the menus and the status bar's button are in a window that fills the screen."""
 PREVIEW = (18, 41, 306, 329)
 """Left, top, right, bottom of the comparison in the dialog."""
