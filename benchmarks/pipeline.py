@@ -20,10 +20,11 @@ import click
 from codiff_batch.batch.options import BatchOptions
 from codiff_batch.batch.pipeline import LazyRestorer, run_pipeline
 from codiff_batch.batch.plan import Task, plan
-from codiff_batch.engine import settle
+from codiff_batch.engine.photo import Decoded, judged
+from codiff_batch.engine.settling import settled
 from codiff_batch.files.atomic import write_atomically
 from codiff_batch.jpeg import JpegPhoto, encode_jpeg
-from codiff_batch.settings import Judging
+from codiff_batch.settings import Judging, Settings
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples/photos"
 
@@ -59,11 +60,12 @@ def one_after_the_other(tasks: list[Task], restorer: Any) -> dict[str, float]:
             photo = JpegPhoto.open(task.source)
             pixels = photo.pixels()
         with part("CaVE"):
-            embedding = restorer.embed(pixels)
+            decoded = Decoded.of(photo, pixels)
+            seen = judged(decoded, restorer.embed(pixels), Settings(), None)
         with part("network"):
-            levels = restorer.restore_levels(pixels, tables=photo.header.tables, embedding=embedding)
+            levels = restorer.levels_of(seen.request(Settings()))
         with part("constrain"):
-            restored = settle(levels, photo, embedding.qf)
+            restored = settled(seen, levels, Settings()).pixels
         with part("encode and write"):
             write_atomically(task.target, encode_jpeg(restored, photo, note="codiff-batch benchmark"), like=task.source)
     return part.seconds

@@ -1,6 +1,7 @@
 """Does a device compute what it should? A minute's check of every model on whatever there is.
 
-Run as ``python -m benchmarks.smoke [--device cuda:1]``. It needs the package and nothing else. Each check is "ok", "FAILED" with what was seen, or "left out" with the reason; the exit code is 1 if one failed.
+Run as ``python -m benchmarks.smoke [--device cuda:1]``. It needs the package and nothing else. Each check is "ok",
+"FAILED" with what was seen, or "left out" with the reason; the exit code is 1 if one failed.
 """
 
 from __future__ import annotations

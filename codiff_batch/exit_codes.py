@@ -7,11 +7,11 @@ class ExitCode(IntEnum):
     """How a command ended."""
 
     OK = 0
-    """Everything asked for was done; skipped photos are fine."""
+    """Success; photos may have been skipped."""
     INTERNAL = 1
-    """A mistake in the program; please report it."""
+    """A bug in the program; please report it."""
     USAGE = 2
-    """The command line cannot be understood, or options exclude each other."""
+    """Invalid command line, or options that exclude each other."""
     SOME_FAILED = 3
     """Some photos failed; the others were done."""
     UNAVAILABLE = 4

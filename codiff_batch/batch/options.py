@@ -16,7 +16,7 @@ from codiff_batch.models.card import read_card
 from codiff_batch.models.catalogue import DEFAULT_MODEL, find
 from codiff_batch.settings import Judging, Settings
 
-Format = Literal["same", "jpeg", "png", "webp", "tiff"]
+Format = Literal["same", "jpeg", "png", "webp", "tiff", "avif", "jxl"]
 
 DEFAULT_MAX_PIXELS = 200_000_000
 
@@ -81,7 +81,7 @@ class BatchOptions:
         "Give up a photo that takes longer to read, restore or encode.",
         above=0,
         placeholder="SECONDS",
-        told_default="10 minutes, plus 30 for each megapixel",
+        told_default="10 minutes plus 30 minutes per megapixel",
     )
     dry_run: bool = _option(False, "Judge every photo, but write nothing except the report.", once=True)
     shard: Shard | None = _option(
@@ -117,6 +117,9 @@ class BatchOptions:
             OptionsConflict: with the reason.
             ModelNotFound, ModelDamaged: there is no such model.
         """
+        from codiff_batch.formats import find_format
+
+        find_format(self.format)
         self.settings.check(read_card(find(self.model, self.models_dir)))
         if self.in_place and self.backup is None:
             raise OptionsConflict(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,8 +17,6 @@ from codiff_batch.files.identity import Place, place_of
 
 log = logging.getLogger(__name__)
 
-SUFFIX_OF = {"png": ".png", "webp": ".webp", "tiff": ".tif"}
-
 
 @dataclass(frozen=True)
 class Task:
@@ -27,7 +26,7 @@ class Task:
     target: Path
     """Of the restored picture."""
     copy: Path
-    """Of the source's bytes, if it is skipped and ``--copy-skipped`` asks for a complete folder."""
+    """Of the source's bytes, if the output folder is to be complete."""
     root: Path
     """The output or backup folder, where the journal lies."""
     backup: Path | None = None
@@ -56,6 +55,9 @@ def plan(options: BatchOptions) -> list[Task]:
         OptionsConflict: an output or a backup would be a source, or a folder has no name to derive one from.
     """
     written = [folder for folder in (options.output, options.backup) if folder is not None]
+    if not written:
+        for path in filter(os.path.isdir, options.paths):
+            output_root(path)  # Where there is none, that is said before a whole disk is searched.
     found = scan(_sources(options.paths), written, names=options.names, patterns=options.exclude)
     return plan_photos(list(found), options)
 
@@ -119,6 +121,8 @@ def task_of(photo: Found, options: BatchOptions) -> Task:
     Raises:
         OptionsConflict: its folder has no name to derive an output folder from.
     """
+    from codiff_batch.formats import suffix_of
+
     source, root, relative = photo.path, photo.root, photo.relative
     several = len(options.paths) > 1
     if options.backup is not None:
@@ -131,7 +135,7 @@ def task_of(photo: Found, options: BatchOptions) -> Task:
     else:
         output = folder = output_root(root if root is not None else source.parent)
     copy = folder / relative
-    suffix = SUFFIX_OF.get(options.format)
+    suffix = suffix_of(options.format)
     target = copy.with_suffix(suffix) if suffix else copy
     return Task(source, target, copy, output, error=photo.error, source_root=root)
 

@@ -23,6 +23,7 @@ COMMANDS = {
     "gimp": "gimp_command:gimp_command",
     "inspect": "inspect_command:inspect_command",
     "models": "models_command:models_command",
+    "preview": "preview_command:preview_command",
     "rebuild": "journal_commands:rebuild_command",
     "report": "journal_commands:report_command",
     "restore": "restore_command:restore_command",
@@ -36,14 +37,14 @@ COMMANDS = {
 _OWN_OPTIONS = frozenset({"--help", "-h", "--version"})
 
 _EPILOG = """\
-Files and folders that are called like a command are reached with a path: ./models.
+To restore a folder that is named like a command, write it as a path: ./models.
 
 \b
 Exit codes:
-  0    all well; skipped photos are fine
-  2    the command line cannot be understood
+  0    success; photos may have been skipped
+  2    invalid command line
   3    some photos failed, the others were done
-  4    the model, the device or the output folder cannot be used
+  4    the model, the device, the output folder or the report's place cannot be used
   5    another run is at work in the same output folder
   130  interrupted (143 by SIGTERM); photos done so far are whole
 """

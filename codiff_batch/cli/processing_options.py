@@ -88,8 +88,12 @@ def knob_option(knob: Knob) -> Callable[[Any], Any]:
     return click.option(
         f"--{name}",
         type=click.FloatRange(knob.low, knob.high),
-        default=knob.default,
-        show_default=False if knob.default is None else f"{knob.default:g}",
+        default=None
+        if knob.default is None
+        else int(knob.default)
+        if knob.default == int(knob.default)
+        else knob.default,
+        show_default=knob.default is not None,
         metavar="N",
         help=knob.help + unit,
     )
@@ -111,6 +115,11 @@ def _field_option(each: Field[Any], hint: Any) -> Callable[[Any], Any]:
         metavar=each.metadata.get("placeholder"),
         help=help,
     )
+
+
+def _short(number: float | None) -> float | None:
+    """A whole number without a fraction, as help shows it."""
+    return int(number) if number is not None and number == int(number) else number
 
 
 def _in_words(name: str, default: Any) -> Any:

@@ -36,7 +36,7 @@ def save_report(place: Path, outcomes: Sequence[Outcome], backups: Mapping[Path,
         backups: of the sources, for the page.
     """
     try:
-        _write(place, outcomes, backups)
+        write(place, outcomes, backups)
     except (CodiffError, OSError, NobodyReads) as error:
         rescued = rescue_report(outcomes)
         reason = "nobody reads it" if isinstance(error, NobodyReads) else error
@@ -45,7 +45,13 @@ def save_report(place: Path, outcomes: Sequence[Outcome], backups: Mapping[Path,
     return ExitCode.OK
 
 
-def _write(place: Path, outcomes: Sequence[Outcome], backups: Mapping[Path, Path | None]) -> None:
+def write(place: Path, outcomes: Sequence[Outcome], backups: Mapping[Path, Path | None]) -> None:
+    """Write a report in the format that its name asks for.
+
+    Raises:
+        CodiffError, OSError: the file system refuses.
+        NobodyReads: it was to go into a pipe that is closed.
+    """
     if place == STDOUT:
         sys.stdout.write(as_json(outcomes))
     elif place.suffix.lower() == ".html":

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 )
 @click.pass_context
 def restore_command(ctx: click.Context, options: BatchOptions, report: Path | None, verbose: bool, quiet: bool) -> None:
-    """Restore photos (what the program does when no command is named)."""
+    """Restore photos (the default command)."""
     from codiff_batch.batch.run import run
     from codiff_batch.cli.progress import Progress
     from codiff_batch.cli.reports import check_report, save_report

@@ -109,7 +109,7 @@ class Restorer:
             minutes = seconds_per_megapixel(self.card, self._backend.device, self._backend.precision) / 60
             log.warning(
                 "%s on a processor takes about %.1f minutes a megapixel (a 12-megapixel photo: %.0f minutes); "
-                "it is made for GPUs, and --model %s takes seconds",
+                "it is made for GPUs, and the model %s takes seconds",
                 *(self.name, minutes, 12 * minutes, DEFAULT_MODEL),
             )
 
@@ -174,7 +174,8 @@ class Restorer:
             image: as for :meth:`estimate_qf`.
             settings: how to restore; what nothing is said of is as by default.
             tables: the file's quantization tables in natural order, (8, 8) each, luma first, if they are known.
-            progress: called with (tiles done, tiles in all) after each batch of tiles; what it raises ends the work.
+            progress: called with (tiles done, tiles in all) after each batch of tiles; what it raises ends the work, or
+                this picture alone where it is a PhotoError and there are several.
             embedding: from :meth:`embed`, if the caller has it already.
             changed: single settings by name, such as ``strength=0.5``.
 

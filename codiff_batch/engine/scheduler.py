@@ -96,7 +96,7 @@ class Scheduler:
         except RestoreFailed as error:
             yield Result(request, error=error)
             return
-        strength = request.strength * self._fade(embedding.qf)
+        strength = request.settings.strength * self._fade(embedding.qf)
         if strength == 0:
             yield Result(request, request.pixels.astype(np.float32))
             return
@@ -157,13 +157,13 @@ class Scheduler:
         for picture in batch.pictures:
             if picture.given_up:
                 continue
-            if picture.request.progress is not None:
-                try:
+            try:
+                if picture.request.progress is not None:
                     picture.request.progress(picture.done, len(picture.tiles))
-                except PhotoError as error:  # Given up by whoever asked for it.
-                    pool.remove(picture)
-                    yield Result(picture.request, error=error)
-                    continue
+            except PhotoError as error:
+                pool.remove(picture)
+                yield Result(picture.request, error=error)
+                continue
             if picture.done == len(picture.tiles):
                 yield from self._fetch(picture, pool)
 

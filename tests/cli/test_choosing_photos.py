@@ -12,6 +12,7 @@ import pytest
 from codiff_batch.batch.options import BatchOptions
 from codiff_batch.batch.plan import plan
 from codiff_batch.batch.scan import accepts, matches, scan
+from tests.faults.nobody import as_nobody, folder_for_all, needs_permissions
 from tests.photos import jpeg, write
 from tests.tiny_model import make_tiny_model
 
@@ -90,6 +91,30 @@ def test_a_name_that_is_gone_fails_alone(run, here: Path) -> None:
 def test_without_any_name_that_is_there_the_command_line_is_wrong(run, here: Path) -> None:
     assert run("gone.jpg", "--dry-run").code == 2
     assert "Missing argument 'PATH...'" in run("--dry-run").err
+
+
+def test_the_root_of_a_disk_wants_an_output_folder_and_says_which_option(run) -> None:
+    ran = run("/")  # at once, not after the disk was searched
+    assert (ran.code, ran.err) == (
+        2, "codiff-batch: error: / has no name to derive an output folder from (see --output)\n"
+    )  # fmt: skip
+
+
+@needs_permissions
+@pytest.mark.parametrize(("options", "role"), [([], "--output"), (["--in-place", "--backup", "kept"], "--backup")])
+def test_a_folder_that_cannot_be_made_beside_the_photos_names_the_option(
+    run, monkeypatch: pytest.MonkeyPatch, options: list[str], role: str
+) -> None:
+    """As the one beside a home folder."""
+    with folder_for_all() as above:
+        write(above / "home/a.jpg", jpeg(20))
+        above.chmod(0o755)
+        monkeypatch.setenv("XDG_STATE_HOME", str(above / "state"))
+        chosen = [str(above / option) if option == "kept" else option for option in options]
+        with as_nobody():
+            ran = run(above / "home", *chosen)
+    assert ran.code == 4
+    assert f"Permission denied (see {role})" in ran.err
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,24 @@ def test_the_report_goes_into_any_pipe(folder: Path) -> None:
     assert len(json.loads((folder / "copy.json").read_text())) == 3
 
 
+def test_the_journal_gives_the_same_report_later(run, folder: Path) -> None:
+    write(folder / "q/new.jpg", jpeg(20))
+    write(folder / "q/torn.jpg", jpeg(20)[:300])
+    run("q", "--model", "./tiny", "--report", "then.json")
+    assert run("report", "q-restored", "-o", "now.json").code == 0
+    then, now = (json.loads((folder / name).read_text()) for name in ("then.json", "now.json"))
+
+    def told(records: list[dict[str, object]]) -> list[tuple[object, ...]]:
+        return sorted((Path(str(r["source"])).name, r["outcome"], r["code"], r["header_qf"]) for r in records)
+
+    assert told(now) == told(then)
+    assert told(now)[1][:3] == ("torn.jpg", "failed", "damaged-jpeg")
+    again = json.loads(run("q", "--model", "./tiny", "--report", "-").out)
+    known = next(record for record in again if record["code"] == "done-before")
+    assert (known["header_qf"], known["width"], known["model"]) == (20, 96, "./tiny")
+    assert json.loads(run("report", "q", "-o", "-").out) == json.loads(run("report", "q-restored", "-o", "-").out)
+
+
 def test_a_report_in_a_folder_that_is_not_there_yet_is_written(run, folder: Path) -> None:
     assert run("p", "-o", "out", *COPY.split(), "--report", "out/logs/report.json").code == 0
     assert len(json.loads((folder / "out/logs/report.json").read_text())) == 3
