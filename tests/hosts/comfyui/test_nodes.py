@@ -61,6 +61,7 @@ def album(comfyui: ComfyUI, **photos: str) -> Prompt:
         path = f"album/{name.replace('__', '/')}.jpg"
         comfyui.upload_into(path, (ROOT / "examples/photos" / photo).read_bytes())
     prompt = saving("")
+    del prompt["png"]
     prompt["load"] = node("CODiffLoadJPEGFolder", folder="album", subfolders=True, first=0, count=100)
     prompt["model"]["inputs"]["model"] = "fast"
     return prompt
@@ -229,7 +230,8 @@ def test_a_folder_takes_the_memory_of_a_few_photos(comfyui: ComfyUI) -> None:
     prompt = album(comfyui)
     for index in range(12):
         comfyui.upload_into(f"album/{index:02}.jpg", large.getvalue())
-    del prompt["save"], prompt["png"]
+    del prompt["save"]
+    prompt["report"] = node("PreviewAny", source=["restore", 1])
     prompt["load"]["inputs"]["count"] = 1
     prompt["model"]["inputs"]["model"] = "tiny"
     prompt["restore"]["inputs"].update(tile=2048, constrain=False)
