@@ -47,7 +47,9 @@ def folder(restored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 def shell(line: str, **options: object) -> subprocess.CompletedProcess[str]:
     """Run a line in bash, with ``codiff-batch`` as this program."""
     program = f'codiff-batch() {{ "{sys.executable}" -m codiff_batch "$@"; }}; set -o pipefail; '
-    return subprocess.run(["bash", "-c", program + line], capture_output=True, text=True, check=False, **options)
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    command = ["bash", "-c", program + line]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=buffered, **options)
 
 
 def outputs(folder: Path) -> list[str]:
