@@ -23,6 +23,7 @@ COMMANDS = {
     "gimp": "gimp_command:gimp_command",
     "inspect": "inspect_command:inspect_command",
     "models": "models_command:models_command",
+    "preview": "preview_command:preview_command",
     "rebuild": "journal_commands:rebuild_command",
     "report": "journal_commands:report_command",
     "restore": "restore_command:restore_command",
