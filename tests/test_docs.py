@@ -28,6 +28,9 @@ ELSEWHERE = {
     "pip install 'codiff-batch[ray]'": ".ci/run",
     'ln -s "$PWD/plugins/comfyui" ~/ComfyUI/custom_nodes/codiff': "tests/hosts/comfyui/get_comfyui.py",
     "~/ComfyUI/venv/bin/python -m pip install .": "tests/hosts/comfyui/get_comfyui.py",
+    "curl -s http://127.0.0.1:8188/prompt -H 'Content-Type: application/json' -d @prompt.json": (
+        "test_the_documented_prompt_runs_from_curl_and_from_python"
+    ),
     # What needs several GPUs, a cluster, GIMP or the hub has its own tests, on what stands for them here.
     "codiff-batch photos --device cuda:0,cuda:1": "test_several_devices_share_the_photos_and_give_the_same_bytes",
     "sbatch --array=1-16 --gres=gpu:1 --wrap 'codiff-batch photos -o restored --shard auto'": (
@@ -56,6 +59,7 @@ TRAINING = {
     "stage2": "test_stopped_resumed_released_and_imported",
     "release": "test_stopped_resumed_released_and_imported",
     "evaluate": "test_another_tools_pictures_are_measured_beside_ours",
+    "knob": "test_photos_that_are_held_out_are_measured_from_the_command_line",
     "ablations": "test_a_table_or_figure_comes_out",
 }
 """Training takes hours or days, so what runs these modules does it with tiny networks."""

@@ -116,14 +116,18 @@ def owner_of(path: Path) -> str:
 
 
 def holds_backups(path: Path) -> bool:
-    """Return True if a journal tells of photos that were rewritten in place, or cannot be read and might."""
+    """Return True if a journal tells of photos that were rewritten in place.
+
+    Raises:
+        JournalDamaged: it cannot be read.
+    """
     try:
         with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
             version = database.execute("PRAGMA user_version").fetchone()[0]
             where = "standing WHERE in_place" if version else "photos WHERE backup IS NOT NULL"
             return database.execute(f"SELECT 1 FROM {where} LIMIT 1").fetchone() is not None
-    except sqlite3.Error:
-        return True
+    except sqlite3.Error as error:
+        raise JournalDamaged(_DAMAGED.format(path=path)) from error
 
 
 def folder_of(path: Path) -> Path:

@@ -43,7 +43,11 @@ class Mark:
 
 
 def read_mark(folder: Path) -> Mark | None:
-    """The mark of a folder; None if it has none."""
+    """The mark of a folder; None if it has none.
+
+    Raises:
+        JournalDamaged: the folder has a journal of version 0.1, which kept no marks, and nobody can tell what it holds.
+    """
     place = folder / MARK_FOLDER
     try:
         told = json.loads((place / MARK).read_text(encoding="ascii"))
@@ -99,11 +103,6 @@ def claim(folder: Path, holds: Holds) -> Mark:
         FolderUnavailable: it cannot be written to, or its journal is damaged.
     """
     mark = read_mark(folder)
-    if mark is not None and not mark.id:
-        from codiff_batch.batch.ledger import read_journal
-
-        for journal in journals_in(folder):
-            read_journal(journal)  # A damaged one cannot tell what the folder holds, and says so.
     if mark is not None and mark.holds is not holds:
         raise OptionsConflict(f"{folder} holds {mark.holds} of earlier runs; choose another folder for {holds}")
     if mark is None or not mark.id:

@@ -16,7 +16,7 @@ from codiff_batch.models.card import read_card
 from codiff_batch.models.catalogue import DEFAULT_MODEL, find
 from codiff_batch.settings import Judging, Settings
 
-Format = Literal["same", "jpeg", "png", "webp", "tiff"]
+Format = Literal["same", "jpeg", "png", "webp", "tiff", "avif", "jxl"]
 
 DEFAULT_MAX_PIXELS = 200_000_000
 
@@ -117,6 +117,9 @@ class BatchOptions:
             OptionsConflict: with the reason.
             ModelNotFound, ModelDamaged: there is no such model.
         """
+        from codiff_batch.formats import find_format
+
+        find_format(self.format)
         self.settings.check(read_card(find(self.model, self.models_dir)))
         if self.in_place and self.backup is None:
             raise OptionsConflict(

@@ -14,12 +14,15 @@ from codiff_batch.batch.marks import Holds, claim, read_mark
 from codiff_batch.batch.outcome import Code, Kind, Outcome, code_of
 from codiff_batch.batch.rows import Attempt, Made, Standing
 from codiff_batch.batch.scan import SUFFIXES
-from codiff_batch.errors import FolderUnavailable, OptionsConflict, PhotoError
+from codiff_batch.errors import FolderUnavailable, JournalDamaged, OptionsConflict, PhotoError
 from codiff_batch.files.identity import MARK_FOLDER, canonical
 from codiff_batch.files.reading import Contents, read_whole
 from codiff_batch.jpeg import JpegPhoto
 
-_NOTE = re.compile(r"codiff-batch (?P<program>\S+) model=(?P<model>.*?) qf=\d+(?: source=(?P<source>[0-9a-f]+))?$")
+_NOTE = re.compile(
+    r"codiff-batch (?P<program>\S+) model=(?P<model>.*?) qf=\d+"
+    r"(?: source=(?P<source>[0-9a-f]+))?(?: picture=[0-9a-f]+)?$"
+)
 
 
 def rebuild(folder: Path, photos: Sequence[Path]) -> Iterator[Outcome]:
@@ -44,7 +47,10 @@ def rebuild(folder: Path, photos: Sequence[Path]) -> Iterator[Outcome]:
         for owner in {owner_of(path) for path in journals_in(folder)} - {"all"}:
             with locked(folder, owner):
                 pass
-        mark = read_mark(folder)
+        try:
+            mark = read_mark(folder)
+        except JournalDamaged:
+            mark = None
         files = list(_files(folder))
         holds = mark.holds if mark is not None and mark.id else _guess(files)
         _set_aside(folder)

@@ -25,7 +25,7 @@ def test_import_and_help_bring_in_no_torch() -> None:
         "import sys, codiff_batch, codiff_batch.engine, codiff_batch.cli.main as m\n"
         "try: m.main(['--help'])\n"
         "except SystemExit: pass\n"
-        "heavy = {'torch', 'numpy', 'PIL', 'jpeglib', 'piexif'} & set(sys.modules)\n"
+        "heavy = {'torch', 'numpy', 'PIL', 'jpeglib'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
     ran = python("-c", code)
