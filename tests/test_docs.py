@@ -86,7 +86,7 @@ def commands() -> list[Command]:
         for body in (body for language, body in blocks if not language):
             lines = [re.sub(r"\s+#.*", "", line).strip() for line in body.splitlines()]
             found += [Command(page.name, line) for line in lines if re.match(r"[\w~.$]", line)]
-    first_words = ("codiff-batch", "python", "pip", "find", "eval", "ln", "sbatch", "_CODIFF", "~")
+    first_words = ("codiff-batch", "curl", "python", "pip", "find", "eval", "ln", "sbatch", "_CODIFF", "~")
     return [command for command in found if command.line.startswith(first_words)]
 
 

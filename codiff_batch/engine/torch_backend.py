@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
 
 import numpy as np
@@ -191,10 +191,8 @@ class TorchBackend:
         return torch.autocast(self.device.type, torch.bfloat16) if wide else nullcontext()
 
     def _within_memory(self, step: Callable[[], T]) -> T | None:
-        # The same input gives the same bytes on one device: no choosing of kernels by the clock, and 32 bits are 32.
-        exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
         try:
-            with self._waiting(), as_current(self.device), torch.inference_mode(), exact:
+            with self._waiting(), as_current(self.device), torch.inference_mode(), exactly():
                 return step()
         except Exception as error:
             if not is_out_of_memory(error):
@@ -227,6 +225,14 @@ class TorchBackend:
     def _floats(self, rows: Tensor) -> Tensor:
         """uint8 (B, h, w, 3) -> floats (B, 3, h, w) in [0, 1] on the device; bytes travel, not floats."""
         return rows.to(self.device).permute(0, 3, 1, 2).to(self.precision).div_(255)
+
+
+def exactly() -> AbstractContextManager[None]:
+    """Set torch's flags so that the same input gives the same bytes on one device.
+
+    No kernel is chosen by the clock, and 32-bit floats are 32-bit floats; matrix products have no TF32 by default.
+    """
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
 
 
 class TorchPicture:

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from codiff_batch.batch.outcome import Outcome
-from codiff_batch.engine import Restorer, restore_photo, settle
-from codiff_batch.errors import OptionsConflict
-from codiff_batch.jpeg import JpegPhoto
+from codiff_batch.batch.outcome import Code, Kind, Outcome
+from codiff_batch.engine import Restorer, restore_photo
+from codiff_batch.engine.photo import Decoded, restore
+from codiff_batch.errors import SettingRefused
+from codiff_batch.jpeg import JpegPhoto, project_to_cells
 from codiff_batch.preview.choose import Studied, candidates, choose, is_saved_again, quality
 from codiff_batch.preview.cut import SURROUNDINGS, Box, cut_out, telling_box
 from codiff_batch.preview.settings import Setting, settings
+from codiff_batch.settings import Settings
 from tests.photos import jpeg, scene
 from tests.tiny_model import make_tiny_model
 
@@ -30,7 +32,7 @@ def test_textures_are_for_the_models_that_add_some() -> None:
         "natural, texture 0.5",
         "natural, texture 0.5, strength 0.25",
     ]
-    with pytest.raises(OptionsConflict, match="--texture"):
+    with pytest.raises(SettingRefused, match="natural"):
         settings(["fast"], [0.5], [1.0], None)
 
 
@@ -48,8 +50,10 @@ def test_a_model_by_path_is_found_from_any_folder(tmp_path: Path, monkeypatch: p
 
 
 def outcome(number: int, header: float, estimate: float | None, folder: str = "a", size: int = 640) -> Outcome:
-    kind = "restored" if min(header, estimate or 100) < 60 else "skipped"
-    return Outcome(Path(f"/{folder}/{number}.jpg"), None, kind, "", header, estimate, size, size)  # type: ignore[arg-type]
+    kind, code = Kind.WOULD_BE_RESTORED, Code.HEADER_SAYS_SO
+    if min(header, estimate or 100) >= 60:
+        kind, code = Kind.SKIPPED, Code.GOOD_ALREADY
+    return Outcome(Path(f"/{folder}/{number}.jpg"), None, kind, "", code, header, estimate, size, size)
 
 
 def studied(number: int, light: float = 0.5, origin: str = "x") -> Studied:
@@ -81,7 +85,10 @@ def test_they_are_spread_over_quality_origin_and_content() -> None:
 def test_small_kinds_of_a_collection_are_candidates_and_what_was_not_judged_is_none() -> None:
     many = [outcome(i, 30, None) for i in range(500)]
     many += [outcome(500, 30, None, folder="b"), outcome(501, 30, None, size=4000)]
-    many += [Outcome(Path("/c"), None, "failed", "damaged"), Outcome(Path("/d"), None, "skipped", "signed", 30)]
+    many += [
+        Outcome(Path("/c"), None, Kind.FAILED, "damaged"),
+        Outcome(Path("/d"), None, Kind.SKIPPED, "signed", Code.SIGNED, 30),
+    ]
     found = candidates(many, 60, 4)
     assert {500, 501} <= set(found)
     assert not {502, 503} & set(found)
@@ -115,8 +122,8 @@ def test_a_cut_is_restored_as_it_would_be_within_the_whole(tiny: Restorer, sampl
     whole = restore_photo(photo, tiny, embedding=embedding)[box.place].astype(int)
     around = box.grown(SURROUNDINGS, *pixels.shape[:2])
     cut = cut_out(photo, pixels, around, with_coefficients=True)
-    levels = tiny.restore_levels(cut.pixels(), tables=photo.header.tables, embedding=embedding)
-    shown = settle(levels, cut, embedding.qf)[box.within(around).place].astype(int)
+    restored = restore(Decoded.of(cut), tiny, Settings(), embedding=embedding)
+    shown = restored.pixels[box.within(around).place].astype(int)
     assert np.array_equal(cut.pixels()[box.within(around).place], pixels[box.place])
     assert np.abs(shown - whole).mean() < 0.5
     assert np.abs(whole - pixels[box.place]).mean() > 0.5
@@ -127,7 +134,7 @@ def test_a_cut_is_held_to_its_own_cells(tiny: Restorer) -> None:
     photo = JpegPhoto.from_bytes(jpeg(20, image=scene(256, 192), subsampling="4:4:4"))
     cut = cut_out(photo, photo.pixels(), Box(64, 96, 64, 96), with_coefficients=True)
     noisy = cut.pixels().astype(np.float32) + np.random.default_rng(0).normal(0, 12, cut.pixels().shape)
-    settled = settle(noisy.astype(np.float32), cut, 20)
+    settled = project_to_cells(noisy.astype(np.float32), cut)
     buffer = io.BytesIO()
     Image.fromarray(settled).save(buffer, "JPEG", quality=20, subsampling="4:4:4")
     again = JpegPhoto.from_bytes(buffer.getvalue()).coefficients()

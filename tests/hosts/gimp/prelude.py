@@ -115,6 +115,7 @@ def show(path):
     image = load(path)
     image.undo_enable()
     Gimp.Display.new(image)
+    image.clean_all()
     return image
 
 
