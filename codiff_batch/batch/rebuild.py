@@ -54,7 +54,7 @@ def rebuild(folder: Path, photos: Sequence[Path]) -> Iterator[Outcome]:
         claim(folder, holds)
         journal = Journal(journal_path(folder, "all"))
         try:
-            journal.begin("rebuilt", len(files), [str(canonical(photo)) for photo in photos])
+            journal.begin("rebuilt", len(files), photos)
             for file in files:
                 yield _note(journal, folder, file, photos, in_place=holds is Holds.BACKUPS)
             journal.end()

@@ -18,6 +18,7 @@ from codiff_batch.batch.journal import Journal, journal_path
 from codiff_batch.batch.ledger import read_ledger
 from codiff_batch.batch.outcome import Code, Kind, Outcome
 from codiff_batch.batch.rows import Attempt, Intent, Made, Standing
+from codiff_batch.errors import FolderUnavailable
 from codiff_batch.files.identity import Stamp
 from tests.cli.test_restore import tree
 from tests.photos import jpeg, scene, write
@@ -200,6 +201,30 @@ def test_an_attempt_leaves_what_stands_as_it_is(journal: Journal) -> None:
     assert replace(kept, written=0.0) == STANDING
     assert said is not None
     assert replace(said, ended=0.0) == ATTEMPT
+
+
+def test_what_waits_is_committed_when_the_journal_is_closed(journal: Journal) -> None:
+    journal.record(ATTEMPT)
+    journal.close()
+    with contextlib.closing(Journal(journal.path)) as again:
+        assert again.attempt(Path("a.jpg")) is not None
+
+
+def test_a_write_that_the_disk_refused_does_not_stop_the_next(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(journal_module, "put_standing", full)
+        with pytest.raises(FolderUnavailable, match="disk is full"):
+            journal.record(ATTEMPT, STANDING)
+    assert read_ledger(journal.path.parent.parent).attempts == {}
+    journal.stand(STANDING)
+    assert journal.standing(Path("a.jpg")) is not None
+    journal.flush()
+    assert read_ledger(journal.path.parent.parent).attempts
 
 
 def test_attempts_are_committed_while_nothing_else_happens(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
