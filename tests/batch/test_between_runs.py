@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from codiff_batch.batch import outputs, undo
 from codiff_batch.batch.journal import Journal, journal_path
 from codiff_batch.batch.ledger import read_ledger
 from codiff_batch.batch.rows import Intent, Made
+from codiff_batch.errors import PhotoError
 from codiff_batch.files.reading import read_whole, sha256
 from tests.batch.test_originals import in_mounts_of_its_own
 from tests.photos import jpeg, scene, write
@@ -160,6 +162,38 @@ def test_a_library_that_was_copied_away_is_undone_from_the_copy_of_its_backups(r
     assert run("undo", "usb/kept").code == 0
     assert Path("usb/photos/a.jpg").read_bytes() == ORIGINAL
     assert Path("photos-away/a.jpg").read_bytes() == restored
+
+
+def test_a_redo_that_stops_before_the_rename_can_be_undone(
+    run, in_place, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_place("photos")
+    restored = photo.read_bytes()
+    write_atomically = outputs.write_atomically
+
+    def refused(path: Path, data: bytes, **options: Any) -> None:
+        if path == photo:
+            raise PhotoError("no space left")
+        write_atomically(path, data, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(outputs, "write_atomically", refused)
+        assert "1 failed" in in_place("photos", "--strength", 0.5)
+    assert photo.read_bytes() == restored
+    assert run("undo", "kept").code == 0
+    assert photo.read_bytes() == ORIGINAL
+
+
+def test_a_moved_photo_keeps_its_one_backup_when_it_is_done_again(run, in_place, photo: Path) -> None:
+    in_place("photos")
+    Path("photos/best").mkdir()
+    moved = photo.rename("photos/best/mine.jpg")
+    kept = sorted(path for path in Path("kept").rglob("*.jpg"))
+    assert "1 restored" in in_place("photos", "--strength", 0.5)
+    assert sorted(path for path in Path("kept").rglob("*.jpg")) == kept
+    assert run("undo", "kept").code == 0
+    assert moved.read_bytes() == ORIGINAL
+    assert not photo.exists()
 
 
 def test_a_backup_that_is_exchanged_while_it_is_put_back_is_never_written(

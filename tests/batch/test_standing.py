@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from codiff_batch.batch import journal as journal_module
-from codiff_batch.batch.journal import Journal, journal_path
+from codiff_batch.batch.journal import Journal, journal_path, journals_in
 from codiff_batch.batch.ledger import read_ledger
 from codiff_batch.batch.outcome import Code, Kind, Outcome
 from codiff_batch.batch.rows import Attempt, Intent, Made, Standing
-from codiff_batch.errors import FolderUnavailable
+from codiff_batch.errors import FolderUnavailable, JournalDamaged
 from codiff_batch.files.identity import Stamp
 from tests.cli.test_restore import tree
 from tests.photos import jpeg, scene, write
@@ -259,6 +259,25 @@ def test_what_is_written_is_durable_by_the_databases_own_word(journal: Journal) 
     (full,) = journal._database.execute("PRAGMA synchronous").fetchone()
     (mode,) = journal._database.execute("PRAGMA journal_mode").fetchone()
     assert (full, mode) == (2, "wal")
+
+
+def test_only_real_files_of_our_own_names_are_journals(journal: Journal) -> None:
+    journal.close()
+    for name in ("journal-1-of-2.sqlite", "journal-zz.sqlite"):
+        journal.path.with_name(name).symlink_to(journal.path.name)
+    shutil.copy(journal.path, journal.path.with_name("journal-all.sqlite.before-2026"))
+    assert journals_in(journal.path.parent.parent) == [journal.path]
+
+
+def test_a_damaged_page_is_found_before_anything_is_written(tmp_path: Path) -> None:
+    with contextlib.closing(Journal(path := journal_path(tmp_path, "all"))) as journal:
+        for number in range(200):
+            journal.stand(replace(STANDING, place=Path(f"{number:04}-{'x' * 200}.jpg")))
+    data = bytearray(path.read_bytes())
+    data[-8192:] = b"\xaa" * 8192
+    path.write_bytes(data)
+    with pytest.raises(JournalDamaged):
+        Journal(path)
 
 
 @pytest.mark.parametrize("command", ["status", "undo", "report", "run", "watch"])
