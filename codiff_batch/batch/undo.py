@@ -18,7 +18,7 @@ from codiff_batch.batch.journal import Journal, journals_in, owner_of
 from codiff_batch.batch.journals import locked
 from codiff_batch.batch.ledger import find_folder, read_ledger
 from codiff_batch.batch.outcome import Code, Kind, Outcome, code_of
-from codiff_batch.batch.outputs import check_backup, write_atomically
+from codiff_batch.batch.outputs import check_backup, sweep, write_atomically
 from codiff_batch.batch.rows import Attempt, Made, Standing
 from codiff_batch.batch.scan import SUFFIXES
 from codiff_batch.errors import (
@@ -34,6 +34,9 @@ from codiff_batch.files.reading import Contents, read_whole, stamp_of
 from codiff_batch.jpeg import JpegPhoto
 
 log = logging.getLogger(__name__)
+
+_OWNER = "undo"
+"""Of temporary files; the next undo removes those of one that was killed."""
 
 
 def undo(folder: Path, patterns: Sequence[str] = (), *, dry_run: bool = False) -> Iterator[Outcome]:
@@ -62,6 +65,8 @@ def undo(folder: Path, patterns: Sequence[str] = (), *, dry_run: bool = False) -
             rows = [row for row in rows if _matches(row, patterns)]
             if not rows:
                 raise OptionsConflict(f"no photo that was restored in place matches {' '.join(patterns)}")
+        if not dry_run:
+            sweep({row.source.parent for row in rows}, _OWNER)
         for row in rows:
             yield _put_back(row, root, ledger.roots, books, dry_run=dry_run)
 
@@ -139,7 +144,7 @@ def _replace(photo: Path, found: Contents | None, backup: Path, original: str) -
         if found is not None and stamp_of(photo, follow=False) != found.stamp:
             raise SourceChanged("is being changed by another program, and is left alone")
 
-    write_atomically(photo, data, like=backup, overwrite=found is not None, guard=guard)
+    write_atomically(photo, data, like=backup, overwrite=found is not None, owner=_OWNER, guard=guard)
 
 
 def _find(row: Standing, root: Path, roots: dict[Path, Path]) -> tuple[Path, Contents | None]:

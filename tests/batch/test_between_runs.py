@@ -164,6 +164,25 @@ def test_a_library_that_was_copied_away_is_undone_from_the_copy_of_its_backups(r
     assert Path("photos-away/a.jpg").read_bytes() == restored
 
 
+@pytest.mark.parametrize("place", [("--in-place", "--backup", "kept"), ("-o", "kept")], ids=["in place", "beside"])
+def test_the_journal_knows_what_is_about_to_appear(
+    run, photo: Path, model: Path, monkeypatch: pytest.MonkeyPatch, place: tuple[str, ...]
+) -> None:
+    write_atomically = outputs.write_atomically
+    seen = []
+
+    def looked_at(path: Path, data: bytes, **options: Any) -> None:
+        if data != ORIGINAL:
+            (standing,) = read_ledger(Path("kept")).standing.values()
+            assert standing.intent is not None
+            seen.append((standing.sha256, standing.intent.sha256 == sha256(data), standing.intent.original))
+        write_atomically(path, data, **options)
+
+    monkeypatch.setattr(outputs, "write_atomically", looked_at)
+    assert "1 restored" in run("photos", *place, "--model", model).err
+    assert seen == [(None, True, sha256(ORIGINAL))]
+
+
 def test_a_redo_that_stops_before_the_rename_can_be_undone(
     run, in_place, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

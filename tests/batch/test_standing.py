@@ -149,6 +149,18 @@ def test_another_photos_output_is_a_failure_with_both_names(run, photos: Path, t
     assert contents(tmp_path / "out") == before
 
 
+def test_an_output_that_was_given_anothers_name_is_not_overwritten(run, photos: Path, model: Path) -> None:
+    """So it is on a disk that ignores case, where ``A.jpg`` and ``a.jpg`` are one output of two photos."""
+    run(photos, "--model", model)
+    restored = photos.with_name("photos-restored")
+    (restored / "0.jpg").rename(restored / "1.jpg")
+    before = contents(restored)
+    ran = run(photos / "1.jpg", "-o", restored, "--model", model, "--overwrite")
+    assert ran.code == 3
+    assert str(photos / "0.jpg") in ran.err
+    assert contents(restored) == before
+
+
 def test_an_update_of_the_program_redoes_nothing_until_asked(run, photos: Path, model: Path, monkeypatch) -> None:
     run(photos, "--model", model)
     monkeypatch.setattr("codiff_batch.batch.journals.__version__", "99")
@@ -263,9 +275,9 @@ def test_what_is_written_is_durable_by_the_databases_own_word(journal: Journal) 
 
 def test_only_real_files_of_our_own_names_are_journals(journal: Journal) -> None:
     journal.close()
-    for name in ("journal-1-of-2.sqlite", "journal-zz.sqlite"):
-        journal.path.with_name(name).symlink_to(journal.path.name)
-    shutil.copy(journal.path, journal.path.with_name("journal-all.sqlite.before-2026"))
+    journal.path.with_name("journal-1-of-2.sqlite").symlink_to(journal.path.name)
+    for name in ("journal-all.sqlite.before-2026", "journal-zz.sqlite"):
+        shutil.copy(journal.path, journal.path.with_name(name))
     assert journals_in(journal.path.parent.parent) == [journal.path]
 
 
