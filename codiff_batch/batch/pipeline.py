@@ -282,7 +282,6 @@ class _Pipeline:
             if result.error is not None:
                 raise result.error
             assert result.levels is not None
-            work.pixels = None
             self._steps.finish(work, result.levels)
 
         self._steps.attempt(work, finish)

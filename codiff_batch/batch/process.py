@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from codiff_batch.engine.stream import Levels
     from codiff_batch.formats import Order
     from codiff_batch.jpeg import JpegPhoto
+    from codiff_batch.jpeg.history import History
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,8 @@ class Work:
     photo: JpegPhoto | None = None
     """What is restored: the photo, or its original from the backup."""
     pixels: NDArray[np.uint8] | None = None
+    history: History | None = None
+    """What the pixels tell of earlier compressions, where the header does not decide."""
     crops: Sequence[NDArray[np.uint8]] = ()
     """What CaVE is to look at."""
     embedding: Embedding | None = None
@@ -169,10 +172,13 @@ class PhotoSteps:
     def decode(self, work: Work) -> None:
         """Decode the pixels and choose the crops that CaVE looks at."""
         from codiff_batch.engine.crops import textured_crops
+        from codiff_batch.jpeg.history import look_back
 
         assert work.photo is not None
         pixels = work.photo.pixels()
         work.crops = [crop.copy() for crop in textured_crops(pixels)]
+        if work.verdict is None:
+            work.history = look_back(work.crops, pixels, work.photo.header.tables)
         if not self._options.dry_run:
             work.pixels = pixels
 
@@ -180,7 +186,10 @@ class PhotoSteps:
         """Decide by what CaVE saw, and settle photos that are good already."""
         assert work.photo is not None
         assert work.embedding is not None
-        verdict = work.verdict or judge(work.photo.header.qf, work.embedding.qf, self._options.min_qf)
+        seen = work.embedding
+        verdict = work.verdict or judge(
+            work.photo.header.qf, seen.qf, self._options.min_qf, work.history, spread=seen.spread
+        )
         work.verdict = replace(verdict, estimated_qf=work.embedding.qf)
         if verdict.action is Action.SKIP:
             self._skip(work, verdict.reason, Code.GOOD_ALREADY)
@@ -198,7 +207,7 @@ class PhotoSteps:
         self._stage(work.task, "writing")
         # At strength 0 the source's own pixels were asked for, and nothing has to be bounded.
         constrain = options.constrain and options.strength > 0
-        restored = settle(levels, photo, work.verdict.estimated_qf, constrain=constrain)
+        restored = settle(levels, photo, work.verdict.estimated_qf, constrain=constrain, pixels=work.pixels)
         data = self._encode(photo, restored, work.verdict.estimated_qf)
         self._write(work, photo, data)
 
@@ -311,7 +320,8 @@ class PhotoSteps:
 
 
 def _code_of(verdict: Verdict, min_qf: float) -> Code:
-    return Code.HEADER_SAYS_SO if header_decides(verdict.header_qf, min_qf) else Code.PIXELS_SAY_SO
+    header_says = verdict.header_qf is not None and header_decides(verdict.header_qf, min_qf)
+    return Code.HEADER_SAYS_SO if header_says else Code.PIXELS_SAY_SO
 
 
 def _below(path: Path, folder: Path) -> Path:

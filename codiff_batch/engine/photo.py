@@ -10,6 +10,7 @@ This module alone calls the judge, and :mod:`~codiff_batch.engine.settling` alon
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from codiff_batch.engine.region import Region
 from codiff_batch.engine.settling import Restored, settled
 from codiff_batch.engine.stream import Embedding, Pixels, Progress, Request, Tables
 from codiff_batch.jpeg import JpegPhoto
+from codiff_batch.jpeg.history import History, look_back
 from codiff_batch.settings import Judging, Settings
 
 if TYPE_CHECKING:
@@ -47,6 +49,11 @@ class Decoded:
             PhotoError: it cannot be decoded.
         """
         return cls(photo.pixels() if pixels is None else pixels, photo, photo.header.tables)
+
+    @cached_property
+    def history(self) -> History:
+        """What the pixels tell of earlier compressions; a fifth of a second, whatever the picture's size."""
+        return look_back(textured_crops(self.pixels), self.pixels, self.tables)
 
     def crops(self, settings: Settings) -> list[Pixels]:
         """What CaVE is to look at: for a quality given by hand, the picture compressed at that quality once more."""
@@ -98,7 +105,7 @@ def judged(decoded: Decoded, embedding: Embedding, settings: Settings, judging: 
     verdict = judged_unseen(header_qf, settings, judging)
     if verdict is None:
         assert judging is not None
-        verdict = judge(header_qf, embedding.qf, judging.min_qf)
+        verdict = judge(header_qf, embedding.qf, judging.min_qf, decoded.history, spread=embedding.spread)
     return Judged(decoded, embedding, replace(verdict, estimated_qf=embedding.qf))
 
 
@@ -163,9 +170,14 @@ def restore_photo(
 
 
 def settle(
-    levels: NDArray[np.float32], photo: JpegPhoto, estimated_qf: float, *, constrain: bool = True
+    levels: NDArray[np.float32],
+    photo: JpegPhoto,
+    estimated_qf: float,
+    *,
+    constrain: bool = True,
+    pixels: Pixels | None = None,
 ) -> NDArray[np.uint8]:
     """For the batch until it takes the steps above."""
     verdict = Verdict(Action.RESTORE, "", photo.header.qf, estimated_qf)
-    seen = Judged(Decoded(np.empty(0, np.uint8), photo), Embedding((), estimated_qf), verdict)
+    seen = Judged(Decoded.of(photo, pixels), Embedding((), estimated_qf), verdict)
     return settled(seen, levels, Settings(constrain=constrain)).pixels

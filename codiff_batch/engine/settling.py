@@ -14,6 +14,7 @@ import numpy as np
 from codiff_batch.engine.judge import Verdict, was_saved_again
 from codiff_batch.engine.region import Region
 from codiff_batch.engine.stream import Levels, Pixels
+from codiff_batch.errors import PhotoError
 from codiff_batch.jpeg import can_project, project_to_cells
 from codiff_batch.settings import Settings
 
@@ -75,21 +76,24 @@ def settled(judged: Judged, levels: Levels, settings: Settings, region: Region |
         levels: float32 in [0, 255] of the request's shape; may be overwritten.
         settings: as for the request.
         region: as for the request.
-
-    Raises:
-        DamagedJpeg: the photo's coefficients cannot be read.
     """
     how, decoded = _how(judged, settings), judged.decoded
+    keep_neutral(levels, decoded.pixels if region is None else decoded.pixels[region.window])
     if how is Settled.UNCHANGED:
         return _unchanged(judged, region)
     if how is not Settled.CONSTRAINED:
         return Restored(levels if region is None else levels[region.inner], how, judged.verdict)
     assert decoded.photo is not None
-    if region is None:
-        return Restored(project_to_cells(levels, decoded.photo), how, judged.verdict)
-    whole = decoded.pixels.astype(np.float32)
-    whole[region.window] = levels
-    return Restored(project_to_cells(whole, decoded.photo)[region.place], how, judged.verdict)
+    whole = levels
+    if region is not None:
+        whole = decoded.pixels.astype(np.float32)
+        whole[region.window] = levels
+    try:
+        projected = project_to_cells(whole, decoded.photo, decoded.pixels)
+    except PhotoError:
+        # Damaged, or read otherwise by the decoder: then its cells are not what we take them for.
+        return Restored(levels if region is None else levels[region.inner], Settled.NOT_MODELLED, judged.verdict)
+    return Restored(projected if region is None else projected[region.place], how, judged.verdict)
 
 
 def _how(judged: Judged, settings: Settings) -> Settled:
@@ -105,9 +109,21 @@ def _how(judged: Judged, settings: Settings) -> Settled:
         return Settled.NOT_ASKED
     if not can_project(photo):
         return Settled.NOT_MODELLED
-    if was_saved_again(photo.header.qf, judged.embedding.qf):
+    if was_saved_again(judged.embedding.qf, judged.decoded.history):
         return Settled.SAVED_AGAIN
     return Settled.CONSTRAINED
+
+
+def keep_neutral(levels: Levels, pixels: Pixels) -> None:
+    """Make a restoration gray, in place, where the picture is black and white in three channels.
+
+    Networks that learned from colours leave a faint tint. Levels become their luma (JFIF).
+    """
+    if levels.ndim == 3 and not np.ptp(pixels, axis=2).any():
+        levels[...] = (levels @ _LUMA)[..., None]
+
+
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def _unchanged(judged: Judged, region: Region | None) -> Restored:

@@ -1,10 +1,10 @@
 """What the pixels tell of a compression before the last one.
 
 Quantization leaves a comb: the DCT coefficients of a photo that was compressed stand near multiples of that
-compression's steps, also after it was saved again with finer ones, or cropped, if one looks on the old grid (Popescu and
-Farid 2004; Fan and de Queiroz 2003). Where the picture was made smaller afterwards the grid lies at another period, which
-shows in the mean of its second differences (Gallagher 2005). A network's low opinion of a picture is no such evidence:
-pages of text look crushed to it.
+compression's steps, also after it was saved again with finer ones, or cropped, if one looks on the old grid (Popescu
+and Farid 2004; Fan and de Queiroz 2003). Where the picture was made smaller afterwards the grid lies at another period,
+which shows in the mean of its second differences (Gallagher 2005). A network's low opinion of a picture is no such
+evidence: pages of text look crushed to it.
 """
 
 from __future__ import annotations
@@ -54,8 +54,9 @@ NEAR, DRAWN = 0.12, 0.4
 PERIODS = np.concatenate((np.arange(4.4, 5.25, 0.02), np.arange(5.42, 7.7, 0.02)))
 """Pixels from grid line to grid line after the picture was made smaller by 0.55 to 0.96. Four pixels and two thirds of
 eight are harmonics of the file's own grid."""
-REGULAR = 9.0
-"""Power at such a period, relative to its surroundings, from which it is believed."""
+REGULAR, IN_ALL_HARMONICS = 7.0, 4.5
+"""Power at such a period, relative to its surroundings, from which it is believed: the mean over its harmonics, and
+each of them. A picture that was merely made larger shows some of them only, for the most part."""
 _LARGEST_SIDE = 1024
 _SPECTRUM = 8192
 
@@ -225,17 +226,18 @@ def _other_period(plane: Reals) -> Earlier | None:
     """Find a grid whose lines are not eight pixels apart, by the spectrum of the mean second differences."""
     if min(plane.shape) < 128:
         return None
-    power = sum(_spectrum(plane, axis) for axis in (0, 1))
-    strength = []
+    power = _spectrum(plane, 0) + _spectrum(plane, 1)
+    best, found = REGULAR, None
     for period in PERIODS:
-        harmonics = [round(_SPECTRUM * k / period) for k in range(1, int(period // 2) + 1)]
-        strength.append(np.mean([power[place - 2 : place + 3].max() for place in harmonics]))
-    best = int(np.argmax(strength))
-    return Earlier(None, period=float(PERIODS[best])) if strength[best] > REGULAR else None
+        places = [round(_SPECTRUM * k / period) for k in range(1, int(period // 2) + 1)]
+        harmonics = [float(power[place - 2 : place + 3].max()) for place in places]
+        if min(harmonics) > IN_ALL_HARMONICS and (strength := sum(harmonics) / len(harmonics)) > best:
+            best, found = strength, Earlier(None, period=float(period))
+    return found
 
 
 def _spectrum(plane: Reals, axis: int) -> NDArray[np.float64]:
-    """Power of the mean second differences along one axis, relative to its surroundings; without the file's own grid."""
+    """Power of the mean second differences along one axis, relative to its surroundings, without the own grid."""
     differences = np.minimum(np.abs(np.diff(plane, 2, axis=axis)), 12).mean(axis=1 - axis, dtype=np.float64)
     smooth = np.convolve(np.pad(differences, 8, mode="edge"), np.full(17, 1 / 17), "valid")
     detail = differences - smooth
