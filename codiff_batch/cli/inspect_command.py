@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from codiff_batch.engine import Restorer
+    from codiff_batch.engine import Embedding, Restorer
     from codiff_batch.jpeg.header import Header
+    from codiff_batch.jpeg.history import History
     from codiff_batch.jpeg.metadata import MetadataSummary
 
 READERS = 4
@@ -61,6 +62,7 @@ class _Read:
     header: Header
     metadata: MetadataSummary
     crops: Sequence[NDArray[np.uint8]] = ()
+    history: History | None = None
 
 
 @click.command("inspect")
@@ -122,12 +124,12 @@ class _Inspector:
                 read = list(readers.map(self._read, some))
                 seen = [photo for photo in read if isinstance(photo, _Read) and photo.crops]
                 embeddings = self._restorer.embed_crops([photo.crops for photo in seen]) if seen else []
-                qfs = {id(photo): embedding.qf for photo, embedding in zip(seen, embeddings, strict=True)}
+                by_photo = {id(photo): embedding for photo, embedding in zip(seen, embeddings, strict=True)}
                 for path, photo in zip(some, read, strict=True):
                     if isinstance(photo, PhotoError):
                         yield Inspection(str(path), reason=" ".join(str(photo).split()))
                     else:
-                        yield self._row(path, photo, qfs.get(id(photo)))
+                        yield self._row(path, photo, by_photo.get(id(photo)))
 
     @cached_property
     def _restorer(self) -> Restorer:
@@ -138,22 +140,27 @@ class _Inspector:
     def _read(self, path: Path) -> _Read | PhotoError:
         from codiff_batch.engine.crops import textured_crops
         from codiff_batch.engine.judge import header_decides
+        from codiff_batch.formats import SAME, Order, refuse
         from codiff_batch.jpeg import JpegPhoto
+        from codiff_batch.jpeg.history import look_back
 
         try:
             photo = JpegPhoto.open(path, max_pixels=self._max_pixels)
+            refuse(photo, SAME, Order("codiff-batch inspect", drop_signature=True))
             if header_decides(photo.header.qf, self._min_qf) and not self._look_at_all:
                 return _Read(photo.header, photo.metadata())
-            crops = [crop.copy() for crop in textured_crops(photo.pixels())]
-            return _Read(photo.header, photo.metadata(), crops)
+            pixels = photo.pixels()
+            crops = [crop.copy() for crop in textured_crops(pixels)]
+            return _Read(photo.header, photo.metadata(), crops, look_back(crops, pixels, photo.header.tables))
         except PhotoError as error:
             return error
 
-    def _row(self, path: Path, photo: _Read, estimated_qf: float | None) -> Inspection:
+    def _row(self, path: Path, photo: _Read, seen: Embedding | None) -> Inspection:
         from codiff_batch.engine import judge
 
-        header = photo.header
-        verdict = judge(header.qf, estimated_qf, self._min_qf)
+        header, estimated_qf = photo.header, None if seen is None else seen.qf
+        spread = 0.0 if seen is None else seen.spread
+        verdict = judge(header.qf, estimated_qf, self._min_qf, photo.history, spread=spread)
         return Inspection(
             path=str(path),
             width=header.width,

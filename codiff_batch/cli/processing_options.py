@@ -41,7 +41,7 @@ _OPTIONS = (
         default=95,
         show_default=True,
         metavar="N",
-        help="Quality of JPEG (always 4:4:4) and WebP outputs.",
+        help="Quality of JPEG (always 4:4:4), WebP, AVIF and JPEG XL outputs.",
     ),
     click.option(
         "--strength",

@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 RULE = 2
 """Version of this rule; journals keep it, so that what an older one decided can be counted."""
 
-RESIZED_BELOW = 85
-"""Estimated quality factor below which a picture that was made smaller after a compression was harmed by it. Photos
-that were saved once at 90 or more are estimated at 86 and more; after a compression at 10 to 40 most lie below."""
+RESIZED_BELOW = 93
+"""Estimated quality factor below which a picture that was made smaller after a compression was harmed by it."""
 
 
 class Action(StrEnum):

@@ -36,7 +36,8 @@ _CANDIDATES = range(10, 61)
 """Quality factors of an earlier compression that are looked for."""
 
 _COARSER = 1.4
-"""A comb can be seen on the same grid only where its teeth are further apart than the last compression's steps."""
+"""A comb can be seen only where its teeth are further apart than the steps of the last compression, which make one too,
+on their own grid and in part on its neighbours."""
 
 SURE, CLEAR = 12.0, 0.12
 """Significance, in standard deviations, and height of a comb, 0 to 1, from which it is believed."""
@@ -124,32 +125,34 @@ def _share_of_one_level(planes: Sequence[Reals]) -> float:
 def _comb(planes: Sequence[Reals], tables: Sequence[Table] | None) -> Earlier | None:
     """Find the quality factor and the grid whose comb stands out most, if one does."""
     sums, counts = _comb_sums(planes)
+    clear = CLEAR if tables is None or _is_fine(tables[0]) else CLEAR_BY_COARSE_STEPS
     best: tuple[float, Earlier] | None = None
     for qf in _CANDIDATES:
-        steps = np.array([_table(qf)[at] for at in _FREQUENCIES])
-        inside = (steps >= 4) & (steps <= _STEPS[-1])
-        for same_grid in (True, False):
-            used = inside & _coarser(steps, tables) if same_grid else inside
-            at = np.flatnonzero(used)
-            if not len(at):
-                continue
-            grids = slice(0, 1) if same_grid else slice(1, None)
-            sum_ = sums[grids, at, steps[at] - _STEPS[0]].sum(axis=1)
-            count = np.maximum(counts[grids, at, steps[at] - _STEPS[0]].sum(axis=1), 1)
-            significance, height = sum_ / np.sqrt(count / 2), sum_ / count
-            grid = int(significance.argmax())
-            coarse = same_grid and tables is not None and tables[0].mean() > _table(COARSE_BELOW).mean()
-            enough = height[grid] > (CLEAR_BY_COARSE_STEPS if coarse else CLEAR) and significance[grid] > SURE
-            if enough and (best is None or significance[grid] > best[0]):
-                row, column = divmod(grid + (not same_grid), 8)
-                best = float(significance[grid]), Earlier(float(qf), (row, column))
+        steps = _low(_table(qf))
+        at = np.flatnonzero((steps >= 4) & (steps <= _STEPS[-1]) & _coarser(steps, tables))
+        if not len(at):
+            continue
+        column = steps[at] - _STEPS[0]
+        sum_, count = sums[:, at, column].sum(axis=1), np.maximum(counts[:, at, column].sum(axis=1), 1)
+        significance, height = sum_ / np.sqrt(count / 2), sum_ / count
+        grid = int(significance.argmax())
+        if height[grid] > clear and significance[grid] > SURE and (best is None or significance[grid] > best[0]):
+            best = float(significance[grid]), Earlier(float(qf), divmod(grid, 8))
     return best[1] if best else None
+
+
+def _is_fine(table: Table) -> bool:
+    return bool(_low(table).mean() <= _low(_table(COARSE_BELOW)).mean())
+
+
+def _low(table: Table) -> NDArray[np.int64]:
+    return np.array([table[at] for at in _FREQUENCIES], np.int64)
 
 
 def _coarser(steps: NDArray[np.int64], tables: Sequence[Table] | None) -> NDArray[np.bool_]:
     if tables is None:
         return np.ones(len(steps), np.bool_)
-    return steps > _COARSER * np.array([tables[0][at] for at in _FREQUENCIES])
+    return np.asarray(steps > _COARSER * _low(tables[0]))
 
 
 def _comb_sums(planes: Sequence[Reals]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
