@@ -211,12 +211,12 @@ class PhotoSteps:
 
     def decode(self, opened: Opened) -> Sight:
         """Decode the pixels and choose the crops that CaVE looks at."""
-        from codiff_batch.engine.photo import Decoded
+        from codiff_batch.engine.photo import Decoded, judged_unseen
 
-        decoded = Decoded.of(opened.photo)
-        crops = decoded.crops(self._options.settings)
-        # In a dry run nothing but the crops is looked at any more.
-        return Sight(opened, replace(decoded, pixels=crops[0]) if self._options.dry_run else decoded, crops)
+        options, decoded = self._options, Decoded.of(opened.photo)
+        if judged_unseen(opened.photo.header.qf, options.settings, options.judging) is None:
+            decoded.history  # noqa: B018  looked for here, in a reader's thread, and kept
+        return Sight(opened, decoded, decoded.crops(options.settings))
 
     def judge(self, sight: Sight, embedding: Embedding) -> Ready | None:
         """Decide by what CaVE saw, and settle photos that are good already."""

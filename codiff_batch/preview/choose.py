@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codiff_batch.batch.outcome import Code, Kind, Outcome
-from codiff_batch.engine.judge import was_saved_again
 
 NEAR = 10.0
 """Quality factors from the line within which a photo is doubtful."""
@@ -30,7 +29,10 @@ def quality(outcome: Outcome) -> float | None:
 
 def is_judged(outcome: Outcome) -> bool:
     """Whether its quality decides; a failed, signed or restored photo is left alone whatever its quality."""
-    return outcome.outcome in (Kind.RESTORED, Kind.WOULD_BE_RESTORED) or outcome.code == Code.GOOD_ALREADY
+    return outcome.outcome in (Kind.RESTORED, Kind.WOULD_BE_RESTORED) or outcome.code in (
+        Code.GOOD_ALREADY,
+        Code.NO_EVIDENCE,
+    )
 
 
 def is_below(outcome: Outcome, min_qf: float) -> bool:
@@ -41,8 +43,7 @@ def is_below(outcome: Outcome, min_qf: float) -> bool:
 
 def is_saved_again(outcome: Outcome) -> bool:
     """Whether the pixels went through more than the file admits."""
-    header, estimate = outcome.header_qf, outcome.estimated_qf
-    return header is not None and estimate is not None and was_saved_again(header, estimate)
+    return outcome.code in (Code.SAVED_AGAIN, Code.MADE_SMALLER, Code.PIXELS_SAY_SO)
 
 
 @dataclass(frozen=True, eq=False)
