@@ -9,6 +9,7 @@ code is found like any other. What ends in anything but an outcome is kept in ``
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import os
 import random
@@ -19,7 +20,6 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import click
@@ -27,7 +27,8 @@ from PIL import Image
 
 from codiff_batch.engine.judge import header_decides
 from codiff_batch.errors import PhotoError
-from codiff_batch.jpeg import JpegPhoto, can_project, encode_as, encode_jpeg, project_to_cells
+from codiff_batch.formats import Order, encode
+from codiff_batch.jpeg import JpegPhoto, can_project, project_to_cells
 from tests.photos import jpeg, scene
 
 BLOCK = 1000
@@ -40,6 +41,7 @@ SECONDS = 20.0
 """That one file may take."""
 
 MAX_PIXELS = 4_000_000
+FORMATS = ("jpeg", "png", "webp", "tiff")
 NOTE = "codiff-batch 0 model=fuzz qf=20"
 
 
@@ -112,13 +114,9 @@ def look(path: Path) -> str:
         pixels = photo.pixels()
     except PhotoError as error:
         return type(error).__name__
-    writers = [partial(encode_jpeg, pixels, photo, note=NOTE, drop_signature=True)]
-    writers += [partial(encode_as, pixels, photo, kind, note=NOTE) for kind in ("png", "webp", "tiff")]
-    for write in writers:
-        try:
-            write()
-        except PhotoError:
-            continue
+    for name in FORMATS:
+        with contextlib.suppress(PhotoError):
+            encode(pixels, photo, name, Order(NOTE, 95, True))
     if can_project(photo):
         try:
             project_to_cells(pixels.astype("float32"), photo)
@@ -164,9 +162,12 @@ def run(count: int, seed: int, keep: Path) -> Counter[str]:
             block = ["--block", str(start), str(stop), str(progress), "--seed", str(seed)]
             ran = subprocess.run([sys.executable, "-m", "tests.fuzz", *block], capture_output=True, text=True)
             told = dict(line.split() for line in ran.stdout.splitlines())
-            if ran.returncode not in (0, 1):
-                stop = int(progress.read_text()) + 1
-                told[str(stop - 1)] = "DIED"
+            if len(told) < stop - start:
+                last = int(progress.read_text()) if progress.exists() else -1
+                if not start <= last < stop:
+                    raise RuntimeError(f"the fuzzer itself does not work: {ran.stderr[-2000:]}")
+                stop = last + 1
+                told[str(last)] = "DIED"
             outcomes.update(told.values())
             for number in (number for number, outcome in told.items() if outcome.isupper()):
                 keep.mkdir(parents=True, exist_ok=True)
@@ -174,6 +175,7 @@ def run(count: int, seed: int, keep: Path) -> Counter[str]:
                 (keep / f"{seed}-{number}-{told[number]}.jpg").write_bytes(data)
                 click.echo(f"{number} {told[number]} {ran.stderr[-2000:]}", err=True)
             start = stop
+            click.echo(f"{start} files", err=True)
     return outcomes
 
 

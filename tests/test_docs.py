@@ -96,7 +96,15 @@ def folder(tmp_path: Path) -> Path:
     with Image.open(ROOT / "examples/photos/lavender-q20.jpg") as image:
         small = image.crop((0, 0, 96, 64))
     of_shard = next(f"{i}.jpg" for i in range(1000) if Shard(3, 16).owns(Path(f"{i}.jpg")))
-    for name in (f"photos/{of_shard}", "photos/trip/b.jpg", "in/c.jpg", "import/d.jpg", "examples/photos/e.jpg"):
+    for name in (
+        f"photos/{of_shard}",
+        "photos/trip/b.jpg",
+        "in/c.jpg",
+        "import/d.jpg",
+        "anna/f.jpg",
+        "ben/g.jpg",
+        "examples/photos/e.jpg",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         small.save(tmp_path / name, quality=20)
     (tmp_path / "last-run").touch()
