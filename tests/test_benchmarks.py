@@ -3,7 +3,7 @@
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import gpu, report_page, start
+from benchmarks import gpu, preview, report_page, start
 from benchmarks.complexity import parts
 
 
@@ -33,6 +33,15 @@ def test_the_page_benchmark_runs() -> None:
     result = CliRunner().invoke(report_page.main, ["--photos", "200", "--runs", "1"], catch_exceptions=False)
     assert result.exit_code == 0
     assert "| 200 |" in result.output
+
+
+@pytest.mark.slow
+def test_the_preview_benchmark_runs() -> None:
+    options = ["--photos", "13", "--listed", "200"]
+    result = CliRunner().invoke(preview.main, options, catch_exceptions=False)
+    assert result.exit_code == 0
+    assert "13 photos judged" in result.output
+    assert "ms a frame" in result.output
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from codiff_batch.models.card import read_card
 from codiff_batch.models.catalogue import DEFAULT_MODEL, find
 from codiff_batch.settings import Judging, Settings
 
-Format = Literal["same", "jpeg", "png", "webp", "tiff"]
+Format = Literal["same", "jpeg", "png", "webp", "tiff", "avif", "jxl"]
 
 DEFAULT_MAX_PIXELS = 200_000_000
 
@@ -60,6 +60,9 @@ class BatchOptions:
     compiled: bool = _option(
         False, "Compile the networks first, which takes minutes; for large models and many photos."
     )
+    precision: Literal["auto", "fp32", "bf16"] = _option(
+        "auto", "Floats of the networks; auto takes what is faster on this machine."
+    )
     format: Format = _option("same", "Format of the outputs.")
     quality: int = _option(95, "Quality of JPEG (always 4:4:4) and WebP outputs.", low=1, high=100, placeholder="N")
     copy_skipped: bool = _option(False, "Copy skipped photos too, so that the output folder is complete.")
@@ -102,7 +105,7 @@ class BatchOptions:
 
         With others a finished photo is done again; a new option changes nothing for photos that were done without it.
         """
-        return " ".join((*_differing(self, "format", "quality"), *_differing(self.settings)))
+        return " ".join((*_differing(self, "format", "quality", "precision"), *_differing(self.settings)))
 
     @property
     def asked(self) -> str:
@@ -117,6 +120,9 @@ class BatchOptions:
             OptionsConflict: with the reason.
             ModelNotFound, ModelDamaged: there is no such model.
         """
+        from codiff_batch.formats import find_format
+
+        find_format(self.format)
         self.settings.check(read_card(find(self.model, self.models_dir)))
         if self.in_place and self.backup is None:
             raise OptionsConflict(

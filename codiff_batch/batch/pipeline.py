@@ -8,20 +8,22 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 from codiff_batch.batch.admission import Admission, Patience, Workers, took_too_long
 from codiff_batch.batch.journals import Journals
 from codiff_batch.batch.options import BatchOptions
 from codiff_batch.batch.outcome import Kind, Outcome, code_of
 from codiff_batch.batch.plan import Task
-from codiff_batch.batch.process import PhotoSteps, Stage, Work
-from codiff_batch.errors import CodiffError
+from codiff_batch.batch.process import PhotoSteps, Ready, Sight, Stage, Work
+from codiff_batch.errors import CodiffError, RestoreFailed
 
 if TYPE_CHECKING:
-    from codiff_batch.engine import Request, Restorer, Result
+    from codiff_batch.engine import Embedding, Request, Restorer, Result
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 BYTES_UNDER_WAY = 64_000_000
 """File bytes that may wait in memory at a time, some of them several times over; one larger file goes alone."""
@@ -46,6 +48,10 @@ class Stop(Protocol):
         """Whether to stop."""
 
 
+class _GivenUp(Exception):
+    """A photo took too long and has its outcome: whoever still worked on it drops what it made."""
+
+
 class LazyRestorer:
     """The model of a batch on its first device, loaded when it is first needed and kept for the next batch."""
 
@@ -64,14 +70,18 @@ class LazyRestorer:
 
             options = self._options
             self._restorer = Restorer.load(
-                options.model, options.devices[0], models_dir=options.models_dir, compiled=options.compiled
+                options.model,
+                options.devices[0],
+                models_dir=options.models_dir,
+                compiled=options.compiled,
+                precision=options.precision,
             )
         return self._restorer
 
 
 def run_pipeline(
     options: BatchOptions,
-    tasks: Iterable[Task],
+    tasks: Iterable[Task | None],
     *,
     journals: Journals | None = None,
     restorer: Callable[[], Restorer] | None = None,
@@ -84,7 +94,8 @@ def run_pipeline(
 
     Args:
         options: of the batch, checked.
-        tasks: from :func:`~codiff_batch.batch.plan.plan`; drawn as room becomes free.
+        tasks: from :func:`~codiff_batch.batch.plan.plan`; drawn as room becomes free. None says "no further one at the
+            moment"; the run ends if nothing is under way then.
         journals: opened for the tasks' folders; None to keep none, as in a dry run.
         restorer: gives the loaded model; None to load it when it is first needed.
         stage: told what is being done, from worker threads.
@@ -97,7 +108,7 @@ def run_pipeline(
     """
     steps = PhotoSteps(options, journals, stage)
     pipeline = _Pipeline(options, steps, restorer or LazyRestorer(options), stage, stop or threading.Event())
-    yield from pipeline.run(map(begin, tasks), under_way)
+    yield from pipeline.run((None if task is None else begin(task) for task in tasks), under_way)
 
 
 class _Pipeline:
@@ -119,13 +130,13 @@ class _Pipeline:
         self._ended = threading.Event()
         self._bytes, self._pixels = Admission(BYTES_UNDER_WAY), Admission(PIXELS_UNDER_WAY)
         self._patience = Patience(options.timeout)
-        self._for_device: queue.Queue[Work | None] = queue.Queue()
+        self._for_device: queue.Queue[Sight | None] = queue.Queue()
         self._settled: queue.Queue[Work | BaseException] = queue.Queue()
         jobs = options.jobs
         self._readers, self._writers = Workers(jobs, "read"), Workers(jobs, "write")
         self._device = threading.Thread(target=self._guard, args=(self._work_device,), name="device")
 
-    def run(self, works: Iterable[Work], limit: int) -> Generator[Outcome]:
+    def run(self, works: Iterable[Work | None], limit: int) -> Generator[Outcome]:
         """Feed the readers and yield outcomes until all is settled."""
         under_way = 0
         waiting = iter(works)
@@ -150,7 +161,7 @@ class _Pipeline:
         finally:
             self._stop_threads()
 
-    def _next(self, waiting: Iterator[Work]) -> Work | None:
+    def _next(self, waiting: Iterator[Work | None]) -> Work | None:
         return None if self._stop.is_set() else next(waiting, None)
 
     def _stop_threads(self) -> None:
@@ -171,6 +182,8 @@ class _Pipeline:
         """Carry an error that ends the batch, or a mistake of the program, to the thread that yields."""
         try:
             work(*arguments)
+        except _GivenUp:
+            pass
         except BaseException as error:
             self._settled.put(error)
 
@@ -184,11 +197,16 @@ class _Pipeline:
                 workers.replace(thread)
             self._settle(work)
 
-    def _take(self, work: Work, step: Callable[[Work], None]) -> bool:
-        """Take a step of a photo in time; return False if it was given up, so that nobody may touch it any more."""
-        header = work.photo.header if work.photo is not None else None
-        pixels = header.width * header.height if header is not None else 0
-        return self._patience.take(work, pixels, partial(self._steps.attempt, work, step))
+    def _take(self, work: Work, step: Callable[[], T]) -> T | None:
+        """Take a step of a photo in time, and return what it made.
+
+        Raises:
+            _GivenUp: it took too long, so that nobody may touch the photo any more.
+        """
+        made: list[T | None] = []
+        if not self._patience.take(work, work.pixels, lambda: made.append(self._steps.attempt(work, step))):
+            raise _GivenUp
+        return made[0]
 
     def _read(self, work: Work) -> None:
         steps = self._steps
@@ -197,19 +215,18 @@ class _Pipeline:
             return
         work.file_bytes = self._size(work.task)
         self._bytes.enter(work.file_bytes)
-        if not self._take(work, steps.open):
-            return
-        if work.outcome is None and work.photo is not None:
-            header = work.photo.header
-            self._pixels.enter(header.width * header.height)
-            work.weight = header.width * header.height
-            self._stage(work.task, "judging")
-            if not self._take(work, steps.decode):
-                return
-        if work.outcome is None:
-            self._for_device.put(work)
-        else:
+        opened = self._take(work, lambda: steps.open(work))
+        if opened is None:
             self._settle(work)
+            return
+        self._pixels.enter(work.pixels)
+        work.weight = work.pixels
+        self._stage(work.task, "judging")
+        sight = self._take(work, lambda: steps.decode(opened))
+        if sight is None:
+            self._settle(work)
+        else:
+            self._for_device.put(sight)
 
     def _size(self, task: Task) -> int:
         """Bytes that reading a photo may take."""
@@ -227,29 +244,27 @@ class _Pipeline:
         for result in restorer.stream(self._requests(restorer, first)):
             self._writers.submit(partial(self._guard, self._write, result))
 
-    def _requests(self, restorer: Restorer, first: Work) -> Iterator[Request | None]:
+    def _requests(self, restorer: Restorer, first: Sight) -> Iterator[Request | None]:
         """Judge what arrives, and hand on what is to be restored; None where nothing has arrived."""
-        for works in self._arrivals(first):
-            if not works:
+        for sights in self._arrivals(first):
+            if not sights:
                 yield None
                 continue
-            if self._stopping:
-                for work in works:
-                    self._settle(work)
-                continue
-            self._look(restorer, works)
-            for work in works:
-                self._steps.attempt(work, self._steps.judge)
-                if work.outcome is not None:
+            embeddings = [None] * len(sights) if self._stopping else self._look(restorer, sights)
+            for sight, embedding in zip(sights, embeddings, strict=True):
+                work = sight.opened.work
+                ready = None
+                if embedding is not None:
+                    ready = self._steps.attempt(work, partial(self._steps.judge, sight, embedding))
+                if ready is None:
                     self._writers.submit(partial(self._guard, self._settle, work))
-                    continue
-                assert work.judged is not None
-                yield work.judged.request(self._options.settings, progress=self._progress(work), key=work)
+                else:
+                    settings = self._options.settings
+                    yield ready.judged.request(settings, progress=self._progress(work), key=ready)
 
     def _progress(self, work: Work) -> Callable[[int, int], None]:
         """What the network calls after each of a photo's tiles; ends the photo when its time is over."""
-        assert work.photo is not None
-        limit = self._patience.limit(work.photo.header.width * work.photo.header.height)
+        limit = self._patience.limit(work.pixels)
         began: list[float] = []
 
         def report(done: int, tiles: int) -> None:
@@ -260,54 +275,51 @@ class _Pipeline:
 
         return report
 
-    def _arrivals(self, first: Work) -> Iterator[list[Work]]:
-        """Works in groups that are judged together; an empty group before a wait."""
+    def _arrivals(self, first: Sight) -> Iterator[list[Sight]]:
+        """Photos in groups that are judged together; an empty group before a wait."""
         at_once = LOOKS if self._options.dry_run else 1
         group = [first]
         while True:
             try:
-                work = self._for_device.get_nowait()
+                sight = self._for_device.get_nowait()
             except queue.Empty:
                 if group:
                     yield group
                     group = []
                 yield []
-                work = self._for_device.get()
-            if work is None:
+                sight = self._for_device.get()
+            if sight is None:
                 break
-            group.append(work)
+            group.append(sight)
             if len(group) >= at_once:
                 yield group
                 group = []
         if group:
             yield group
 
-    def _look(self, restorer: Restorer, works: list[Work]) -> None:
-        """Let CaVE see the works' crops, all at once."""
-
-        def look(work: Work) -> None:
-            embeddings = restorer.embed_crops([other.crops for other in works])
-            for other, embedding in zip(works, embeddings, strict=True):
-                other.embedding = embedding
-
-        self._steps.attempt(works[0], look)
-        # What broke the batch is one photo's fault: look at them one by one, so that it alone fails.
-        for work in works if works[0].outcome is not None and len(works) > 1 else ():
-            work.outcome = None
-            self._look(restorer, [work])
+    def _look(self, restorer: Restorer, sights: list[Sight]) -> list[Embedding | None]:
+        """Let CaVE see the photos' crops, all at once; None for those that it could not see."""
+        if len(sights) == 1:
+            work, crops = sights[0].opened.work, sights[0].crops
+            return [self._steps.attempt(work, lambda: restorer.embed_crops([crops])[0])]
+        try:
+            return list(restorer.embed_crops([sight.crops for sight in sights]))
+        except Exception:
+            # What broke the batch is one photo's fault: look at them one by one, so that it alone fails.
+            return [self._look(restorer, [sight])[0] for sight in sights]
 
     def _write(self, result: Result) -> None:
-        work: Work = result.request.key
+        ready: Ready = result.request.key
+        work = ready.opened.work
 
-        def finish(work: Work) -> None:
-            if result.error is not None:
-                raise result.error
-            assert result.levels is not None
-            self._steps.finish(work, result.levels)
+        def finish() -> None:
+            if result.levels is None:
+                raise result.error or RestoreFailed("nothing came back")
+            self._steps.finish(ready, result.levels)
 
         work.commit = partial(self._patience.commit, work)
-        if self._take(work, finish):
-            self._settle(work)
+        self._take(work, finish)
+        self._settle(work)
 
     def _settle(self, work: Work) -> None:
         try:
@@ -317,8 +329,7 @@ class _Pipeline:
         except Exception as error:
             # Whatever the journal cannot hold is one photo's matter.
             log.warning("%s cannot be recorded: %s", work.task.source, error)
-        work.photo = work.decoded = work.judged = work.contents = work.recall = None
-        work.crops = ()
+        work.contents = work.recall = None
         self._bytes.leave(work.file_bytes)
         self._pixels.leave(work.weight)
         self._settled.put(work)

@@ -17,8 +17,6 @@ from codiff_batch.files.identity import Place, place_of
 
 log = logging.getLogger(__name__)
 
-SUFFIX_OF = {"png": ".png", "webp": ".webp", "tiff": ".tif"}
-
 
 @dataclass(frozen=True)
 class Task:
@@ -123,6 +121,8 @@ def task_of(photo: Found, options: BatchOptions) -> Task:
     Raises:
         OptionsConflict: its folder has no name to derive an output folder from.
     """
+    from codiff_batch.formats import suffix_of
+
     source, root, relative = photo.path, photo.root, photo.relative
     several = len(options.paths) > 1
     if options.backup is not None:
@@ -135,7 +135,7 @@ def task_of(photo: Found, options: BatchOptions) -> Task:
     else:
         output = folder = output_root(root if root is not None else source.parent)
     copy = folder / relative
-    suffix = SUFFIX_OF.get(options.format)
+    suffix = suffix_of(options.format)
     target = copy.with_suffix(suffix) if suffix else copy
     return Task(source, target, copy, output, error=photo.error, source_root=root)
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from codiff_batch import __version__
 from codiff_batch.batch.journals import Journals
@@ -18,22 +18,22 @@ from codiff_batch.batch.outputs import Original, check_backup, may_replace, put_
 from codiff_batch.batch.plan import Task
 from codiff_batch.batch.recall import Recall, recall
 from codiff_batch.batch.rows import Attempt, Intent, Standing
-from codiff_batch.engine.judge import Action, Verdict, header_decides
-from codiff_batch.engine.photo import Decoded, Judged, judged, judged_unseen
+from codiff_batch.engine.judge import Action, Verdict
 from codiff_batch.errors import CannotRecord, CodiffError, Collision, FolderUnavailable, PhotoError
 from codiff_batch.files.identity import canonical, same_file
 from codiff_batch.files.reading import Contents, digest_of, read_whole, sha256, stamp_of
 from codiff_batch.files.text import printable
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from codiff_batch.engine import Embedding
-    from codiff_batch.engine.stream import Levels
+    from codiff_batch.engine.photo import Decoded, Judged
+    from codiff_batch.engine.stream import Embedding, Levels, Pixels
+    from codiff_batch.formats import Order
     from codiff_batch.jpeg import JpegPhoto
+    from codiff_batch.jpeg.header import Header
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 Stage = Callable[[Task, str], None]
 """Told what is being done to which photo, for progress displays; called from worker threads."""
@@ -49,15 +49,8 @@ class Work:
     """What the journal knows of it."""
     contents: Contents | None = None
     """The photo as it was read."""
-    photo: JpegPhoto | None = None
-    """What is restored: the photo, or its original from the backup."""
-    decoded: Decoded | None = None
-    crops: Sequence[NDArray[np.uint8]] = ()
-    """What CaVE is to look at."""
-    embedding: Embedding | None = None
-    judged: Judged | None = None
-    verdict: Verdict | None = None
-    """By the header, where that decides, and then by what CaVE saw as well."""
+    header: Header | None = None
+    estimated_qf: float | None = None
     outcome: Outcome | None = None
     weight: int = 0
     """Pixels that the admission counts for it."""
@@ -70,17 +63,57 @@ class Work:
     known: bool = False
     """Whether the journal has this outcome from an earlier run."""
 
-    def settle(self, outcome: Kind, reason: str, code: str, output: Path | None = None) -> None:
+    def settle(
+        self, outcome: Kind, reason: str, code: str, output: Path | None = None, *, model: str | None = None
+    ) -> None:
         """Give the photo its outcome."""
-        record = Outcome(
-            self.task.source, output, outcome, reason, code, seconds=round(time.monotonic() - self.started, 3)
-        )
-        if self.photo is not None:
-            header = self.photo.header
+        seconds = round(time.monotonic() - self.started, 3)
+        record = Outcome(self.task.source, output, outcome, reason, code, model=model, seconds=seconds)
+        if (header := self.header) is not None:
             record = replace(record, header_qf=header.qf, width=header.width, height=header.height)
-        if self.verdict is not None:
-            record = replace(record, estimated_qf=self.verdict.estimated_qf)
-        self.outcome = record
+        self.outcome = replace(record, estimated_qf=self.estimated_qf)
+
+    @property
+    def pixels(self) -> int:
+        """How many the photo has, once that is known."""
+        return self.header.width * self.header.height if self.header is not None else 0
+
+    @property
+    def ours(self) -> frozenset[str]:
+        """Digests of what may stand at its target and be replaced."""
+        return self.recall.ours if self.recall else frozenset()
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A photo that was read and not settled."""
+
+    work: Work
+    contents: Contents
+    photo: JpegPhoto
+    """What is restored: the photo, or its original from the backup."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sight:
+    """A photo that CaVE is to look at."""
+
+    opened: Opened
+    decoded: Decoded
+    crops: Sequence[Pixels]
+
+
+@dataclass(frozen=True, eq=False)
+class Ready:
+    """A photo that is to be restored."""
+
+    opened: Opened
+    judged: Judged
+
+    @property
+    def task(self) -> Task:
+        """Where it comes from and goes."""
+        return self.opened.work.task
 
 
 class PhotoSteps:
@@ -91,16 +124,16 @@ class PhotoSteps:
         self._journals = journals
         self._stage = stage
 
-    def attempt(self, work: Work, step: Callable[[Work], None]) -> None:
-        """Take a step unless the photo is settled. Whatever is wrong with it ends in its outcome, not in an exception.
+    def attempt(self, work: Work, step: Callable[[], T]) -> T | None:
+        """Take a step and return what it made; None if nothing, or if it settled the photo.
+
+        Whatever is wrong with the photo ends in its outcome, not in an exception.
 
         Raises:
             ModelError, DeviceUnavailable, FolderUnavailable: no photo can be restored, so the batch must end.
         """
-        if work.outcome is not None:
-            return
         try:
-            step(work)
+            return step()
         except PhotoError as error:
             work.settle(Kind.FAILED, _one_line(error), code_of(error))
         except CodiffError:
@@ -108,9 +141,12 @@ class PhotoSteps:
         except Exception as error:
             # The wall: one photo that breaks the program must not end a night's batch.
             work.settle(Kind.FAILED, f"unexpected {type(error).__name__}: {_one_line(error)}", code_of(error))
+        return None
 
-    def open(self, work: Work) -> None:
+    def open(self, work: Work) -> Opened | None:
         """Read the file's bytes, structure and header, and settle what needs no pixels."""
+        from codiff_batch.engine.photo import judged_unseen
+        from codiff_batch.formats import refuse
         from codiff_batch.jpeg import JpegPhoto
 
         task, options = work.task, self._options
@@ -123,20 +159,24 @@ class PhotoSteps:
             refuse_links(task.source)
         self.remember(work)
         if work.outcome is not None or self._is_in_the_way(work):
-            return
-        work.contents = work.recall.contents if work.recall else None
-        work.contents = work.contents or read_whole(task.source, max_bytes=options.max_bytes)
-        data = self._original(work)
-        work.photo = photo = JpegPhoto.from_bytes(data, path=task.source, max_pixels=options.max_pixels)
-        metadata = photo.metadata()
+            return None
+        contents = work.recall.contents if work.recall else None
+        work.contents = contents = contents or read_whole(task.source, max_bytes=options.max_bytes)
+        data = self._original(work, contents)
+        photo = JpegPhoto.from_bytes(data, path=task.source, max_pixels=options.max_pixels)
+        work.header, metadata = photo.header, photo.metadata()
         if metadata.restored_by and not options.again:
-            self._skip(work, f"restored before: {metadata.restored_by}", Code.RESTORED_BEFORE)
-        elif metadata.c2pa and not options.include_signed:
-            self._skip(work, "signed: a C2PA manifest would no longer fit", Code.SIGNED)
-        else:
-            work.verdict = judged_unseen(photo.header.qf, options.settings, options.judging)
-            if work.verdict is not None and options.dry_run:
-                self._would(work, work.verdict)
+            self._skip(work, contents, f"restored before: {metadata.restored_by}", Code.RESTORED_BEFORE)
+            return None
+        if metadata.c2pa and not options.include_signed:
+            self._skip(work, contents, "signed: a C2PA manifest would no longer fit", Code.SIGNED)
+            return None
+        refuse(photo, options.format, self._order(photo))
+        verdict = judged_unseen(photo.header.qf, options.settings, options.judging)
+        if verdict is not None and options.dry_run:
+            self._would(work, verdict)
+            return None
+        return Opened(work, contents, photo)
 
     def remember(self, work: Work) -> None:
         """Settle a photo that an earlier run finished with the same options, model and source."""
@@ -152,54 +192,54 @@ class PhotoSteps:
     def _is_in_the_way(self, work: Work) -> bool:
         """Settle a photo whose output would replace what is not ours."""
         task, options = work.task, self._options
-        ours = work.recall.ours if work.recall else frozenset()
         if options.in_place or options.dry_run or not os.path.lexists(task.target):
             return False
-        if may_replace(task.target, task.source, ours=ours, overwrite=options.overwrite):
+        if may_replace(task.target, task.source, ours=work.ours, overwrite=options.overwrite):
             return False
         self._refuse_others_output(work)
         reason = f"output exists already: {task.target}"
         work.settle(Kind.SKIPPED, reason, Code.OUTPUT_EXISTS_ALREADY, task.target)
         return True
 
-    def _original(self, work: Work) -> bytes:
+    def _original(self, work: Work, contents: Contents) -> bytes:
         """The bytes to start from: the photo's, or its backup's where the photo is our own output already."""
-        assert work.contents is not None
         told = work.recall
         if told is None or told.origin is None or told.standing is None:
-            return work.contents.data
+            return contents.data
         kept = work.task.root / told.origin
         return check_backup(kept, told.standing.original, photo=work.task.source)
 
-    def decode(self, work: Work) -> None:
+    def decode(self, opened: Opened) -> Sight:
         """Decode the pixels and choose the crops that CaVE looks at."""
-        assert work.photo is not None
-        decoded = Decoded.of(work.photo)
-        work.crops = decoded.crops(self._options.settings)
+        from codiff_batch.engine.photo import Decoded
+
+        decoded = Decoded.of(opened.photo)
+        crops = decoded.crops(self._options.settings)
         # In a dry run nothing but the crops is looked at any more.
-        work.decoded = replace(decoded, pixels=work.crops[0]) if self._options.dry_run else decoded
+        return Sight(opened, replace(decoded, pixels=crops[0]) if self._options.dry_run else decoded, crops)
 
-    def judge(self, work: Work) -> None:
+    def judge(self, sight: Sight, embedding: Embedding) -> Ready | None:
         """Decide by what CaVE saw, and settle photos that are good already."""
-        assert work.decoded is not None
-        assert work.embedding is not None
-        work.judged = judged(work.decoded, work.embedding, self._options.settings, self._options.judging)
-        work.verdict = verdict = work.judged.verdict
-        if verdict.action is Action.SKIP:
-            self._skip(work, verdict.reason, Code.GOOD_ALREADY)
-        elif self._options.dry_run:
-            self._would(work, verdict)
+        from codiff_batch.engine.photo import judged
 
-    def finish(self, work: Work, levels: Levels) -> None:
-        """Constrain, encode and write what the network gave."""
+        opened, options = sight.opened, self._options
+        seen = judged(sight.decoded, embedding, options.settings, options.judging)
+        opened.work.estimated_qf = seen.verdict.estimated_qf
+        if seen.verdict.action is Action.SKIP:
+            self._skip(opened.work, opened.contents, seen.verdict.reason, Code(seen.verdict.ground))
+        elif options.dry_run:
+            self._would(opened.work, seen.verdict)
+        else:
+            return Ready(opened, seen)
+        return None
+
+    def finish(self, ready: Ready, levels: Levels) -> None:
+        """Settle the picture, encode and write it."""
         from codiff_batch.engine.settling import settled
 
-        assert work.photo is not None
-        assert work.judged is not None
-        self._stage(work.task, "writing")
-        restored = settled(work.judged, levels, self._options.settings)
-        data = self._encode(work.photo, restored.pixels, work.judged.embedding.qf)
-        self._write(work, work.photo, data)
+        self._stage(ready.opened.work.task, "writing")
+        restored = settled(ready.judged, levels, self._options.settings)
+        self._write(ready, self._encode(ready, restored.pixels))
 
     def record(self, work: Work) -> None:
         """Put a settled photo into the journal. Its own file is as the outcome says, even if that fails."""
@@ -209,7 +249,7 @@ class PhotoSteps:
         try:
             told = work.recall
             if not work.known:
-                journal.record(self._attempt(work, work.outcome), work.standing)
+                journal.record(self._attempt(work, work.outcome, self._journals), work.standing)
             elif told is not None and told.attempt is not None and told.contents is not None:
                 # Its stamp changed, but not its bytes: next time it need not be read.
                 journal.record(replace(told.attempt, stamp=told.stamp, sha256=told.sha256))
@@ -218,10 +258,9 @@ class PhotoSteps:
         except (FolderUnavailable, PhotoError) as error:
             log.warning("cannot write the journal entry of %s: %s", printable(str(work.task.source)), error)
 
-    def _attempt(self, work: Work, outcome: Outcome) -> Attempt:
+    def _attempt(self, work: Work, outcome: Outcome, journals: Journals) -> Attempt:
         """What the journal keeps: of a photo rewritten in place, the new file is what the next run will find."""
-        assert self._journals is not None
-        task, seen, journals = work.task, work.contents or work.recall, self._journals
+        task, seen = work.task, work.contents or work.recall
         stamp, digest = (None, None) if seen is None else (seen.stamp, seen.sha256)
         if self._options.in_place and outcome.outcome is Kind.RESTORED and work.standing is not None:
             stamp, digest = stamp_of(task.source), work.standing.sha256
@@ -229,37 +268,35 @@ class PhotoSteps:
         source = canonical(task.source)
         return Attempt(task.place, source, stamp, digest, journals.asked, journals.made, outcome)
 
-    def _encode(self, photo: JpegPhoto, restored: NDArray[np.uint8], estimated_qf: float) -> bytes:
-        from codiff_batch.jpeg import encode_as, encode_jpeg
+    def _encode(self, ready: Ready, restored: Pixels) -> bytes:
+        from codiff_batch.formats import encode
 
-        options = self._options
-        model = Path(options.model).name
+        photo = ready.opened.photo
+        return encode(restored, photo, self._options.format, self._order(photo, ready.judged.embedding.qf))
+
+    def _order(self, photo: JpegPhoto, estimated_qf: float = 0) -> Order:
+        from codiff_batch.formats import Order
+
+        options, model = self._options, Path(self._options.model).name
         note = f"codiff-batch {__version__} model={model} qf={estimated_qf:.0f} source={sha256(photo.data)[:16]}"
-        if options.format == "same" or options.format == "jpeg":
-            signed = options.include_signed
-            return encode_jpeg(restored, photo, note=note, quality=options.quality, drop_signature=signed)
-        return encode_as(restored, photo, options.format, note=note, quality=options.quality)
+        return Order(note, options.quality, options.include_signed)
 
-    def _write(self, work: Work, photo: JpegPhoto, data: bytes) -> None:
+    def _write(self, ready: Ready, data: bytes) -> None:
         """Commit the output; the backup, where there is one, and the intent come first."""
-        options, task, verdict = self._options, work.task, work.verdict
-        assert verdict is not None
-        assert work.contents is not None
+        options, opened, verdict = self._options, ready.opened, ready.judged.verdict
+        work, task = opened.work, opened.work.task
         work.commit()
-        original = Original(task.source, work.contents, photo.data)
+        original = Original(task.source, opened.contents, opened.photo.data)
         if task.backup is not None:
             backup = task.root / work.recall.origin if work.recall and work.recall.origin else task.backup
-            put_in_place(original, data, backup, record=lambda: self._intend(work, photo, data), owner=options.owner)
+            put_in_place(original, data, backup, record=lambda: self._intend(ready, data), owner=options.owner)
         else:
-            ours = work.recall.ours if work.recall else frozenset()
             self._refuse_others_output(work)
-            self._intend(work, photo, data)
-            put_output(task.target, data, original, ours=ours, overwrite=options.overwrite, owner=options.owner)
+            self._intend(ready, data)
+            put_output(task.target, data, original, ours=work.ours, overwrite=options.overwrite, owner=options.owner)
         if work.standing is not None:
             work.standing = work.standing.settled(sha256(data))
-        work.settle(Kind.RESTORED, verdict.reason, self._code_of(verdict), task.target)
-        assert work.outcome is not None
-        work.outcome = replace(work.outcome, model=options.model)
+        work.settle(Kind.RESTORED, verdict.reason, Code(verdict.ground), task.target, model=options.model)
 
     def _refuse_others_output(self, work: Work) -> None:
         """Refuse to replace what another photo's restoration put there, even where the user says overwrite."""
@@ -270,14 +307,13 @@ class PhotoSteps:
         if other is not None and other.place != work.task.place and os.path.lexists(other.source):
             raise Collision(f"its output would take the place of that of {other.source}: {target}")
 
-    def _intend(self, work: Work, photo: JpegPhoto, data: bytes) -> None:
+    def _intend(self, ready: Ready, data: bytes) -> None:
         """Make durable what is about to be written."""
         if self._journals is None:
             return
-        assert work.verdict is not None
-        task, journals = work.task, self._journals
-        original = sha256(photo.data)
-        intent = Intent(sha256(data), original, journals.made, work.verdict.reason)
+        work, journals = ready.opened.work, self._journals
+        task, original = work.task, sha256(ready.opened.photo.data)
+        intent = Intent(sha256(data), original, journals.made, ready.judged.verdict.reason)
         before = work.recall.standing if work.recall else None
         if before is not None and before.in_place:
             _refuse_others_backup(task, before)
@@ -290,34 +326,21 @@ class PhotoSteps:
             work.standing = None
             raise CannotRecord(str(error)) from error
 
-    def _code_of(self, verdict: Verdict) -> Code:
-        if self._options.settings.qf is not None:
-            return Code.QUALITY_BY_HAND
-        header_qf, min_qf = verdict.header_qf, self._options.judging.min_qf
-        by_header = header_qf is not None and header_decides(header_qf, min_qf)
-        return Code.HEADER_SAYS_SO if by_header else Code.PIXELS_SAY_SO
-
     def _would(self, work: Work, verdict: Verdict) -> None:
-        code = self._code_of(verdict)
-        work.settle(Kind.WOULD_BE_RESTORED, f"would be restored: {verdict.reason}", code)
+        work.settle(Kind.WOULD_BE_RESTORED, f"would be restored: {verdict.reason}", Code(verdict.ground))
 
-    def _skip(self, work: Work, reason: str, code: Code) -> None:
+    def _skip(self, work: Work, contents: Contents, reason: str, code: Code) -> None:
         """Leave a photo alone, or copy it if the output folder is to be complete."""
         options, task = self._options, work.task
         if not options.copy_skipped or options.dry_run:
             work.settle(Kind.SKIPPED, reason, code)
             return
-        assert work.contents is not None
-        original = Original(task.source, work.contents, work.contents.data)
-        ours = work.recall.ours if work.recall else frozenset[str]()
-        if not os.path.lexists(task.copy) or may_replace(
-            task.copy, task.source, ours=ours, overwrite=options.overwrite
-        ):
-            put_output(task.copy, original.data, original, ours=ours, overwrite=options.overwrite, owner=options.owner)
+        original, ours, overwrite = Original(task.source, contents, contents.data), work.ours, options.overwrite
+        if not os.path.lexists(task.copy) or may_replace(task.copy, task.source, ours=ours, overwrite=overwrite):
+            put_output(task.copy, original.data, original, ours=ours, overwrite=overwrite, owner=options.owner)
             if task.copy == task.target:
-                digest, source = original.seen.sha256, canonical(task.source)
-                work.standing = Standing(task.place, source, False, digest, digest)
-        elif digest_of(task.copy) != original.seen.sha256:
+                work.standing = Standing(task.place, canonical(task.source), False, contents.sha256, contents.sha256)
+        elif digest_of(task.copy) != contents.sha256:
             reason = f"{reason}; not copied, for {task.copy} exists already"
         work.settle(Kind.SKIPPED, reason, code, task.copy)
 

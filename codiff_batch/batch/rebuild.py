@@ -20,7 +20,10 @@ from codiff_batch.files.identity import MARK_FOLDER, canonical
 from codiff_batch.files.reading import Contents, read_whole
 from codiff_batch.jpeg import JpegPhoto
 
-_NOTE = re.compile(r"codiff-batch (?P<program>\S+) model=(?P<model>.*?) qf=\d+(?: source=(?P<source>[0-9a-f]+))?$")
+_NOTE = re.compile(
+    r"codiff-batch (?P<program>\S+) model=(?P<model>.*?) qf=\d+"
+    r"(?: source=(?P<source>[0-9a-f]+))?(?: picture=[0-9a-f]+)?$"
+)
 
 
 def rebuild(folder: Path, photos: Sequence[Path]) -> Iterator[Outcome]:

@@ -37,7 +37,7 @@ def install_command(gimp_dir: Path | None) -> None:
 @click.pass_context
 def doctor_command(context: click.Context, gimp_dir: Path | None) -> None:
     """Check the plug-in, and say how to fix what is wrong."""
-    from codiff_batch.gimp.doctor import complaints
+    from codiff_batch.gimp.doctor import complaints, remarks
     from codiff_batch.gimp.places import gimp_folders
 
     ill = False
@@ -47,6 +47,8 @@ def doctor_command(context: click.Context, gimp_dir: Path | None) -> None:
         click.echo(f"{gimp}: {'' if found else 'no problems found'}".rstrip())
         for complaint in found:
             click.echo(f"  - {complaint}")
+    for remark in remarks():
+        click.echo(f"note: {remark}")
     if ill:
         context.exit(ExitCode.UNAVAILABLE)
 

@@ -25,6 +25,7 @@ from codiff_batch.cli.parameters import (
 from codiff_batch.cli.remedies import explained
 from codiff_batch.errors import PhotoError
 from codiff_batch.exit_codes import ExitCode
+from codiff_batch.settings import Judging, Settings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -124,7 +125,7 @@ class _Inspector:
         device: str,
         models_dir: Path | None,
     ) -> None:
-        self._min_qf, self._look_at_all = min_qf, look
+        self._judging, self._look_at_all = Judging(min_qf), look
         self._max_pixels, self._max_bytes = max_pixels, max_bytes
         self._model, self._device, self._models_dir = model, device, models_dir
 
@@ -150,18 +151,16 @@ class _Inspector:
         return Restorer.load(self._model, self._device, models_dir=self._models_dir)
 
     def _read(self, found: Found) -> _Read | PhotoError:
-        from codiff_batch.engine.crops import textured_crops
-        from codiff_batch.engine.judge import header_decides
+        from codiff_batch.engine.photo import Decoded, judged_unseen
         from codiff_batch.jpeg import JpegPhoto
 
         if found.error is not None:
             return PhotoError(found.error)
         try:
             photo = JpegPhoto.open(found.path, max_pixels=self._max_pixels, max_bytes=self._max_bytes)
-            if header_decides(photo.header.qf, self._min_qf) and not self._look_at_all:
+            if judged_unseen(photo.header.qf, Settings(), self._judging) and not self._look_at_all:
                 return _Read(photo.header, photo.metadata())
-            crops = [crop.copy() for crop in textured_crops(photo.pixels())]
-            return _Read(photo.header, photo.metadata(), crops)
+            return _Read(photo.header, photo.metadata(), Decoded.of(photo).crops(Settings()))
         except PhotoError as error:
             return error
         except Exception as error:
@@ -169,10 +168,10 @@ class _Inspector:
             return PhotoError(f"unexpected {type(error).__name__}: {error}")
 
     def _row(self, path: Path, photo: _Read, estimated_qf: float | None) -> Inspection:
-        from codiff_batch.engine import judge
+        from codiff_batch.engine.photo import judged_by
 
         header = photo.header
-        verdict = judge(header.qf, estimated_qf, self._min_qf)
+        verdict = judged_by(header.qf, estimated_qf, Settings(), self._judging)
         return Inspection(
             path=str(path),
             width=header.width,

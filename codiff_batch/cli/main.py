@@ -16,6 +16,7 @@ from codiff_batch.cli.remedies import explained
 from codiff_batch.cli.streams import NobodyReads, safe_streams
 from codiff_batch.errors import CodiffError
 from codiff_batch.exit_codes import ExitCode
+from codiff_batch.files.text import printable
 
 COMMANDS = {
     "compare": "compare_command:compare_command",
@@ -23,6 +24,7 @@ COMMANDS = {
     "gimp": "gimp_command:gimp_command",
     "inspect": "inspect_command:inspect_command",
     "models": "models_command:models_command",
+    "preview": "preview_command:preview_command",
     "rebuild": "journal_commands:rebuild_command",
     "report": "journal_commands:report_command",
     "restore": "restore_command:restore_command",
@@ -133,5 +135,5 @@ def _run(args: Sequence[str] | None, prog_name: str | None, **extra: Any) -> int
     except NobodyReads:
         return ExitCode.NOBODY_READS
     except CodiffError as error:
-        click.echo(f"codiff-batch: error: {explained(error)}", err=True)
+        click.echo(f"codiff-batch: error: {printable(explained(error))}", err=True)
         return error.exit_code

@@ -10,6 +10,7 @@ import click
 
 from codiff_batch.cli.parameters import models_dir_option
 from codiff_batch.errors import CannotInstall
+from codiff_batch.files.text import printable
 
 _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -27,7 +28,7 @@ def list_command(models_dir: Path | None) -> None:
 
     for entry in available(models_dir):
         size = f"{entry.size_bytes / 1e6:.1f} MB" if entry.size_bytes else "-"
-        click.echo(f"{entry.name:<16} {entry.status:<10} {size:>9}  {entry.summary}")
+        click.echo(f"{printable(entry.name):<16} {entry.status:<10} {size:>9}  {printable(entry.summary)}")
     click.echo(f"installed models are looked for in {user_models_dir(models_dir)}", err=True)
 
 
@@ -39,7 +40,8 @@ def show_command(name: str, models_dir: Path | None) -> None:
     from codiff_batch.models.card import read_card
     from codiff_batch.models.catalogue import find
 
-    click.echo(json.dumps(asdict(read_card(find(name, models_dir))), indent=2, ensure_ascii=False))
+    text = json.dumps(asdict(read_card(find(name, models_dir))), indent=2, ensure_ascii=False)
+    click.echo("\n".join(map(printable, text.split("\n"))))
 
 
 @models_command.command("pull")

@@ -97,6 +97,10 @@ exclude_option = click.option(
     help="Leave out files and folders that match; may be given several times.",
 )
 
+paths_argument = click.argument(
+    "paths", metavar="PATH...", nargs=-1, callback=_named, type=click.Path(readable=False, path_type=Path)
+)
+
 _SOURCES = (
     click.option(
         "--files-from", "names", callback=_read_names, metavar="FILE",
@@ -109,10 +113,7 @@ _SOURCES = (
         help="With --files-from: names end with NUL, as 'find -print0' writes them.",
     ),
     exclude_option,
-    click.argument(
-        "paths", metavar="PATH...", nargs=-1, callback=_named,
-        type=click.Path(readable=False, path_type=Path),
-    ),
+    paths_argument,
 )  # fmt: skip
 
 

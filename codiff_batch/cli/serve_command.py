@@ -35,10 +35,11 @@ def serve_command(
     from codiff_batch.serve.channel import StdioChannel
     from codiff_batch.serve.engine import Engine
     from codiff_batch.serve.server import FolderServer, serve
+    from codiff_batch.serve.turns import Turns
 
     if stdio == (folder is not None) or (folder is not None) != (host is not None):
         raise OptionsConflict("give either --stdio, or --folder with --host")
     engine = Engine(device, models_dir)
     if folder is not None and host is not None:
         FolderServer(folder, host, idle, engine).run()
-    serve(StdioChannel(), engine)
+    serve(StdioChannel(), engine, Turns())

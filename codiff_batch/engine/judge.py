@@ -24,11 +24,22 @@ class Action(StrEnum):
     SKIP = "skip"
 
 
+class Ground(StrEnum):
+    """What a verdict rests on: a stable name beside the sentence."""
+
+    HEADER = "header-says-so"
+    PIXELS = "pixels-say-so"
+    GOOD = "good-already"
+    BY_HAND = "quality-by-hand"
+    ASKED = "asked-for"
+
+
 @dataclass(frozen=True)
 class Verdict:
     """A decision with its grounds."""
 
     action: Action
+    ground: Ground
     reason: str
     header_qf: float | None
     """Quality factor 1..100 that fits the file's quantization tables best; None where there is no file."""
@@ -50,7 +61,7 @@ def judge_by_header(header_qf: float, min_qf: float) -> Verdict | None:
     """Decide by the header alone, where it does: a low one means "restore", and no network is needed to judge."""
     if is_good(header_qf, min_qf):
         return None
-    return Verdict(Action.RESTORE, f"header says QF {header_qf:.0f}, below {min_qf:g}", header_qf, None)
+    return Verdict(Action.RESTORE, Ground.HEADER, f"header says QF {header_qf:.0f}, below {min_qf:g}", header_qf, None)
 
 
 def judge(header_qf: float | None, estimated_qf: float | None, min_qf: float) -> Verdict:
@@ -66,10 +77,10 @@ def judge(header_qf: float | None, estimated_qf: float | None, min_qf: float) ->
     header = "there is no file" if header_qf is None else f"the header says {header_qf:.0f}"
     if not is_good(estimated_qf, min_qf):
         reason = f"pixels look like QF {estimated_qf:.0f}, below {min_qf:g}, though {header}"
-        return Verdict(Action.RESTORE, reason, header_qf, estimated_qf)
+        return Verdict(Action.RESTORE, Ground.PIXELS, reason, header_qf, estimated_qf)
     by_header = "" if header_qf is None else f"{header_qf:.0f} by header and "
     reason = f"good already: QF {by_header}{estimated_qf:.0f} by pixels, at least {min_qf:g}"
-    return Verdict(Action.SKIP, reason, header_qf, estimated_qf)
+    return Verdict(Action.SKIP, Ground.GOOD, reason, header_qf, estimated_qf)
 
 
 def was_saved_again(header_qf: float, estimated_qf: float) -> bool:

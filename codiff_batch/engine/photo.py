@@ -16,7 +16,7 @@ import numpy as np
 
 from codiff_batch.engine.by_hand import compressed_at, tables_of
 from codiff_batch.engine.crops import textured_crops
-from codiff_batch.engine.judge import Action, Verdict, judge, judge_by_header
+from codiff_batch.engine.judge import Action, Ground, Verdict, judge, judge_by_header
 from codiff_batch.engine.region import Region
 from codiff_batch.engine.settling import Restored, settled
 from codiff_batch.engine.stream import Embedding, Pixels, Progress, Request, Tables
@@ -71,7 +71,7 @@ class Judged:
         """
         tables = self.decoded.tables if settings.qf is None else tables_of(settings.qf)
         pixels = self.decoded.pixels if region is None else np.ascontiguousarray(self.decoded.pixels[region.window])
-        return Request(pixels, self.embedding, settings.strength, settings.texture, tables, **rest)
+        return Request(pixels, self.embedding, settings, tables, **rest)
 
 
 def judged_unseen(header_qf: float | None, settings: Settings, judging: Judging | None) -> Verdict | None:
@@ -83,10 +83,23 @@ def judged_unseen(header_qf: float | None, settings: Settings, judging: Judging 
         judging: None to restore it whatever it is like, because somebody asked for that.
     """
     if settings.qf is not None:
-        return Verdict(Action.RESTORE, f"quality {settings.qf:g} given by hand", header_qf, None)
+        return Verdict(Action.RESTORE, Ground.BY_HAND, f"quality {settings.qf:g} given by hand", header_qf, None)
     if judging is None:
-        return Verdict(Action.RESTORE, "asked for", header_qf, None)
+        return Verdict(Action.RESTORE, Ground.ASKED, "asked for", header_qf, None)
     return None if header_qf is None else judge_by_header(header_qf, judging.min_qf)
+
+
+def judged_by(
+    header_qf: float | None, estimated_qf: float | None, settings: Settings, judging: Judging | None
+) -> Verdict:
+    """Return the verdict once CaVE has spoken, if it had to; the rest as for :func:`judged_unseen`.
+
+    Raises:
+        ValueError: it had to, and there is no estimate.
+    """
+    if verdict := judged_unseen(header_qf, settings, judging):
+        return replace(verdict, estimated_qf=estimated_qf)
+    return judge(header_qf, estimated_qf, (judging or Judging()).min_qf)
 
 
 def judged(decoded: Decoded, embedding: Embedding, settings: Settings, judging: Judging | None) -> Judged:
@@ -94,11 +107,7 @@ def judged(decoded: Decoded, embedding: Embedding, settings: Settings, judging: 
     if settings.qf is not None:
         embedding = replace(embedding, qf=settings.qf)
     header_qf = None if decoded.photo is None else decoded.photo.header.qf
-    verdict = judged_unseen(header_qf, settings, judging)
-    if verdict is None:
-        assert judging is not None
-        verdict = judge(header_qf, embedding.qf, judging.min_qf)
-    return Judged(decoded, embedding, replace(verdict, estimated_qf=embedding.qf))
+    return Judged(decoded, embedding, judged_by(header_qf, embedding.qf, settings, judging))
 
 
 def restore(

@@ -96,7 +96,7 @@ class Scheduler:
         except RestoreFailed as error:
             yield Result(request, error=error)
             return
-        strength = request.strength * self._fade(embedding.qf)
+        strength = request.settings.strength * self._fade(embedding.qf)
         if strength == 0:
             yield Result(request, request.pixels.astype(np.float32))
             return

@@ -19,6 +19,7 @@ from codiff_batch.settings import Settings
 
 if TYPE_CHECKING:
     from codiff_batch.engine.photo import Judged
+    from codiff_batch.jpeg import JpegPhoto
 
 
 class Settled(Enum):
@@ -48,8 +49,7 @@ class Restored:
     @property
     def pixels(self) -> Pixels:
         """The picture in 8 bits: uint8 (H, W, 3) RGB or (H, W) gray."""
-        rounded = np.empty(self.levels.shape, np.uint8)
-        return np.rint(self.levels, out=rounded, casting="unsafe")
+        return in_8_bits(self.levels)
 
     @property
     def constrained(self) -> bool:
@@ -79,22 +79,42 @@ def settled(judged: Judged, levels: Levels, settings: Settings, region: Region |
     Raises:
         DamagedJpeg: the photo's coefficients cannot be read.
     """
-    how, decoded = _how(judged, settings), judged.decoded
+    pixels, photo = judged.decoded.pixels, judged.decoded.photo
+    how = _how(photo, judged.embedding.qf, settings)
     if how is Settled.UNCHANGED:
-        return _unchanged(judged, region)
-    if how is not Settled.CONSTRAINED:
+        return Restored(pixels if region is None else pixels[region.place], how, judged.verdict)
+    if photo is None or how is not Settled.CONSTRAINED:
         return Restored(levels if region is None else levels[region.inner], how, judged.verdict)
-    assert decoded.photo is not None
     if region is None:
-        return Restored(project_to_cells(levels, decoded.photo), how, judged.verdict)
-    whole = decoded.pixels.astype(np.float32)
+        return Restored(project_to_cells(levels, photo), how, judged.verdict)
+    whole = pixels.astype(np.float32)
     whole[region.window] = levels
-    return Restored(project_to_cells(whole, decoded.photo)[region.place], how, judged.verdict)
+    return Restored(project_to_cells(whole, photo)[region.place], how, judged.verdict)
 
 
-def _how(judged: Judged, settings: Settings) -> Settled:
+def settle(levels: Levels, photo: JpegPhoto, estimated_qf: float, *, constrain: bool = True) -> Pixels:
+    """As :func:`settled`, for levels that somebody made otherwise of a photo.
+
+    Args:
+        levels: float32 in [0, 255] of the photo's shape; may be overwritten.
+        photo: the source.
+        estimated_qf: CaVE's estimate from the source's pixels, 0..100.
+        constrain: whether to keep the picture inside the photo's cells, where that can be.
+
+    Raises:
+        DamagedJpeg: the photo's coefficients cannot be read.
+    """
+    how = _how(photo, estimated_qf, Settings(constrain=constrain))
+    return project_to_cells(levels, photo) if how is Settled.CONSTRAINED else in_8_bits(levels)
+
+
+def in_8_bits(levels: Levels | Pixels) -> Pixels:
+    """Round levels, without a float copy of them."""
+    return np.rint(levels, out=np.empty(levels.shape, np.uint8), casting="unsafe")
+
+
+def _how(photo: JpegPhoto | None, estimated_qf: float, settings: Settings) -> Settled:
     """Whether a picture is kept inside its file's cells, and why not."""
-    photo = judged.decoded.photo
     if settings.strength == 0:
         return Settled.UNCHANGED
     if photo is None:
@@ -105,11 +125,4 @@ def _how(judged: Judged, settings: Settings) -> Settled:
         return Settled.NOT_ASKED
     if not can_project(photo):
         return Settled.NOT_MODELLED
-    if was_saved_again(photo.header.qf, judged.embedding.qf):
-        return Settled.SAVED_AGAIN
-    return Settled.CONSTRAINED
-
-
-def _unchanged(judged: Judged, region: Region | None) -> Restored:
-    pixels = judged.decoded.pixels
-    return Restored(pixels if region is None else pixels[region.place], Settled.UNCHANGED, judged.verdict)
+    return Settled.SAVED_AGAIN if was_saved_again(photo.header.qf, estimated_qf) else Settled.CONSTRAINED

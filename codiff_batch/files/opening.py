@@ -30,7 +30,7 @@ _KINDS = (
 )
 
 
-def open_regular(path: Path, *, follow: bool = True, max_bytes: int | None = None) -> BinaryIO:
+def open_regular(path: Path, *, follow: bool = True, max_bytes: int | None = None) -> io.FileIO:
     """Open a regular file to read, unbuffered; nothing is waited for.
 
     Args:

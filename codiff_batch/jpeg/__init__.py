@@ -1,7 +1,7 @@
 """The JPEG file format: segments, tables, coefficients, metadata, decoding and encoding. No torch."""
 
 from codiff_batch.jpeg.constrain import can_project, project_to_cells
-from codiff_batch.jpeg.encode import encode_as, encode_jpeg
+from codiff_batch.jpeg.encode import encode_jpeg, refuse_jpeg
 from codiff_batch.jpeg.header import Component, Header
 from codiff_batch.jpeg.metadata import MetadataSummary
 from codiff_batch.jpeg.photo import DEFAULT_MAX_PIXELS, JpegPhoto
@@ -16,7 +16,7 @@ __all__ = [
     "Segment",
     "Structure",
     "can_project",
-    "encode_as",
     "encode_jpeg",
     "project_to_cells",
+    "refuse_jpeg",
 ]

@@ -18,6 +18,12 @@ _SAMPLING_NAMES: dict[tuple[tuple[int, int], ...], str] = {
     ((4, 2), (1, 1), (1, 1)): "4:1:0",
 }
 
+_UNSENT = 16
+"""More bits than a coefficient has."""
+
+_JFIF_LENGTH, _ADOBE_LENGTH = 14, 12
+"""Shorter segments mean nothing to libjpeg (``APP0_DATA_LEN``, ``APP14_DATA_LEN``)."""
+
 
 @dataclass(frozen=True)
 class Component:
@@ -71,7 +77,7 @@ def read_header(structure: Structure) -> Header:
 
     Raises:
         UnsupportedJpeg: CMYK, more than 8 bits, lossless, hierarchical, or a height that follows later (DNL).
-        DamagedJpeg: a header is missing, doubled or contradicts itself.
+        DamagedJpeg: a header is missing, doubled or contradicts itself, or scans of a progressive file are missing.
     """
     process, payload = _find_frame(structure)
     precision, height, width, count = payload[0], _u16(payload, 1), _u16(payload, 3), payload[5]
@@ -89,6 +95,8 @@ def read_header(structure: Structure) -> Header:
         raise DamagedJpeg("the frame header is cut short")
     components = tuple(_read_component(payload[6 + 3 * i : 9 + 3 * i]) for i in range(count))
     tables = _component_tables(structure, components)
+    if "progressive" in process:
+        _refuse_missing_scans(structure, components)
     qf, misfit = fit_quality(tables)
     interval = next((_u16(s.payload, 0) for s in structure.segments if s.marker == markers.DRI), 0)
     return Header(width, height, components, process, _colour(structure, components), tables, interval, qf, misfit)
@@ -137,16 +145,39 @@ def _component_tables(structure: Structure, components: tuple[Component, ...]) -
     return tuple(latched[c.identifier] for c in components)
 
 
+def _refuse_missing_scans(structure: Structure, components: tuple[Component, ...]) -> None:
+    """Refuse a progressive file that ends before all bits of all coefficients came (T.81, G.1.1.1)."""
+    missing_bits = {c.identifier: [_UNSENT] * 64 for c in components}
+    for segment in structure.segments:
+        if segment.marker == markers.SOS and len(segment.payload) >= 4 + 2 * segment.payload[0]:
+            first, last, bits = segment.payload[-3:]
+            for identifier in segment.payload[1 : 1 + 2 * segment.payload[0] : 2]:
+                if identifier in missing_bits and first <= last <= 63:
+                    missing_bits[identifier][first : last + 1] = [bits & 15] * (last + 1 - first)
+    sent = sum(bits == 0 for component in missing_bits.values() for bits in component)
+    if sent < 64 * len(components):
+        share = 100 * sent // (64 * len(components))
+        raise DamagedJpeg(f"scans are missing: only {share} % of its coefficients are there in full")
+
+
 def _colour(structure: Structure, components: tuple[Component, ...]) -> str:
-    """Guess the colour coding by libjpeg's rules (``default_decompress_parms``), so that we agree with decoders."""
+    """The colour coding by libjpeg's rules, so that we agree with decoders.
+
+    ``default_decompress_parms`` asks at the first scan: JFIF of at least 14 bytes outweighs Adobe's segment of at least
+    12, of which the last one counts; only then do the components' names matter.
+    """
     if len(components) == 1:
         return "gray"
+    transform = None
     for segment in structure.segments:
-        if segment.is_jfif:
+        if segment.marker == markers.SOS:
+            break
+        if segment.is_jfif and len(segment.payload) >= _JFIF_LENGTH:
             return "ycbcr"
-    for segment in structure.segments:
-        if segment.marker == markers.APP14 and segment.payload.startswith(b"Adobe") and len(segment.payload) >= 12:
-            return "rgb" if segment.payload[11] == 0 else "ycbcr"
+        if segment.is_adobe and len(segment.payload) >= _ADOBE_LENGTH:
+            transform = segment.payload[11]
+    if transform is not None:
+        return "rgb" if transform == 0 else "ycbcr"
     return "rgb" if bytes(c.identifier for c in components) == b"RGB" else "ycbcr"
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any
 
-from codiff_batch.jpeg import markers
+from codiff_batch.jpeg import exif as fields
+from codiff_batch.jpeg import markers, xmp
+from codiff_batch.jpeg.exif import Exif
+from codiff_batch.jpeg.note import OWN_NOTE, own_note
 from codiff_batch.jpeg.segments import Segment, Structure
 
 EXIF = b"Exif\0\0"
@@ -18,13 +22,13 @@ PHOTOSHOP = b"Photoshop 3.0\0"
 IPTC_RESOURCE = b"8BIM\x04\x04"
 JFIF = b"JFIF\0"
 
-OWN_NOTE = b"codiff-batch "
-"""Start of the comment that marks this program's own output."""
+_MAX_TEXT = 500
+"""Characters of a value that is shown."""
 
 
 @dataclass(frozen=True)
 class MetadataSummary:
-    """What is there, for reports and ``codiff-batch inspect``."""
+    """What is there, for reports and ``codiff-batch inspect``; texts are printable, whatever the file holds."""
 
     orientation: int | None
     """EXIF Orientation 1..8; None where absent or unreadable."""
@@ -40,11 +44,12 @@ class MetadataSummary:
     photoshop: bool
     mpf: bool
     c2pa: bool
+    """Signed: a C2PA manifest is in the file, or its XMP says where one is."""
     jfif: bool
     comments: int
     trailer_bytes: int
     restored_by: str | None
-    """This program's own latest note, if it wrote the file."""
+    """This program's own latest note, if the picture still is the one that it was written for."""
 
     def kinds(self) -> list[str]:
         """Short names of what is there, for display."""
@@ -66,29 +71,27 @@ class MetadataSummary:
 
 def summarize(structure: Structure) -> MetadataSummary:
     """Look through the metadata segments; values that cannot be read count as absent."""
-    exif = exif_bytes(structure)
-    tags = read_exif(exif) if exif else {}
-    zeroth, details = tags.get("0th", {}), tags.get("Exif", {})
-    orientation = zeroth.get(0x0112)
-    comments = [s.payload for s in structure.segments if s.marker == markers.COM]
-    own = [c for c in comments if c.startswith(OWN_NOTE)]
-    photoshop = b"".join(payloads(structure, markers.APP13, PHOTOSHOP))
+    block = exif_bytes(structure)
+    exif = Exif.read(block)
+    orientation = exif.number("0th", fields.ORIENTATION) if exif else None
+    photoshop = photoshop_bytes(structure)
+    note = own_note(structure)
     return MetadataSummary(
         orientation=orientation if orientation in range(1, 9) else None,
-        has_gps=bool(tags.get("GPS")),
-        taken=_text(details.get(0x9003)),
-        camera=_text(zeroth.get(0x0110)),
+        has_gps=bool(exif and "GPS" in exif.directories and exif.directories["GPS"].entries),
+        taken=_printable(exif.text("Exif", fields.TAKEN)) if exif else None,
+        camera=_printable(exif.text("0th", fields.MODEL)) if exif else None,
         icc=_profile_name(icc_bytes(structure)),
-        exif=exif is not None,
-        xmp=bool(payloads(structure, markers.APP1, XMP)),
+        exif=block is not None,
+        xmp=xmp_bytes(structure) is not None,
         iptc=IPTC_RESOURCE in photoshop,
         photoshop=bool(photoshop),
         mpf=bool(payloads(structure, markers.APP2, MPF)),
-        c2pa=bool(c2pa_segments(structure)),
+        c2pa=is_signed(structure),
         jfif=bool(payloads(structure, markers.APP0, JFIF)),
-        comments=len(comments) - len(own),
+        comments=len(comments(structure)),
         trailer_bytes=len(structure.trailer),
-        restored_by=own[-1].decode("utf-8", "replace") if own else None,
+        restored_by=_printable(note),
     )
 
 
@@ -101,14 +104,41 @@ def payloads(structure: Structure, marker: int, signature: bytes) -> list[bytes]
     ]
 
 
+def comments(structure: Structure) -> list[bytes]:
+    """Comments other than this program's own."""
+    texts = [s.payload for s in structure.segments if s.marker == markers.COM]
+    return [text for text in texts if not text.startswith(OWN_NOTE)]
+
+
 def exif_bytes(structure: Structure) -> bytes | None:
     """The TIFF block of the first EXIF segment, without its ``Exif`` header."""
     return next(iter(payloads(structure, markers.APP1, EXIF)), None)
 
 
 def xmp_bytes(structure: Structure) -> bytes | None:
-    """The standard XMP packet."""
-    return next(iter(payloads(structure, markers.APP1, XMP)), None)
+    """The standard XMP packet, in whatever APP segment it stands."""
+    return next((s.payload[len(XMP) :] for s in xmp_segments(structure)), None)
+
+
+def xmp_segments(structure: Structure) -> Iterator[Segment]:
+    """Segments with a standard XMP packet. APP1 is their place; some programs use another."""
+    found = [s for s in structure.metadata if s.marker != markers.COM and s.payload.startswith(XMP)]
+    yield from sorted(found, key=lambda segment: segment.marker != markers.APP1)
+
+
+def extended_xmp_bytes(structure: Structure) -> bytes | None:
+    """The extended XMP packet that the standard one names, put together; None where parts are missing.
+
+    Each part starts with the packet's digest, its whole length and this part's offset (XMP part 3, 1.1.3.1).
+    """
+    packet = xmp_bytes(structure)
+    named = re.search(r"HasExtendedXMP\W+([0-9A-Fa-f]{32})", xmp.decode(packet)) if packet else None
+    if named is None:
+        return None
+    parts = [p for p in payloads(structure, markers.APP1, EXTENDED_XMP) if p[:32].upper() == named[1].upper().encode()]
+    by_offset = {int.from_bytes(part[36:40], "big"): part[40:] for part in parts if len(part) > 40}
+    whole = b"".join(by_offset[offset] for offset in sorted(by_offset))
+    return whole if whole and len(whole) == int.from_bytes(parts[0][32:36], "big") else None
 
 
 def icc_bytes(structure: Structure) -> bytes | None:
@@ -117,6 +147,18 @@ def icc_bytes(structure: Structure) -> bytes | None:
     if not parts or sorted(parts) != list(range(1, len(parts) + 1)):
         return None
     return b"".join(parts[number] for number in sorted(parts))
+
+
+def photoshop_bytes(structure: Structure) -> bytes:
+    """Photoshop's image resources, IPTC among them, joined from their segments."""
+    return b"".join(payloads(structure, markers.APP13, PHOTOSHOP))
+
+
+def is_signed(structure: Structure) -> bool:
+    """Whether a C2PA manifest vouches for the file's bytes, inside it or by its address in the XMP."""
+    packets = [s.payload[len(XMP) :] for s in xmp_segments(structure)]
+    packets += filter(None, [extended_xmp_bytes(structure)])
+    return bool(c2pa_segments(structure)) or any(map(xmp.names_a_manifest, packets))
 
 
 def c2pa_segments(structure: Structure) -> tuple[Segment, ...]:
@@ -129,23 +171,9 @@ def c2pa_segments(structure: Structure) -> tuple[Segment, ...]:
     return tuple(s for s in boxes if s.payload[2:4] in instances)
 
 
-def read_exif(tiff: bytes) -> dict[str, Any]:
-    """EXIF as piexif's dictionary of IFDs; empty where piexif cannot read it."""
-    import piexif
-
-    try:
-        tags: dict[str, Any] = piexif.load(EXIF + tiff)
-    except Exception:
-        # piexif raises whatever the damage provokes (struct.error, KeyError, ValueError, MemoryError ...), and
-        # an EXIF block that it cannot read is still carried over byte for byte.
-        return {}
-    return tags
-
-
-def _text(value: object) -> str | None:
-    if not isinstance(value, bytes):
-        return None
-    return value.decode("utf-8", "replace").strip("\0 ") or None
+def _printable(text: str | None) -> str | None:
+    """The text on one line that any terminal can take; a value of a file must not be able to forge lines."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in text)[:_MAX_TEXT].strip() if text is not None else None
 
 
 def _profile_name(profile: bytes | None) -> str | None:
@@ -154,6 +182,7 @@ def _profile_name(profile: bytes | None) -> str | None:
     from PIL import ImageCms
 
     try:
-        return ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(BytesIO(profile))).strip()
+        name = ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(BytesIO(profile)))
     except (ImageCms.PyCMSError, OSError):
         return ""
+    return _printable(name)

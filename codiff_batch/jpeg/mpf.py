@@ -55,17 +55,15 @@ def rewrite_index(payload: bytes, *, old: tuple[int, int], new: tuple[int, int])
 def _find_entries(payload: bytes) -> tuple[str, list[int]]:
     """Byte order, and positions of the 16-byte MP entries in the payload."""
     base = len(MPF)
-    order = (
-        {b"II*\0": "<", b"MM\0*": ">"}[payload[base : base + 4]]
-        if payload[base : base + 4] in (b"II*\0", b"MM\0*")
-        else ""
-    )
-    if not order:
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(payload[base : base + 4])
+    if order is None:
         raise ValueError
     (ifd,) = struct.unpack_from(order + "I", payload, base + 4)
     (count,) = struct.unpack_from(order + "H", payload, base + ifd)
     for field in range(count):
         tag, _, size, start = struct.unpack_from(order + "HHII", payload, base + ifd + 2 + 12 * field)
-        if tag == _ENTRIES_TAG and base + start + size <= len(payload):
+        if tag == _ENTRIES_TAG:
+            if base + start + size > len(payload):
+                raise ValueError
             return order, [base + start + at for at in range(0, size - _ENTRY_SIZE + 1, _ENTRY_SIZE)]
-    raise ValueError
+    return order, []  # The header of a second picture has attributes only, and nothing that could move.

@@ -41,8 +41,13 @@ class Segment:
 
     @property
     def is_metadata(self) -> bool:
-        """Whether it is about the picture rather than about its coding, as APP14 is."""
-        return self.marker == COM or (self.marker in APPS and self.marker != APP14)
+        """Whether it is about the picture rather than about its coding, as Adobe's segment is."""
+        return self.marker == COM or (self.marker in APPS and not self.is_adobe)
+
+    @property
+    def is_adobe(self) -> bool:
+        """Adobe's APP14, which says how colours are coded; others put metadata there too."""
+        return self.marker == APP14 and self.payload.startswith(b"Adobe")
 
     @property
     def is_jfif(self) -> bool:
@@ -69,7 +74,7 @@ class Structure:
 
     @property
     def metadata(self) -> tuple[Segment, ...]:
-        """APPn and COM segments in file order, APP14 left out."""
+        """APPn and COM segments in file order, Adobe's left out."""
         return tuple(segment for segment in self.segments if segment.is_metadata)
 
 

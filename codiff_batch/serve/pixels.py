@@ -110,3 +110,18 @@ def write_picture(path: Path, values: NDArray[Any]) -> None:
             values.tofile(file)
     except (OSError, ValueError) as error:
         raise RequestRefused(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def identity(told: Mapping[str, Any]) -> tuple[object, ...]:
+    """What tells a picture's file from any other and from its own past: changes when it is written again.
+
+    Raises:
+        RequestRefused: there is no such file.
+    """
+    try:
+        status = Path(told["file"]).stat()
+    except (KeyError, TypeError, ValueError) as error:
+        raise RequestRefused(f"'picture' lacks something, or has it wrong: {error}") from error
+    except OSError as error:
+        raise RequestRefused(f"{told['file']}: {error.strerror}") from error
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, str(sorted(told.items()))

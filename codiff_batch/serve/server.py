@@ -10,6 +10,7 @@ import stat
 import threading
 import time
 import traceback
+from collections.abc import Iterator
 from multiprocessing import AuthenticationError
 from multiprocessing import connection as connections
 from multiprocessing.connection import Connection, Listener
@@ -28,8 +29,12 @@ KEY = "key"
 """File in the folder whose bytes a client must know."""
 SHORTEST_KEY = 16
 """Bytes."""
-OWN = ("socket", KEY, "log")
-"""What a server's folder is made of, beside the pictures under way."""
+OWN = ("socket", KEY, "log", "starting")
+"""What a server's folder is made of, beside the pictures under way; "starting" is the mark of who starts it."""
+SHORT = ("hello", "estimate", "preview")
+"""Requests that someone waits for before a dialog; they go first."""
+LONGEST_ADDRESS = 100
+"""Bytes that every system allows in the path of a socket (``sun_path`` has 104 or 108)."""
 PULSE = 0.5
 """Seconds between two looks at whether there is still somebody to serve."""
 KNOCK_SECONDS = 5.0
@@ -52,9 +57,10 @@ def serve(channel: Channel, engine: Engine, turns: Turns | None = None, files: s
             channel.send({"id": number, "event": "progress", "done": done, "total": total})
             if channel.waiting():
                 _heed(channel.receive())
+            turns.give_way()
 
         try:
-            with turns.mine():
+            with turns.mine(short=request.get("do") in SHORT):
                 answer = {"event": "done", **engine.answer(request, report)}
         except Cancelled:
             answer = {"event": "cancelled"}
@@ -108,7 +114,8 @@ class FolderServer:
         if len(self._key) < SHORTEST_KEY:
             raise FolderUnavailable(f"{folder / KEY} is too short: a key has at least {SHORTEST_KEY} bytes")
         try:
-            self._listener = Listener(address(folder))
+            with address(folder) as place:
+                self._listener = Listener(place)
         except OSError as error:
             raise FolderUnavailable(f"{folder}: {error}") from error
         self._last = time.monotonic()
@@ -209,6 +216,17 @@ def _hang_up(connection: Connection) -> None:
                 other.shutdown(socket.SHUT_RDWR)
 
 
-def address(folder: Path) -> str:
-    """Where a folder's server listens: a Unix socket in it, or a named pipe on Windows."""
-    return rf"\\.\pipe\{folder.name}" if os.name == "nt" else str(folder / "socket")
+@contextlib.contextmanager
+def address(folder: Path) -> Iterator[str]:
+    """Where a folder's server listens: a Unix socket in it, or a named pipe on Windows.
+
+    A path too long for a socket is shortened by stepping into its folder, for as long as the address is needed.
+    """
+    place = str(folder / "socket")
+    if os.name == "nt":
+        yield rf"\\.\pipe\{folder.name}"
+    elif len(os.fsencode(place)) <= LONGEST_ADDRESS:
+        yield place
+    else:
+        with contextlib.chdir(folder):
+            yield "socket"

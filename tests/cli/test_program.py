@@ -25,7 +25,7 @@ def test_import_and_help_bring_in_no_torch() -> None:
         "import sys, codiff_batch, codiff_batch.engine, codiff_batch.cli.main as m\n"
         "try: m.main(['--help'])\n"
         "except SystemExit: pass\n"
-        "heavy = {'torch', 'numpy', 'PIL', 'jpeglib', 'piexif'} & set(sys.modules)\n"
+        "heavy = {'torch', 'numpy', 'PIL', 'jpeglib'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
     ran = python("-c", code)
@@ -128,6 +128,7 @@ def test_a_damaged_model_ends_the_run_before_anything_is_done(run, tmp_path: Pat
     assert not list((tmp_path / "p-restored").glob("*.jpg"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
 def test_a_stopped_run_leaves_whole_photos_only_and_says_what_is_left(
     tmp_path: Path, number: signal.Signals, code: int

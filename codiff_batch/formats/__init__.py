@@ -1,0 +1,78 @@
+"""Output formats: one file each, and this registry. A new format is a new file and its name here.
+
+``docs/metadata.md`` says what each container carries, in a table that the tests write.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+from codiff_batch.errors import OptionsConflict, PhotoError
+from codiff_batch.formats.avif import AVIF
+from codiff_batch.formats.jpeg import JPEG
+from codiff_batch.formats.jxl import JXL
+from codiff_batch.formats.output import Order, OutputFormat, Pixels
+from codiff_batch.formats.png import PNG
+from codiff_batch.formats.tiff import TIFF
+from codiff_batch.formats.webp import WEBP
+from codiff_batch.jpeg import JpegPhoto
+from codiff_batch.jpeg.encode import check_picture
+
+FORMATS = MappingProxyType({format.name: format for format in (JPEG, PNG, WEBP, TIFF, AVIF, JXL)})
+
+SAME = "same"
+"""The source's own format."""
+
+NAMES = (SAME, *FORMATS)
+"""What ``--format`` takes."""
+
+__all__ = ["FORMATS", "NAMES", "SAME", "Order", "OutputFormat", "encode", "find_format", "refuse", "suffix_of"]
+
+
+def find_format(name: str) -> OutputFormat:
+    """A format by its name; ``same`` is JPEG for the photos that are read today.
+
+    Raises:
+        OptionsConflict: there is none of that name, or this machine cannot write it.
+    """
+    try:
+        format = FORMATS["jpeg" if name == SAME else name]
+    except KeyError:
+        raise OptionsConflict(f"no output format is called {name}; there are {', '.join(NAMES)}") from None
+    format.check()
+    return format
+
+
+def suffix_of(name: str) -> str | None:
+    """What outputs of a format are called; None where they keep the source's name."""
+    return None if name in (SAME, "jpeg") else FORMATS[name].suffix
+
+
+def refuse(source: JpegPhoto, name: str, order: Order) -> None:
+    """Ask, before any work, what the writer would ask.
+
+    Raises:
+        PhotoError: the photo cannot be written in this format, with the reason.
+    """
+    format = find_format(name)
+    if max(source.header.width, source.header.height) > format.largest_side:
+        raise PhotoError(f"cannot be written as {format.title}: more than {format.largest_side} pixels a side")
+    format.refuse(source, order)
+
+
+def encode(pixels: Pixels, source: JpegPhoto, name: str, order: Order) -> bytes:
+    """Encode a restored picture, with all of the source's metadata that the container can carry.
+
+    Args:
+        pixels: uint8 (H, W, 3) or (H, W), of the source's size, orientation as stored.
+        source: the photo that was restored.
+        name: of the format, see :data:`NAMES`.
+        order: note, quality and the rest.
+
+    Raises:
+        PhotoError: as :func:`refuse`, or the encoder gave up.
+        ValueError: pixels of another size, or a note that could not be found again.
+    """
+    check_picture(pixels, source, order.note)
+    refuse(source, name, order)
+    return find_format(name).encode(pixels, source, order)

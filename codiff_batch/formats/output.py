@@ -1,0 +1,85 @@
+"""What an output format is; each lives in a file of its own beside this one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codiff_batch.errors import OptionsConflict, PhotoError
+from codiff_batch.jpeg import JpegPhoto
+
+Pixels = NDArray[np.uint8]
+"""(H, W, 3) RGB or (H, W) gray, orientation as stored."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """How an output is asked for."""
+
+    note: str
+    """One line that starts with ``codiff-batch``."""
+    quality: int = 95
+    """1..100; what it means is the format's own business."""
+    drop_signature: bool = False
+    """Leave a C2PA manifest out, which no longer fits the picture."""
+
+
+@dataclass(frozen=True)
+class OutputFormat:
+    """One container that restored pictures can be written in."""
+
+    name: str
+    """As ``--format`` calls it."""
+    title: str
+    suffix: str
+    """Of the files written, with its dot."""
+    quality: str
+    """What ``--quality`` means here."""
+    encode: Callable[[Pixels, JpegPhoto, Order], bytes]
+    """Raises PhotoError where :attr:`refuse` would have."""
+    largest_side: int
+    """Pixels."""
+    refuse: Callable[[JpegPhoto, Order], None] = lambda photo, order: None
+    """Further reasons of this format not to write a photo, as a PhotoError."""
+    keeps_source_bytes: bool = False
+    """Whether all metadata is copied byte for byte."""
+    module: str | None = None
+    """What must be importable."""
+    extra: str | None = None
+    """The extra that brings it."""
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether the program can write the format here."""
+        return self.module is None or find_spec(self.module) is not None
+
+    def check(self) -> None:
+        """Refuse a format that cannot be written on this machine.
+
+        Raises:
+            OptionsConflict: says what to install.
+        """
+        if not self.is_installed:
+            raise OptionsConflict(f"{self.title} needs another package: pip install 'codiff-batch[{self.extra}]'")
+
+
+def save(pixels: Pixels, format: OutputFormat, **options: Any) -> bytes:
+    """Encode by Pillow.
+
+    Raises:
+        PhotoError: the encoder gave up.
+    """
+    from PIL import Image
+
+    buffer = BytesIO()
+    try:
+        Image.fromarray(pixels).save(buffer, format.name.upper(), **options)
+    except (OSError, ValueError) as error:
+        raise PhotoError(f"cannot be written as {format.title}: {error}") from error
+    return buffer.getvalue()

@@ -1,0 +1,259 @@
+"""What the pixels tell of a compression before the last one.
+
+Quantization leaves a comb: the DCT coefficients of a photo that was compressed stand near multiples of that
+compression's steps, also after it was saved again with finer ones, or cropped, if one looks on the old grid (Popescu and
+Farid 2004; Fan and de Queiroz 2003). Where the picture was made smaller afterwards the grid lies at another period, which
+shows in the mean of its second differences (Gallagher 2005). A network's low opinion of a picture is no such evidence:
+pages of text look crushed to it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from codiff_batch.jpeg.quantization import Table, ijg_table
+
+Pixels = NDArray[np.uint8]
+Reals = NDArray[np.float32]
+
+_FREQUENCIES = ((0, 0), (0, 1), (1, 0), (1, 1), (0, 2), (2, 0), (1, 2), (2, 1), (2, 2), (0, 3), (3, 0))
+"""Low ones, vertical first: they are large enough to stand between several teeth of the comb."""
+
+_STEPS = np.arange(2, 81)
+_WEIGHTS = 3 ** np.arange(len(_FREQUENCIES)) * 7919 % 1_000_003
+
+_LARGEST = 1100
+"""No coefficient of 8-bit samples is larger."""
+
+_CANDIDATES = range(10, 61)
+"""Quality factors of an earlier compression that are looked for."""
+
+_COARSER = 1.4
+"""A comb can be seen on the same grid only where its teeth are further apart than the last compression's steps."""
+
+SURE, CLEAR = 12.0, 0.12
+"""Significance, in standard deviations, and height of a comb, 0 to 1, from which it is believed."""
+CLEAR_BY_COARSE_STEPS = 0.3
+"""The same height where the last compression's own steps are coarse, and make a comb of their own."""
+COARSE_BELOW = 88
+"""Header's quality factor below which that is so."""
+
+FEWEST_BLOCKS = 40
+"""Distinct blocks with some texture, without which there is no evidence for anything."""
+
+NEAR, DRAWN = 0.12, 0.4
+"""Levels count as one within this part of their standard deviation; and the share of one level in drawings."""
+
+PERIODS = np.concatenate((np.arange(4.4, 5.25, 0.02), np.arange(5.42, 7.7, 0.02)))
+"""Pixels from grid line to grid line after the picture was made smaller by 0.55 to 0.96. Four pixels and two thirds of
+eight are harmonics of the file's own grid."""
+REGULAR = 9.0
+"""Power at such a period, relative to its surroundings, from which it is believed."""
+_LARGEST_SIDE = 1024
+_SPECTRUM = 8192
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A compression before the last one."""
+
+    qf: float | None
+    """Quality factor 10..60 on the IJG's scale; None where it cannot be read."""
+    shift: tuple[int, int] = (0, 0)
+    """Rows and columns by which its grid lies beside the file's, 0..7 each."""
+    period: float = 8
+    """Pixels from line to line of its grid; less than 8 where the picture was made smaller since."""
+
+    @property
+    def was_resized(self) -> bool:
+        """Return True if the picture was made smaller after that compression."""
+        return self.period != 8
+
+
+@dataclass(frozen=True)
+class History:
+    """What the pixels tell."""
+
+    blocks: int
+    """Distinct 8x8 blocks with some texture among those looked at: what there is to judge by."""
+    is_drawn: bool
+    """Whether most of what was looked at is of one even level: text, charts, screens, not photos."""
+    earlier: Earlier | None
+
+    @property
+    def tells_enough(self) -> bool:
+        """Return True if the pixels hold enough to be judged by."""
+        return self.blocks >= FEWEST_BLOCKS and not self.is_drawn
+
+
+def look_back(crops: Sequence[Pixels], pixels: Pixels, tables: Sequence[Table] | None) -> History:
+    """Look for an earlier compression.
+
+    Args:
+        crops: textured parts of the picture, (h, w, 3) or (h, w), whose corners lie on the file's 8x8 grid.
+        pixels: the whole picture, as stored.
+        tables: the file's quantization tables in natural order, luma first; None where the picture is no JPEG.
+    """
+    planes = [_luma(crop) for crop in crops if min(crop.shape[:2]) >= 16]
+    blocks = _distinct_blocks(planes)
+    if blocks < FEWEST_BLOCKS:
+        return History(blocks, is_drawn=False, earlier=None)
+    is_drawn = _share_of_one_level(planes) > DRAWN
+    earlier = _comb(planes, tables)
+    if earlier is None and not is_drawn:
+        earlier = _other_period(_luma(_middle(pixels)))
+    return History(blocks, is_drawn, earlier)
+
+
+def _share_of_one_level(planes: Sequence[Reals]) -> float:
+    """Share of samples near the commonest level, by the measure of their spread: 0.1 to 0.2 for photos."""
+    levels = np.concatenate([plane.ravel() for plane in planes])
+    histogram = np.bincount(np.rint(levels).astype(np.int64) + 128, minlength=257)
+    near = max(1, round(NEAR * float(levels.std())))
+    return float(np.convolve(histogram, np.ones(2 * near + 1)).max() / levels.size)
+
+
+def _comb(planes: Sequence[Reals], tables: Sequence[Table] | None) -> Earlier | None:
+    """Find the quality factor and the grid whose comb stands out most, if one does."""
+    sums, counts = _comb_sums(planes)
+    best: tuple[float, Earlier] | None = None
+    for qf in _CANDIDATES:
+        steps = np.array([_table(qf)[at] for at in _FREQUENCIES])
+        inside = (steps >= 4) & (steps <= _STEPS[-1])
+        for same_grid in (True, False):
+            used = inside & _coarser(steps, tables) if same_grid else inside
+            at = np.flatnonzero(used)
+            if not len(at):
+                continue
+            grids = slice(0, 1) if same_grid else slice(1, None)
+            sum_ = sums[grids, at, steps[at] - _STEPS[0]].sum(axis=1)
+            count = np.maximum(counts[grids, at, steps[at] - _STEPS[0]].sum(axis=1), 1)
+            significance, height = sum_ / np.sqrt(count / 2), sum_ / count
+            grid = int(significance.argmax())
+            coarse = same_grid and tables is not None and tables[0].mean() > _table(COARSE_BELOW).mean()
+            enough = height[grid] > (CLEAR_BY_COARSE_STEPS if coarse else CLEAR) and significance[grid] > SURE
+            if enough and (best is None or significance[grid] > best[0]):
+                row, column = divmod(grid + (not same_grid), 8)
+                best = float(significance[grid]), Earlier(float(qf), (row, column))
+    return best[1] if best else None
+
+
+def _coarser(steps: NDArray[np.int64], tables: Sequence[Table] | None) -> NDArray[np.bool_]:
+    if tables is None:
+        return np.ones(len(steps), np.bool_)
+    return steps > _COARSER * np.array([tables[0][at] for at in _FREQUENCIES])
+
+
+def _comb_sums(planes: Sequence[Reals]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """How far coefficients stand at multiples of each step, on each of 64 grids.
+
+    Returns:
+        Sums of ``cos(2 pi c / step)`` over the coefficients that are not in the step's middle cell, and their number;
+        each (64 grids, frequencies, steps). Without a comb the first is zero but for chance.
+    """
+    counts = np.zeros((64, len(_FREQUENCIES), _LARGEST + 1))
+    grids, blocks = _blocks_of_all_grids(planes)
+    for number in range(len(_FREQUENCIES)):
+        places = grids * (_LARGEST + 1) + blocks[:, number]
+        counts[:, number] = np.bincount(places, minlength=64 * (_LARGEST + 1)).reshape(64, -1)
+    cosines, outside = _teeth()
+    shape = (64, len(_FREQUENCIES), len(_STEPS))
+    return (counts @ cosines).reshape(shape), (counts @ outside).reshape(shape)
+
+
+@cache
+def _teeth() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    size = np.arange(_LARGEST + 1)[:, None]
+    outside = (size > _STEPS / 2).astype(np.float64)
+    return np.cos(2 * np.pi * size / _STEPS) * outside, outside
+
+
+def _blocks_of_all_grids(planes: Sequence[Reals]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The blocks at *every* position of the planes (H, W); of equal ones on one grid only the first.
+
+    Drawings repeat their blocks, and a thousand times the same number is no comb.
+
+    Returns:
+        Each block's grid, 0..63, and its low coefficients' sizes, rounded: (blocks,) and (blocks, frequencies).
+    """
+    grids, sizes = [], []
+    for plane in planes:
+        down = sliding_window_view(plane, 8, axis=0) @ _basis().T
+        found = [sliding_window_view(down[..., u], 8, axis=1) @ _basis()[v] for u, v in _FREQUENCIES]
+        sizes.append(np.minimum(np.rint(np.abs(np.stack(found, axis=-1))), _LARGEST).reshape(-1, len(_FREQUENCIES)))
+        rows, columns = np.indices(found[0].shape)
+        grids.append((rows % 8 * 8 + columns % 8).ravel())
+    grid, size = np.concatenate(grids), np.concatenate(sizes).astype(np.int64)
+    # A sum with odd weights tells tuples apart well enough, and sorts much faster than they do.
+    _, first = np.unique(grid + 64 * (size @ _WEIGHTS), return_index=True)
+    return grid[first], size[first]
+
+
+@cache
+def _basis() -> Reals:
+    rows = [
+        [math.cos((2 * x + 1) * u * math.pi / 16) * (math.sqrt(1 / 8) if u == 0 else 0.5) for x in range(8)]
+        for u in range(4)
+    ]
+    return np.array(rows, np.float32)
+
+
+@cache
+def _table(qf: int) -> Table:
+    return ijg_table(qf, chroma=False)
+
+
+def _distinct_blocks(planes: Sequence[Reals]) -> int:
+    """Blocks on the file's grid that are not flat, repeated ones counted once."""
+    seen = set()
+    for plane in planes:
+        height, width = (side // 8 for side in plane.shape)
+        blocks = np.rint(plane[: height * 8, : width * 8]).astype(np.int16).reshape(height, 8, width, 8).swapaxes(1, 2)
+        textured = blocks[blocks.std(axis=(2, 3)) > 2]
+        seen |= {block.tobytes() for block in textured - textured[:, :1, :1]}
+    return len(seen)
+
+
+def _other_period(plane: Reals) -> Earlier | None:
+    """Find a grid whose lines are not eight pixels apart, by the spectrum of the mean second differences."""
+    if min(plane.shape) < 128:
+        return None
+    power = sum(_spectrum(plane, axis) for axis in (0, 1))
+    strength = []
+    for period in PERIODS:
+        harmonics = [round(_SPECTRUM * k / period) for k in range(1, int(period // 2) + 1)]
+        strength.append(np.mean([power[place - 2 : place + 3].max() for place in harmonics]))
+    best = int(np.argmax(strength))
+    return Earlier(None, period=float(PERIODS[best])) if strength[best] > REGULAR else None
+
+
+def _spectrum(plane: Reals, axis: int) -> NDArray[np.float64]:
+    """Power of the mean second differences along one axis, relative to its surroundings; without the file's own grid."""
+    differences = np.minimum(np.abs(np.diff(plane, 2, axis=axis)), 12).mean(axis=1 - axis, dtype=np.float64)
+    smooth = np.convolve(np.pad(differences, 8, mode="edge"), np.full(17, 1 / 17), "valid")
+    detail = differences - smooth
+    for phase in range(8):
+        detail[phase::8] -= detail[phase::8].mean()
+    detail = np.clip(detail, -3 * detail.std(), 3 * detail.std()) * np.hanning(len(detail))
+    power = np.abs(np.fft.rfft(detail, _SPECTRUM)) ** 2
+    surroundings = np.convolve(np.pad(power, 200, mode="edge"), np.full(401, 1 / 401), "valid")
+    return np.asarray(power / (surroundings + 1e-9))
+
+
+def _middle(pixels: Pixels) -> Pixels:
+    top, left = (max(0, side - _LARGEST_SIDE) // 16 * 8 for side in pixels.shape[:2])
+    return pixels[top : top + _LARGEST_SIDE, left : left + _LARGEST_SIDE]
+
+
+def _luma(pixels: Pixels) -> Reals:
+    """Level-shifted luma (JFIF), float32."""
+    if pixels.ndim == 2:
+        return pixels.astype(np.float32) - 128
+    return np.asarray(pixels @ np.array([0.299, 0.587, 0.114], np.float32) - 128)
