@@ -211,12 +211,12 @@ class PhotoSteps:
 
     def decode(self, opened: Opened) -> Sight:
         """Decode the pixels and choose the crops that CaVE looks at."""
-        from codiff_batch.engine.photo import Decoded, judged_unseen
+        from codiff_batch.engine.photo import Decoded
 
-        options, decoded = self._options, Decoded.of(opened.photo)
-        if judged_unseen(opened.photo.header.qf, options.settings, options.judging) is None:
-            decoded.history  # noqa: B018  looked for here, in a reader's thread, and kept
-        return Sight(opened, decoded, decoded.crops(options.settings))
+        decoded = Decoded.of(opened.photo)
+        crops = decoded.crops(self._options.settings)
+        # In a dry run nothing but the crops is looked at any more.
+        return Sight(opened, replace(decoded, pixels=crops[0]) if self._options.dry_run else decoded, crops)
 
     def judge(self, sight: Sight, embedding: Embedding) -> Ready | None:
         """Decide by what CaVE saw, and settle photos that are good already."""
@@ -339,8 +339,7 @@ class PhotoSteps:
         if not os.path.lexists(task.copy) or may_replace(task.copy, task.source, ours=ours, overwrite=overwrite):
             put_output(task.copy, original.data, original, ours=ours, overwrite=overwrite, owner=options.owner)
             if task.copy == task.target:
-                digest, source = contents.sha256, canonical(task.source)
-                work.standing = Standing(task.place, source, False, digest, digest)
+                work.standing = Standing(task.place, canonical(task.source), False, contents.sha256, contents.sha256)
         elif digest_of(task.copy) != contents.sha256:
             reason = f"{reason}; not copied, for {task.copy} exists already"
         work.settle(Kind.SKIPPED, reason, code, task.copy)
