@@ -21,8 +21,9 @@ import torch
 from PIL import Image
 
 from codiff_batch.engine import Restorer
-from codiff_batch.engine.device import choose_device, choose_precision
+from codiff_batch.engine.device import choose_device
 from codiff_batch.engine.memory import give_back
+from codiff_batch.engine.precision import choose_precision
 from codiff_batch.engine.stream import Embedding
 from codiff_batch.models.card import ModelCard
 from codiff_batch.models.catalogue import available
@@ -106,7 +107,8 @@ class Checks:
         first, second = (levels(restorer, self.pixels) for _ in range(2))
         assert np.isfinite(first).all(), "values that are not finite"
         assert first.tobytes() == second.tobytes(), "two runs gave different bytes"
-        precision = choose_precision(card, self.device)
+        weights, steps = choose_precision(card, self.device)
+        precision = steps or weights
         off = difference(first, wanted, self.pixels)
         assert off <= TOLERANCE[precision], f"{off:.2%} of the change differs from the processor's"
         return f"{precision}, {off:.2%} of the change differs from the processor's, the same bytes twice"

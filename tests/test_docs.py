@@ -86,7 +86,7 @@ def commands() -> list[Command]:
         for body in (body for language, body in blocks if not language):
             lines = [re.sub(r"\s+#.*", "", line).strip() for line in body.splitlines()]
             found += [Command(page.name, line) for line in lines if re.match(r"[\w~.$]", line)]
-    first_words = ("codiff-batch", "python", "pip", "find", "eval", "ln", "sbatch", "_CODIFF", "~")
+    first_words = ("codiff-batch", "curl", "python", "pip", "find", "eval", "ln", "sbatch", "_CODIFF", "~")
     return [command for command in found if command.line.startswith(first_words)]
 
 
@@ -96,7 +96,15 @@ def folder(tmp_path: Path) -> Path:
     with Image.open(ROOT / "examples/photos/lavender-q20.jpg") as image:
         small = image.crop((0, 0, 96, 64))
     of_shard = next(f"{i}.jpg" for i in range(1000) if Shard(3, 16).owns(Path(f"{i}.jpg")))
-    for name in (f"photos/{of_shard}", "photos/trip/b.jpg", "in/c.jpg", "import/d.jpg", "examples/photos/e.jpg"):
+    for name in (
+        f"photos/{of_shard}",
+        "photos/trip/b.jpg",
+        "in/c.jpg",
+        "import/d.jpg",
+        "anna/f.jpg",
+        "ben/g.jpg",
+        "examples/photos/e.jpg",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         small.save(tmp_path / name, quality=20)
     (tmp_path / "last-run").touch()

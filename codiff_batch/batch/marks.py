@@ -22,7 +22,7 @@ from platformdirs import user_state_path
 from codiff_batch.batch.journal import holds_backups, journals_in
 from codiff_batch.errors import FolderUnavailable, OptionsConflict, PhotoError, Role
 from codiff_batch.files.atomic import write_atomically
-from codiff_batch.files.identity import MARK_FOLDER, folders_above
+from codiff_batch.files.identity import MARK_FOLDER, folders_above, mount_of
 
 MARK = "mark.json"
 
@@ -140,8 +140,7 @@ def _record(folder: Path) -> Path:
 
 
 def _remember(folder: Path) -> None:
-    mount = next(above for above in (folder.resolve(), *folder.resolve().parents) if os.path.ismount(above))
-    text = json.dumps({"folder": os.fsdecode(folder.resolve()), "mount": os.fsdecode(mount)})
+    text = json.dumps({"folder": os.fsdecode(folder.resolve()), "mount": os.fsdecode(mount_of(folder))})
     record = _record(folder)
     with contextlib.suppress(OSError, ValueError):
         if record.read_text() == text:

@@ -60,8 +60,13 @@ class BatchOptions:
     compiled: bool = _option(
         False, "Compile the networks first, which takes minutes; for large models and many photos."
     )
+    precision: Literal["auto", "fp32", "bf16"] = _option(
+        "auto", "Floats of the networks; auto takes what is faster on this machine."
+    )
     format: Format = _option("same", "Format of the outputs.")
-    quality: int = _option(95, "Quality of JPEG (always 4:4:4) and WebP outputs.", low=1, high=100, placeholder="N")
+    quality: int = _option(
+        95, "Quality of JPEG (always 4:4:4), WebP, AVIF and JPEG XL outputs.", low=1, high=100, placeholder="N"
+    )
     copy_skipped: bool = _option(False, "Copy skipped photos too, so that the output folder is complete.")
     overwrite: bool = _option(False, "Replace outputs that exist.")
     again: bool = _option(False, "Restore again what an older model or version of this program made.")
@@ -102,7 +107,7 @@ class BatchOptions:
 
         With others a finished photo is done again; a new option changes nothing for photos that were done without it.
         """
-        return " ".join((*_differing(self, "format", "quality"), *_differing(self.settings)))
+        return " ".join((*_differing(self, "format", "quality", "precision"), *_differing(self.settings)))
 
     @property
     def asked(self) -> str:

@@ -70,7 +70,11 @@ class LazyRestorer:
 
             options = self._options
             self._restorer = Restorer.load(
-                options.model, options.devices[0], models_dir=options.models_dir, compiled=options.compiled
+                options.model,
+                options.devices[0],
+                models_dir=options.models_dir,
+                compiled=options.compiled,
+                precision=options.precision,
             )
         return self._restorer
 

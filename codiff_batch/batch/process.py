@@ -20,8 +20,8 @@ from codiff_batch.batch.recall import Recall, recall
 from codiff_batch.batch.rows import Attempt, Intent, Standing
 from codiff_batch.engine.judge import Action, Verdict
 from codiff_batch.errors import CannotRecord, CodiffError, Collision, FolderUnavailable, PhotoError
-from codiff_batch.files.identity import canonical
-from codiff_batch.files.reading import Contents, read_whole, sha256, stamp_of
+from codiff_batch.files.identity import canonical, same_file
+from codiff_batch.files.reading import Contents, digest_of, read_whole, sha256, stamp_of
 from codiff_batch.files.text import printable
 
 if TYPE_CHECKING:
@@ -207,8 +207,7 @@ class PhotoSteps:
         if told is None or told.origin is None or told.standing is None:
             return contents.data
         kept = work.task.root / told.origin
-        check_backup(kept, told.standing.original, photo=work.task.source)
-        return read_whole(kept, follow=False).data
+        return check_backup(kept, told.standing.original, photo=work.task.source)
 
     def decode(self, opened: Opened) -> Sight:
         """Decode the pixels and choose the crops that CaVE looks at."""
@@ -304,8 +303,7 @@ class PhotoSteps:
         target = work.task.target
         if self._journals is None or not os.path.lexists(target):
             return
-        digest = read_whole(target, follow=False).sha256 if not target.is_symlink() else ""
-        other = self._journals.standing_with(work.task, digest)
+        other = self._journals.standing_with(work.task, digest_of(target) or "")
         if other is not None and other.place != work.task.place and os.path.lexists(other.source):
             raise Collision(f"its output would take the place of that of {other.source}: {target}")
 
@@ -317,6 +315,8 @@ class PhotoSteps:
         task, original = work.task, sha256(ready.opened.photo.data)
         intent = Intent(sha256(data), original, journals.made, ready.judged.verdict.reason)
         before = work.recall.standing if work.recall else None
+        if before is not None and before.in_place:
+            _refuse_others_backup(task, before)
         standing = before or Standing(task.place, task.source, self._options.in_place, original)
         below = _below(task.source, task.root)
         work.standing = replace(standing, source=canonical(task.source), source_below=below, intent=intent, written=0.0)
@@ -338,7 +338,18 @@ class PhotoSteps:
         original, ours, overwrite = Original(task.source, contents, contents.data), work.ours, options.overwrite
         if not os.path.lexists(task.copy) or may_replace(task.copy, task.source, ours=ours, overwrite=overwrite):
             put_output(task.copy, original.data, original, ours=ours, overwrite=overwrite, owner=options.owner)
+            if task.copy == task.target:
+                work.standing = Standing(task.place, canonical(task.source), False, contents.sha256, contents.sha256)
+        elif digest_of(task.copy) != contents.sha256:
+            reason = f"{reason}; not copied, for {task.copy} exists already"
         work.settle(Kind.SKIPPED, reason, code, task.copy)
+
+
+def _refuse_others_backup(task: Task, standing: Standing) -> None:
+    """Refuse to make the journal forget a photo, such as one of the same name and bytes in a copy of the folder."""
+    other = standing.source
+    if other != canonical(task.source) and os.path.lexists(other) and not same_file(other, task.source):
+        raise Collision(f"its backup would be that of {other} as well; choose another backup folder for this one")
 
 
 def _below(path: Path, folder: Path) -> Path:

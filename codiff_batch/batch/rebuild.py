@@ -10,6 +10,7 @@ from pathlib import Path
 
 from codiff_batch.batch.journal import Journal, journal_path, journals_in, owner_of
 from codiff_batch.batch.journals import UNKNOWN_SHAPE, locked
+from codiff_batch.batch.ledger import Ledger, read_ledger
 from codiff_batch.batch.marks import Holds, claim, read_mark
 from codiff_batch.batch.outcome import Code, Kind, Outcome, code_of
 from codiff_batch.batch.rows import Attempt, Made, Standing
@@ -53,16 +54,28 @@ def rebuild(folder: Path, photos: Sequence[Path]) -> Iterator[Outcome]:
             mark = None
         files = list(_files(folder))
         holds = mark.holds if mark is not None and mark.id else _guess(files)
+        before = _before(folder)
         _set_aside(folder)
         claim(folder, holds)
         journal = Journal(journal_path(folder, "all"))
         try:
-            journal.begin("rebuilt", len(files), [str(canonical(photo)) for photo in photos])
+            journal.begin("rebuilt", len(files), [*photos, *before.roots])
             for file in files:
-                yield _note(journal, folder, file, photos, in_place=holds is Holds.BACKUPS)
+                found = _note(journal, folder, file, photos, in_place=holds is Holds.BACKUPS)
+                if found.outcome is Kind.FAILED and (standing := before.standing.get(file.relative_to(folder))):
+                    journal.stand(standing)  # Its photo may be found again another day.
+                yield found
             journal.end()
         finally:
             journal.close()
+
+
+def _before(folder: Path) -> Ledger:
+    """What the old journals say, where they can still be read."""
+    try:
+        return read_ledger(folder)
+    except FolderUnavailable:
+        return Ledger()
 
 
 def _note(journal: Journal, folder: Path, file: Path, photos: Sequence[Path], *, in_place: bool) -> Outcome:

@@ -13,7 +13,7 @@ from codiff_batch.batch.plan import Task
 from codiff_batch.batch.rows import Attempt, Standing
 from codiff_batch.errors import Collision, PhotoError
 from codiff_batch.files.identity import Stamp, canonical, same_file
-from codiff_batch.files.reading import Contents, read_whole, stamp_of
+from codiff_batch.files.reading import Contents, digest_of, read_whole, stamp_of
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class _Asked:
         others = os.path.lexists(standing.source) and not same_file(standing.source, self._task.source)
         if others and digest not in (None, standing.original):
             raise Collision(f"its output would take the place of that of {standing.source}: {target}")
-        now = standing if standing.intent is None else standing.settled(_digest(target))
+        now = standing if standing.intent is None else standing.settled(digest_of(target))
         if digest == now.original and os.path.lexists(target) and self._is_done(now):
             return replace(seen, standing=now, known=self._done(seen, standing), finished=now.sha256 != standing.sha256)
         return seen
@@ -164,10 +164,3 @@ class _Asked:
         if made is None or standing.sha256 is None or self._options.overwrite:
             return False
         return self._journals.made_alike(made) and not (self._options.again and self._journals.is_outdated(made))
-
-
-def _digest(path: Path) -> str | None:
-    try:
-        return read_whole(path, follow=False).sha256
-    except PhotoError:
-        return None

@@ -16,6 +16,7 @@ from codiff_batch.cli.remedies import explained
 from codiff_batch.cli.streams import NobodyReads, safe_streams
 from codiff_batch.errors import CodiffError
 from codiff_batch.exit_codes import ExitCode
+from codiff_batch.files.text import printable
 
 COMMANDS = {
     "compare": "compare_command:compare_command",
@@ -134,5 +135,5 @@ def _run(args: Sequence[str] | None, prog_name: str | None, **extra: Any) -> int
     except NobodyReads:
         return ExitCode.NOBODY_READS
     except CodiffError as error:
-        click.echo(f"codiff-batch: error: {explained(error)}", err=True)
+        click.echo(f"codiff-batch: error: {printable(explained(error))}", err=True)
         return error.exit_code

@@ -82,9 +82,12 @@ class _Through(io.RawIOBase):
         return self._target.fileno()
 
     def _hand_on(self, data: bytes) -> None:
-        if self._target is not None:
-            self._target.write(data)
-            self._target.flush()
+        if self._target is None:
+            return
+        rest = memoryview(data)
+        while rest:  # Under PYTHONUNBUFFERED the target is a bare file, which may take a part.
+            rest = rest[self._target.write(rest) :]
+        self._target.flush()
 
 
 class _Results(_Through):

@@ -1,4 +1,4 @@
-"""Which device the networks run on, in which precision, and how long that will take."""
+"""Which device the networks run on, and how long that will take."""
 
 from __future__ import annotations
 
@@ -44,30 +44,6 @@ def indexed(device: torch.device) -> torch.device:
 def as_current(device: torch.device) -> AbstractContextManager[object]:
     """Make a GPU the current one, on whose streams work is queued and in whose context memory is pinned."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
-
-
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-"""What the networks may be asked to compute in, beside ``auto``."""
-
-
-def choose_precision(card: ModelCard, device: torch.device, asked: str = "auto") -> torch.dtype:
-    """What was asked for; else 16-bit floats where the model allows them and the device has them.
-
-    These are float16 on GPUs and bfloat16 on CPUs.
-    """
-    if asked != "auto":
-        return PRECISIONS[asked]
-    if not card.half_precision:
-        return torch.float32
-    if device.type != "cpu":
-        return torch.float16
-    return torch.bfloat16 if has_native_bfloat16() else torch.float32
-
-
-def has_native_bfloat16() -> bool:
-    """Return True if the processor computes in bfloat16 by itself; elsewhere it is slower than 32-bit floats."""
-    has_mkldnn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 @torch.inference_mode()

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from codiff_batch.engine.device import choose_device, choose_precision, seconds_per_megapixel
+from codiff_batch.engine.device import choose_device, seconds_per_megapixel
 from codiff_batch.engine.memory import fit_tiles, free_memory, total_memory
 from codiff_batch.engine.photo import Decoded, restore
+from codiff_batch.engine.precision import choose_precision
 from codiff_batch.engine.scheduler import Scheduler
 from codiff_batch.engine.stream import Embedding, Levels, Pixels, Progress, Request, Result, Tables
 from codiff_batch.engine.tiling import Geometry
@@ -61,7 +62,7 @@ class Restorer:
         # A CPU gains nothing from more than one tile at a time and would need the memory for them.
         alone = device.type == "cpu"
         free, total = free_memory(device), total_memory(device)
-        side, most = fit_tiles(card, free, total, precision=floats, one_at_a_time=alone, one_size=compiled)
+        side, most = fit_tiles(card, free, total, precision=floats.weights, one_at_a_time=alone, one_size=compiled)
         if side < card.tile and tile is None:
             log.warning("little memory is free on %s: working with tiles of %d pixels", device, side)
         # Compiled networks are made for one size.
@@ -91,7 +92,8 @@ class Restorer:
                 device's free memory allows.
             tile: side of the tiles in pixels; the model's own by default, or less where memory is short.
             compiled: have torch compile the networks first, which takes minutes and then makes each step faster.
-            precision: floats that the networks compute in, ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+            precision: floats that the networks compute in, ``auto``, ``fp32``, ``bf16`` or ``fp16``; ``auto`` takes
+                what is faster on this machine.
 
         Raises:
             ModelNotFound, ModelDamaged: there is no such model, or its files are not what its card says.
@@ -132,6 +134,11 @@ class Restorer:
     def busy_seconds(self) -> float:
         """Time spent in the networks so far, transfers included."""
         return self._backend.busy_seconds
+
+    @property
+    def precision(self) -> str:
+        """Floats that the generator computes in, as torch calls them."""
+        return str(self._backend.steps or self._backend.precision).removeprefix("torch.")
 
     def estimate_qf(self, image: Pixels | Image) -> float:
         """Estimate the quality factor that a picture's pixels went through, 0..100.

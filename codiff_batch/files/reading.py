@@ -52,6 +52,14 @@ def read_whole(path: Path, *, follow: bool = True, max_bytes: int | None = None)
         raise PhotoError(f"cannot be read: {error.strerror or error}") from error
 
 
+def digest_of(path: Path) -> str | None:
+    """Digest of a regular file's bytes; None for a link, for anything else, and where there is nothing to read."""
+    try:
+        return read_whole(path, follow=False).sha256
+    except PhotoError:
+        return None
+
+
 def stamp_of(path: Path, *, follow: bool = True) -> Stamp:
     """Look at a file.
 

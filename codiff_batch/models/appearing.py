@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from codiff_batch.errors import CannotInstall
 
 _ASIDE = re.compile(r"\.(?P<name>.+)-[^-]+-old")
@@ -28,6 +26,8 @@ def appearing(folder: Path) -> Iterator[Path]:
     Raises:
         CannotInstall: the file system refuses.
     """
+    from filelock import FileLock  # here, because every start of the program reads this file
+
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(_lock(folder)):
@@ -52,6 +52,8 @@ def put_back(root: Path) -> None:
     with contextlib.suppress(OSError):
         names = {match["name"] for path in root.iterdir() if (match := _ASIDE.fullmatch(path.name))}
         for folder in (root / name for name in names):
+            from filelock import FileLock, Timeout
+
             with contextlib.suppress(Timeout), FileLock(_lock(folder), blocking=False):
                 _put_back(folder)
 

@@ -27,7 +27,7 @@ LARGEST_TILE, LARGEST_MULTIPLE = 8192, 1024
 """Sides in pixels that no network's memory holds."""
 _MERELY_TOLD = (
     *("name", "summary", "licence", "scores", "training", "weights_of"),
-    *("working_memory", "macs_per_pixel"),
+    *("working_memory", "macs_per_pixel", "half_steps"),
 )
 
 
@@ -55,6 +55,8 @@ class ModelCard:
         views: how many mirrored views of a tile the generator restores, 1, 2 or 4; their mean is the result
             (the self-ensemble of EDSR, Lim et al. 2017, section 3.4, without its transposes).
         half_precision: whether the networks may run in 16-bit floats, on devices that gain by it.
+        half_steps: whether the generator's layers may compute in 16-bit floats, while the picture, its sums and CaVE
+            keep 32 bits.
         embeds_tiles: whether each tile is guided by CaVE's tokens of its own, as the full model is, instead of by
             the tokens of a few crops of the photo.
         working_memory: bytes that a step needs for each pixel of a tile in 16-bit floats, beside the weights; 0 where
@@ -79,6 +81,7 @@ class ModelCard:
     fade: tuple[float, float] = (100.0, 100.0)
     colour_fix: str = "none"
     half_precision: bool = False
+    half_steps: bool = False
     embeds_tiles: bool = False
     working_memory: int = 0
     macs_per_pixel: float = 0.0

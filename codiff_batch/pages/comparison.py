@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from codiff_batch.errors import CannotCompare
 from codiff_batch.files.atomic import write_atomically
+from codiff_batch.files.reading import read_whole
 from codiff_batch.metrics import SSIM_WINDOW, Pixels, psnr, ssim
 from codiff_batch.pages.files import address, folder_beside, render, shown
 
@@ -105,7 +106,7 @@ def write_comparison(target: Path, panels: list[Panel]) -> None:
 
 def _read(path: Path) -> Pixels:
     try:
-        with Image.open(path, formats=READERS) as image:
+        with Image.open(io.BytesIO(read_whole(path).data), formats=READERS) as image:
             return np.asarray(image.convert("RGB"))
     except Exception as error:  # Decoders raise anything on damaged files.
         words = " ".join(str(error).split()) or type(error).__name__

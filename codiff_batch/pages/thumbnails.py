@@ -13,6 +13,8 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
 from codiff_batch.errors import DamagedJpeg, TooManyPixels
+from codiff_batch.files.opening import DEFAULT_MAX_BYTES
+from codiff_batch.files.reading import read_whole
 from codiff_batch.files.text import printable
 from codiff_batch.jpeg import DEFAULT_MAX_PIXELS, JpegPhoto
 
@@ -27,6 +29,8 @@ SUFFIX = ".webp"
 
 OUTPUT_READERS = {".png": "PNG", ".webp": "WEBP", ".tif": "TIFF", ".avif": "AVIF", ".jxl": "JXL"}
 """Which of Pillow's readers an output in another format is given to: none that starts a program."""
+
+_JPEG = b"\xff\xd8"
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -105,21 +109,14 @@ def upright(picture: Image.Image, orientation: int | None) -> Image.Image:
 
 def _read(path: Path) -> tuple[Image.Image, int | None]:
     """A picture of moderate size, not turned, and its orientation where the file tells."""
-    if not path.is_file():  # A pipe would never end.
-        raise FileNotFoundError(path)
-    reader = OUTPUT_READERS.get(path.suffix.lower())
-    if reader is None or _is_jpeg(path):
-        photo = JpegPhoto.open(path)
+    data, reader = read_whole(path, max_bytes=DEFAULT_MAX_BYTES).data, OUTPUT_READERS.get(path.suffix.lower())
+    if reader is None or data.startswith(_JPEG):
+        photo = JpegPhoto.from_bytes(data)
         return reduced(photo, COMPARED), photo.metadata().orientation
-    with Image.open(path, formats=[reader]) as image:
+    with Image.open(BytesIO(data), formats=[reader]) as image:
         if image.width * image.height > DEFAULT_MAX_PIXELS:
             raise TooManyPixels(f"{image.width}x{image.height}")
         return image.convert("L" if image.mode == "L" else "RGB"), None
-
-
-def _is_jpeg(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(2) == b"\xff\xd8"
 
 
 def _change(pictures: Sequence[Image.Image]) -> float | None:

@@ -177,7 +177,7 @@ def test_photos_that_take_for_ever_fail_with_the_reason_and_the_others_are_done(
     def slow(original, path_of):
         def call(*arguments, **named):
             if "slow" in path_of(*arguments).name:
-                free.wait(20)
+                free.wait(100)
             return original(*arguments, **named)
 
         return call
@@ -191,12 +191,12 @@ def test_photos_that_take_for_ever_fail_with_the_reason_and_the_others_are_done(
 
         monkeypatch.setattr(module, "encode_jpeg", slow(module.encode_jpeg, lambda pixels, photo: photo.path))
     began = time.monotonic()
-    ran = run(tmp_path / "p", "--model", model, "--timeout", 1, "--jobs", 2)
-    assert time.monotonic() - began < 15
+    ran = run(tmp_path / "p", "--model", model, "--timeout", 4, "--jobs", 2)
+    assert time.monotonic() - began < 90
     free.set()
     assert ran.code == 3
     assert "5 restored, 0 skipped, 3 failed" in ran.err
-    assert "given up after 1 s (see --timeout)" in ran.err
+    assert "given up after 4 s (see --timeout)" in ran.err
     time.sleep(0.5)
     assert len(list((tmp_path / "p-restored").glob("*.jpg"))) == 5  # what comes of it later is dropped
     monkeypatch.undo()

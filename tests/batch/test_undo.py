@@ -184,6 +184,21 @@ def test_rebuild_tells_photos_apart_that_were_changed_since(run, originals: dict
     assert "kept/trip/2.jpg" in ran.err
 
 
+def test_rebuild_with_the_wrong_folder_forgets_nothing(run, originals: dict[str, bytes]) -> None:
+    Path("others").mkdir()
+    assert run("rebuild", "kept", "others").code == 3
+    assert "3 originals put back, 0 failed" in run("undo", "kept").err
+    assert photos() == originals
+
+
+def test_what_a_killed_undo_left_is_removed(run, originals: dict[str, bytes]) -> None:
+    litter = write(Path("photos/.codiff-batch-undo-abc.tmp"), b"half")
+    run("undo", "kept", "--dry-run")
+    assert litter.exists()
+    run("undo", "kept")
+    assert not litter.exists()
+
+
 def test_a_lost_journal_of_outputs_is_rebuilt(run, originals: dict[str, bytes], model: Path) -> None:
     run("undo", "kept")
     run("photos", "-o", "out", "--model", model)

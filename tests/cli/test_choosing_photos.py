@@ -93,8 +93,9 @@ def test_without_any_name_that_is_there_the_command_line_is_wrong(run, here: Pat
     assert "Missing argument 'PATH...'" in run("--dry-run").err
 
 
-def test_the_root_of_a_disk_wants_an_output_folder_and_says_which_option(run) -> None:
-    ran = run("/")  # at once, not after the disk was searched
+def test_the_root_of_a_disk_wants_an_output_folder_and_says_which_option(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("codiff_batch.batch.plan.scan", lambda *paths, **named: pytest.fail("the disk was searched"))
+    ran = run("/")
     assert (ran.code, ran.err) == (
         2, "codiff-batch: error: / has no name to derive an output folder from (see --output)\n"
     )  # fmt: skip

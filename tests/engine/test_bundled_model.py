@@ -137,6 +137,7 @@ def test_its_card_promises_a_gain_at_every_quality(restorer: Restorer) -> None:
     assert np.mean([row["qf_error"] for row in measured.values()]) < 3
 
 
+@pytest.mark.slow
 @needs_live1
 @pytest.mark.parametrize("name", ["compact", "fast"])
 def test_a_card_is_that_of_these_weights(name: str) -> None:

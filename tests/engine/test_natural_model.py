@@ -53,6 +53,7 @@ def test_its_card_promises_pictures_that_look_more_like_the_originals(natural: R
         assert row["dists"] < 0.7 * row["dists_jpeg"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (LIVE1.is_dir() and NETWORKS.is_dir()), reason="needs LIVE1 and the metrics' backbones")
 def test_crops_of_live1_look_as_much_like_the_originals_as_its_card_says(natural: Restorer) -> None:
     """By LPIPS and DISTS, measured again with ``--every 6 --crop 128``; nearer than the faithful model's."""

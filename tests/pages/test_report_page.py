@@ -106,7 +106,7 @@ def test_in_place_the_backup_is_what_was_before(night: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["report", "out", "-o", "page.txt"], "must end in .html"),
+        (["report", "out", "-o", "page.txt"], ".json, .csv or .html"),
         (["report", "photos/two words"], "no journal"),
         (["photos", "--report", "page.xml"], ".json, .csv or .html"),
     ],

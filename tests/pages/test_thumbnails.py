@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from codiff_batch.batch.outcome import Outcome
+from codiff_batch.batch.outcome import Kind, Outcome
 from codiff_batch.batch.scan import scan
 from codiff_batch.pages.report_page import Row, write_page
 from codiff_batch.pages.thumbnails import make_thumbnails
@@ -59,9 +59,9 @@ def test_damaged_exif_costs_nothing(tmp_path: Path, tiff: bytes) -> None:
         assert sorted(picture.size) == [64, 96]
 
 
-@pytest.mark.parametrize("outcome", ["failed", "skipped"])
+@pytest.mark.parametrize("outcome", [Kind.FAILED, Kind.SKIPPED])
 def test_no_other_reader_sees_a_file_that_is_called_like_a_photo(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outcome: Any
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outcome: Kind
 ) -> None:
     """An EPS would start Ghostscript; a PNG may be a bomb."""
     ghostscript = write(tmp_path / "bin/gs", f"#!/bin/sh\necho ran >> {tmp_path}/log\n".encode())
@@ -77,8 +77,8 @@ def test_no_other_reader_sees_a_file_that_is_called_like_a_photo(
 
 def test_a_refused_file_is_not_given_to_the_browser_either(tmp_path: Path) -> None:
     photo = write(tmp_path / "a.jpg", jpeg(20))
-    refused = Row.of(Outcome(photo, None, "failed", "over the limit of 1 megapixels"))
-    failed_later = Row.of(Outcome(photo, None, "failed", "no space", header_qf=20, width=96, height=64))
+    refused = Row.of(Outcome(photo, None, Kind.FAILED, "over the limit of 1 megapixels"))
+    failed_later = Row.of(Outcome(photo, None, Kind.FAILED, "no space", header_qf=20, width=96, height=64))
     write_page(tmp_path / "page.html", [refused, failed_later])
     first, second = records(tmp_path / "page.html")
     assert (first["before"], first["small"][0]) == (None, None)
@@ -93,7 +93,7 @@ def test_a_pipe_in_a_photos_place_is_not_read(tmp_path: Path) -> None:
 
 def test_a_later_scan_takes_no_thumbnail(tmp_path: Path) -> None:
     photo = write(tmp_path / "a.jpg", jpeg(20))
-    write_page(tmp_path / "report.html", [Row.of(Outcome(photo, None, "skipped", "good already", header_qf=20))])
+    write_page(tmp_path / "report.html", [Row.of(Outcome(photo, None, Kind.SKIPPED, "good already", header_qf=20))])
     assert len(list((tmp_path / "report-files").iterdir())) == 1
     assert [found.path for found in scan([tmp_path])] == [photo]
 
@@ -124,7 +124,7 @@ def test_both_are_turned_as_the_camera_was(tmp_path: Path) -> None:
 def test_without_room_for_thumbnails_the_page_is_written_all_the_same(tmp_path: Path) -> None:
     (tmp_path / "page-files").write_text("a file where the folder would be")
     photo = write(tmp_path / "a.jpg", jpeg(20))
-    write_page(tmp_path / "page.html", [Row.of(Outcome(photo, None, "skipped", "good", header_qf=20))])
+    write_page(tmp_path / "page.html", [Row.of(Outcome(photo, None, Kind.SKIPPED, "good", header_qf=20))])
     (record,) = records(tmp_path / "page.html")
     assert record["small"] == [None, None]
     assert (tmp_path / "page-files").read_text().startswith("a file")
@@ -132,7 +132,7 @@ def test_without_room_for_thumbnails_the_page_is_written_all_the_same(tmp_path: 
 
 def test_names_and_reasons_of_any_bytes_are_shown(tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9\n\x1b[31m.jpg")
-    write_page(tmp_path / "page.html", [Row.of(Outcome(tmp_path / name, None, "failed", f"no {name}\ud800"))])
+    write_page(tmp_path / "page.html", [Row.of(Outcome(tmp_path / name, None, Kind.FAILED, f"no {name}\ud800"))])
     (record,) = records(tmp_path / "page.html")
     assert record["name"] == "caf\\udce9\\n\\x1b[31m.jpg"
     assert record["reason"].isprintable()
