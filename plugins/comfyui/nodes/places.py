@@ -43,14 +43,22 @@ def input_folder(name: str) -> Path:
 def photos(folder: str, *, subfolders: bool) -> list[str]:
     """Names, relative to the folder, of all JPEG files in it that nodes may read, in order."""
     root = input_folder(folder)
-    names = []
+    found = []
     for place, folders, files in os.walk(root, followlinks=True):
         here = Path(place)
-        known = {here, *here.parents}
-        folders[:] = sorted(f for f in folders if subfolders and (here / f).resolve() not in known)
-        names += [str((here / file).relative_to(root)) for file in files if Path(file).suffix.lower() in SUFFIXES]
-    inside = ((name, _inside(str(Path(folder, name)))) for name in sorted(names))
-    return [name for name, path in inside if path is not None and _is_file(path)]
+        inside = Path(folder, here.relative_to(root))
+        known = {here.resolve(), *here.resolve().parents}
+        folders[:] = sorted(f for f in folders if subfolders and _readable(inside / f) not in {None, *known})
+        found += [inside / file for file in files if Path(file).suffix.lower() in SUFFIXES]
+    return [str(path.relative_to(folder)) for path in sorted(found) if _is_file(_readable(path))]
+
+
+def _readable(path: Path) -> Path | None:
+    """The real path behind one in the input folder, None if it leads out or nowhere."""
+    try:
+        return _inside(str(path))
+    except ValueError:
+        return None
 
 
 def _inside(name: str) -> Path | None:
@@ -82,8 +90,8 @@ def _inside(name: str) -> Path | None:
     return here if here.exists() else None
 
 
-def _is_file(path: Path) -> bool:
+def _is_file(path: Path | None) -> bool:
     try:
-        return stat.S_ISREG(path.stat().st_mode)
+        return path is not None and stat.S_ISREG(path.stat().st_mode)
     except OSError:
         return False

@@ -108,7 +108,7 @@ def _new_name(prefix: str, shape: tuple[int, ...]) -> tuple[Path, str]:
         folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
             prefix, folder_paths.get_output_directory(), shape[1], shape[0]
         )
-    except (OSError, ValueError) as error:
+    except Exception as error:  # ComfyUI raises no narrower one
         raise ValueError(f"filename_prefix {prefix[:60]!r} is no name inside the output folder: {error}") from None
     return Path(folder) / f"{name}_{counter:05}_.jpg", subfolder
 

@@ -18,7 +18,7 @@ from typing import Any
 import websocket
 
 ROOT = Path(__file__).resolve().parents[3]
-PATIENCE = 180.0
+PATIENCE = 600.0
 
 
 @dataclass
