@@ -71,7 +71,9 @@ def frames(page: Path, folder: Path, count: int) -> tuple[float, float]:
     photo = {"folder": "/x", "size": [4000, 3000], "left": "", "link": "x.jpg"}
     for number in range(count - len(data["photos"])):
         header = float(rng.integers(5, 99))
-        data["photos"].append({**photo, "name": f"{number}.jpg", "header": header, "estimate": header * rng.random()})
+        estimate = header * rng.random()
+        told = {"name": f"{number}.jpg", "header": header, "estimate": estimate, "quality": estimate}
+        data["photos"].append({**photo, **told})
     many = folder / "many.html"
     many.write_text(render("preview.html", "", data))
     with browser() as chromium:

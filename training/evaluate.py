@@ -295,6 +295,11 @@ _file = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="Measure on N drawn patterns of each kind (facades, bricks, text ...) instead.",
 )
 @click.option(
+    "--judging",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Measure the judge on lossless photos instead: false restores and false skips.",
+)
+@click.option(
     "--model",
     "models",
     multiple=True,
@@ -341,6 +346,7 @@ _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 def main(
     photos: Path | None,
     patterns: int | None,
+    judging: Path | None,
     models: tuple[str, ...],
     qfs: tuple[int, ...],
     sampling: str,
@@ -359,8 +365,17 @@ def main(
     json_file: Path | None,
 ) -> None:
     """Measure models on a folder of lossless photos, or on drawn patterns."""
-    if (photos is None) == (patterns is None):
-        raise click.UsageError("say --photos DIR or --patterns N")
+    if sum(subject is not None for subject in (photos, patterns, judging)) != 1:
+        raise click.UsageError("say --photos DIR or --patterns N or --judging DIR")
+    if judging is not None:
+        from training.judging import measure_judging, tables
+
+        found = measure_judging(judging, models[0], every)
+        click.echo(tables(found))
+        if json_file:
+            rows = [{**asdict(f), "case": (f.case.kind, f.case.history, f.case.qf, f.case.encoder)} for f in found]
+            json_file.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+        return
     subjects = lossless_photos(photos, every, crop) if photos else held_out_patterns(patterns or 0)
     contestants = Contestants(
         tuple(Restorer.load(model) for model in models if model != "none"),

@@ -64,7 +64,9 @@ class BatchOptions:
         "auto", "Floats of the networks; auto takes what is faster on this machine."
     )
     format: Format = _option("same", "Format of the outputs.")
-    quality: int = _option(95, "Quality of JPEG (always 4:4:4) and WebP outputs.", low=1, high=100, placeholder="N")
+    quality: int = _option(
+        95, "Quality of JPEG (always 4:4:4), WebP, AVIF and JPEG XL outputs.", low=1, high=100, placeholder="N"
+    )
     copy_skipped: bool = _option(False, "Copy skipped photos too, so that the output folder is complete.")
     overwrite: bool = _option(False, "Replace outputs that exist.")
     again: bool = _option(False, "Restore again what an older model or version of this program made.")

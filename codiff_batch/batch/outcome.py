@@ -26,6 +26,9 @@ class Code(StrEnum):
 
     HEADER_SAYS_SO = Ground.HEADER.value
     PIXELS_SAY_SO = Ground.PIXELS.value
+    SAVED_AGAIN = Ground.SAVED_AGAIN.value
+    MADE_SMALLER = Ground.MADE_SMALLER.value
+    NO_EVIDENCE = Ground.NO_EVIDENCE.value
     QUALITY_BY_HAND = Ground.BY_HAND.value
     FINISHED_LATER = "finished-later"
     GOOD_ALREADY = Ground.GOOD.value

@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from codiff_batch.batch.scan import Found
-    from codiff_batch.engine import Restorer
+    from codiff_batch.engine import Embedding, Restorer
     from codiff_batch.jpeg.header import Header
+    from codiff_batch.jpeg.history import History
     from codiff_batch.jpeg.metadata import MetadataSummary
 
 READERS = 4
@@ -66,6 +67,7 @@ class _Read:
     header: Header
     metadata: MetadataSummary
     crops: Sequence[NDArray[np.uint8]] = ()
+    history: History | None = None
 
 
 @click.command("inspect")
@@ -137,12 +139,12 @@ class _Inspector:
                 read = list(readers.map(self._read, some))
                 seen = [photo for photo in read if isinstance(photo, _Read) and photo.crops]
                 embeddings = self._restorer.embed_crops([photo.crops for photo in seen]) if seen else []
-                qfs = {id(photo): embedding.qf for photo, embedding in zip(seen, embeddings, strict=True)}
+                by_photo = {id(photo): embedding for photo, embedding in zip(seen, embeddings, strict=True)}
                 for named, photo in zip(some, read, strict=True):
                     if isinstance(photo, PhotoError):
                         yield Inspection(str(named.path), reason=" ".join(explained(photo).split()))
                     else:
-                        yield self._row(named.path, photo, qfs.get(id(photo)))
+                        yield self._row(named.path, photo, by_photo.get(id(photo)))
 
     @cached_property
     def _restorer(self) -> Restorer:
@@ -152,26 +154,29 @@ class _Inspector:
 
     def _read(self, found: Found) -> _Read | PhotoError:
         from codiff_batch.engine.photo import Decoded, judged_unseen
+        from codiff_batch.formats import SAME, Order, refuse
         from codiff_batch.jpeg import JpegPhoto
 
         if found.error is not None:
             return PhotoError(found.error)
         try:
             photo = JpegPhoto.open(found.path, max_pixels=self._max_pixels, max_bytes=self._max_bytes)
+            refuse(photo, SAME, Order("codiff-batch inspect", drop_signature=True))
             if judged_unseen(photo.header.qf, Settings(), self._judging) and not self._look_at_all:
                 return _Read(photo.header, photo.metadata())
-            return _Read(photo.header, photo.metadata(), Decoded.of(photo).crops(Settings()))
+            decoded = Decoded.of(photo)
+            return _Read(photo.header, photo.metadata(), decoded.crops(Settings()), decoded.history)
         except PhotoError as error:
             return error
         except Exception as error:
             # The wall: one photo that breaks the program must not keep the others from being told.
             return PhotoError(f"unexpected {type(error).__name__}: {error}")
 
-    def _row(self, path: Path, photo: _Read, estimated_qf: float | None) -> Inspection:
+    def _row(self, path: Path, photo: _Read, seen: Embedding | None) -> Inspection:
         from codiff_batch.engine.photo import judged_by
 
-        header = photo.header
-        verdict = judged_by(header.qf, estimated_qf, Settings(), self._judging)
+        header, estimated_qf = photo.header, None if seen is None else seen.qf
+        verdict = judged_by(header.qf, seen, lambda: photo.history, Settings(), self._judging)
         return Inspection(
             path=str(path),
             width=header.width,

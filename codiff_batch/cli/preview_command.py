@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from codiff_batch.preview.settings import Setting
 
 
-FEW = 200
+FEW = 100
 """Photos that CaVE sees all of unasked: then every count on the page is certain."""
 
 _BAR = "choosing and restoring {n_fmt}/{total_fmt} {bar} {elapsed}<{remaining}"
@@ -154,11 +154,11 @@ def preview_command(
     )
     options.check()
     made = _make(options, chosen, photos, look=look, quiet=quiet)
-    if not made.outcomes:
+    if not made.photos:
         click.echo("no JPEG files found; folders are searched for .jpg, .jpeg, .jpe and .jfif", err=True)
         return
     write_preview(output, made)
-    failed = sum(outcome.outcome == "failed" for outcome in made.outcomes)
+    failed = sum(photo.outcome.outcome == "failed" for photo in made.photos)
     if not quiet:
         click.echo(_summary(output, made, failed), err=True)
     if failed:
@@ -168,38 +168,44 @@ def preview_command(
 def _make(options: BatchOptions, chosen: Sequence[Setting], count: int, *, look: bool | None, quiet: bool) -> Preview:
     from tqdm import tqdm
 
+    from codiff_batch.batch.pipeline import LazyRestorer
     from codiff_batch.batch.plan import plan
     from codiff_batch.cli.progress import Progress
     from codiff_batch.preview.choose import candidates, choose
+    from codiff_batch.preview.judging import judge_all, look_at
     from codiff_batch.preview.page import Preview
-    from codiff_batch.preview.work import judge_all, restore_samples, study, take_samples
+    from codiff_batch.preview.work import restore_samples, study, take_samples
 
     tasks = plan(options)
+    restorer = LazyRestorer(options)
     started = time.monotonic()
-    outcomes = []
+    photos = []
     with Progress(verbose=False, quiet=quiet) as progress:
         progress.planned(len(tasks))
-        for outcome in judge_all(options, tasks, progress.stage, look=len(tasks) <= FEW if look is None else look):
-            outcomes.append(outcome)
-            progress.finished(outcome)
+        all_of_them = len(tasks) <= FEW if look is None else look
+        for photo in judge_all(options, tasks, restorer, progress.stage, look=all_of_them):
+            photos.append(photo)
+            progress.finished(photo.outcome)
     seconds = time.monotonic() - started
     order = {task.source: place for place, task in enumerate(tasks)}
-    outcomes.sort(key=lambda outcome: order[outcome.source])
-    numbers = candidates(outcomes, options.judging.min_qf, count)
+    photos.sort(key=lambda photo: order[photo.outcome.source])
+    numbers = candidates(photos, options.judging.min_qf, count)
     steps = len(numbers) + len(chosen) * min(count, len(numbers))
     hidden = quiet or not steps or not sys.stderr.isatty()
     with tqdm(total=steps, disable=hidden, dynamic_ncols=True, bar_format=_BAR) as bar:
-        studied = study(outcomes, numbers, options, bar.update)
-        shown = choose(studied, outcomes, options.judging.min_qf, count)
-        samples = take_samples(shown, outcomes, options)
+        studied = study(photos, numbers, options, bar.update)
+        shown = choose(studied, photos, options.judging.min_qf, count)
+        unseen = [one.number for one in shown if not photos[one.number].is_certain]
+        for number, photo in zip(unseen, look_at([photos[n].outcome for n in unseen], options, restorer), strict=True):
+            photos[number] = photo
+        samples = take_samples(shown, photos, options)
         paces = restore_samples(samples, chosen, options, bar.update) if samples else {}
-    return Preview(options, outcomes, seconds, samples, paces)
+    return Preview(options, photos, seconds, samples, paces)
 
 
 def _summary(page: Path, made: Preview, failed: int) -> str:
     from codiff_batch.files.text import printable
-    from codiff_batch.preview.choose import is_below
 
-    would = sum(is_below(outcome, made.options.judging.min_qf) for outcome in made.outcomes)
-    told = f"{len(made.outcomes)} photos judged, {would} would be restored, {failed} failed"
+    would = sum(photo.is_below(made.options.judging.min_qf) for photo in made.photos)
+    told = f"{len(made.photos)} photos judged, {would} would be restored, {failed} failed"
     return f"{printable(str(page))}: {told}; {len(made.samples)} shown under {len(made.paces)} settings"

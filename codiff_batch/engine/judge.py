@@ -1,20 +1,24 @@
 """Skip or restore: the one rule, free of files and networks.
 
-Two witnesses speak. The header's tables say how the file was saved last; CaVE says what the pixels went
-through. A photo that was crushed at QF 10 and saved again at QF 95 has a header of 95, so the lower of the
-two decides.
+The header's tables say how the file was saved last. What happened before is told by traces in its pixels, and where
+they show none by CaVE, which has seen many photos but few pages of text, charts and plain areas: it counts where there
+is texture enough, and where its crops agree.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-RULE = 1
+if TYPE_CHECKING:
+    from codiff_batch.jpeg.history import History
+
+RULE = 2
 """Version of this rule; journals keep it, so that what an older one decided can be counted."""
 
-SAVED_AGAIN = 0.75
-"""Share of the header's QF below which an estimate is no longer an error of estimation."""
+RESIZED_BELOW = 93
+"""Estimated quality factor below which a picture that was made smaller after a compression was harmed by it."""
 
 
 class Action(StrEnum):
@@ -29,7 +33,10 @@ class Ground(StrEnum):
 
     HEADER = "header-says-so"
     PIXELS = "pixels-say-so"
+    SAVED_AGAIN = "saved-again"
+    MADE_SMALLER = "made-smaller"
     GOOD = "good-already"
+    NO_EVIDENCE = "no-evidence"
     BY_HAND = "quality-by-hand"
     ASKED = "asked-for"
 
@@ -64,8 +71,22 @@ def judge_by_header(header_qf: float, min_qf: float) -> Verdict | None:
     return Verdict(Action.RESTORE, Ground.HEADER, f"header says QF {header_qf:.0f}, below {min_qf:g}", header_qf, None)
 
 
-def judge(header_qf: float | None, estimated_qf: float | None, min_qf: float) -> Verdict:
-    """Decide by the lower of the two quality factors: at least ``min_qf`` is good enough and skipped.
+def judge(
+    header_qf: float | None,
+    estimated_qf: float | None,
+    min_qf: float,
+    history: History | None = None,
+    *,
+    spread: float = 0.0,
+) -> Verdict:
+    """Decide: what went through less than ``min_qf`` is restored, and all else skipped.
+
+    Args:
+        header_qf: by the file's tables; None where there is no file.
+        estimated_qf: CaVE's, mean over crops; needed where the header does not decide.
+        min_qf: at least that is good enough.
+        history: what the pixels tell of earlier compressions; None where nobody has looked.
+        spread: standard deviation of the estimate over crops.
 
     Raises:
         ValueError: the header does not decide and there is no estimate.
@@ -75,18 +96,42 @@ def judge(header_qf: float | None, estimated_qf: float | None, min_qf: float) ->
     if estimated_qf is None:
         raise ValueError("a header at or above min_qf needs an estimate from the pixels")
     header = "there is no file" if header_qf is None else f"the header says {header_qf:.0f}"
-    if not is_good(estimated_qf, min_qf):
-        reason = f"pixels look like QF {estimated_qf:.0f}, below {min_qf:g}, though {header}"
-        return Verdict(Action.RESTORE, Ground.PIXELS, reason, header_qf, estimated_qf)
-    by_header = "" if header_qf is None else f"{header_qf:.0f} by header and "
-    reason = f"good already: QF {by_header}{estimated_qf:.0f} by pixels, at least {min_qf:g}"
-    return Verdict(Action.SKIP, Ground.GOOD, reason, header_qf, estimated_qf)
+    looks = f"pixels look like QF {estimated_qf:.0f}"
+    earlier = None if history is None else history.earlier
+    if earlier is not None and earlier.qf is not None and not is_good(earlier.qf, min_qf):
+        grid = "" if earlier.shift == (0, 0) else " on a shifted grid"
+        reason = f"saved again: traces of QF {earlier.qf:.0f}{grid}, below {min_qf:g}, though {header}"
+        return Verdict(Action.RESTORE, Ground.SAVED_AGAIN, reason, header_qf, estimated_qf)
+    if earlier is not None and earlier.was_resized and estimated_qf < RESIZED_BELOW:
+        reason = f"made smaller after a compression; {looks}, though {header}"
+        return Verdict(Action.RESTORE, Ground.MADE_SMALLER, reason, header_qf, estimated_qf)
+    if is_good(estimated_qf, min_qf):
+        by_header = "" if header_qf is None else f"{header_qf:.0f} by header and "
+        reason = f"good already: QF {by_header}{estimated_qf:.0f} by pixels, at least {min_qf:g}"
+        return Verdict(Action.SKIP, Ground.GOOD, reason, header_qf, estimated_qf)
+    if history is not None and not history.tells_enough:
+        why = "drawn or written, not photographed" if history.is_drawn else "too little texture to judge by"
+        return Verdict(
+            Action.SKIP,
+            Ground.NO_EVIDENCE,
+            f"{why}; no trace of an earlier compression, and {header}",
+            header_qf,
+            estimated_qf,
+        )
+    if is_good(estimated_qf + spread, min_qf):
+        reason = f"{looks}, but its parts disagree by {spread:.0f}; no trace of an earlier compression, and {header}"
+        return Verdict(Action.SKIP, Ground.NO_EVIDENCE, reason, header_qf, estimated_qf)
+    return Verdict(
+        Action.RESTORE, Ground.PIXELS, f"{looks}, below {min_qf:g}, though {header}", header_qf, estimated_qf
+    )
 
 
-def was_saved_again(header_qf: float, estimated_qf: float) -> bool:
-    """Whether the pixels look much worse than the file's own tables could have made them.
+def was_saved_again(estimated_qf: float, history: History) -> bool:
+    """Return True if an earlier compression did the harm.
 
-    Then an earlier compression did the harm, and the cells of the last one do not hold the truth: bounding a
-    restoration by them would keep the damage (measured: +0.1 instead of +1.1 dB for QF 10 saved again at QF 95).
+    Then the cells of the last one do not hold the truth, and bounding a restoration by them would keep the damage
+    (measured: +0.1 instead of +1.1 dB for QF 10 saved again at QF 95). A low estimate alone is no evidence: without the
+    bound, a page of text that was taken for a crushed one lost 15 dB.
     """
-    return estimated_qf < SAVED_AGAIN * header_qf
+    earlier = history.earlier
+    return earlier is not None and (not earlier.was_resized or estimated_qf < RESIZED_BELOW)

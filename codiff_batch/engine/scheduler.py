@@ -57,7 +57,8 @@ class Scheduler:
             seen = self._look([crop for index in indices for crop in pictures[index]])
             for index in indices:
                 own, seen = seen[: len(pictures[index])], seen[len(pictures[index]) :]
-                embeddings[index] = Embedding([tokens for tokens, _ in own], float(np.mean([qf for _, qf in own])))
+                qfs = [qf for _, qf in own]
+                embeddings[index] = Embedding([tokens for tokens, _ in own], float(np.mean(qfs)), float(np.std(qfs)))
         return [embeddings[index] for index in range(len(pictures))]
 
     def _look(self, crops: Sequence[Pixels]) -> list[tuple[Any, float]]:

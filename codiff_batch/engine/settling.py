@@ -5,16 +5,20 @@ This module alone calls the projection.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from codiff_batch.engine.crops import textured_crops
 from codiff_batch.engine.judge import Verdict, was_saved_again
 from codiff_batch.engine.region import Region
 from codiff_batch.engine.stream import Levels, Pixels
+from codiff_batch.errors import PhotoError
 from codiff_batch.jpeg import can_project, project_to_cells
+from codiff_batch.jpeg.history import History, look_back
 from codiff_batch.settings import Settings
 
 if TYPE_CHECKING:
@@ -75,21 +79,24 @@ def settled(judged: Judged, levels: Levels, settings: Settings, region: Region |
         levels: float32 in [0, 255] of the request's shape; may be overwritten.
         settings: as for the request.
         region: as for the request.
-
-    Raises:
-        DamagedJpeg: the photo's coefficients cannot be read.
     """
     pixels, photo = judged.decoded.pixels, judged.decoded.photo
-    how = _how(photo, judged.embedding.qf, settings)
+    how = _how(photo, judged.embedding.qf, lambda: judged.decoded.history, settings)
     if how is Settled.UNCHANGED:
         return Restored(pixels if region is None else pixels[region.place], how, judged.verdict)
+    keep_neutral(levels, pixels if region is None else pixels[region.window])
     if photo is None or how is not Settled.CONSTRAINED:
         return Restored(levels if region is None else levels[region.inner], how, judged.verdict)
-    if region is None:
-        return Restored(project_to_cells(levels, photo), how, judged.verdict)
-    whole = pixels.astype(np.float32)
-    whole[region.window] = levels
-    return Restored(project_to_cells(whole, photo)[region.place], how, judged.verdict)
+    whole = levels
+    if region is not None:
+        whole = pixels.astype(np.float32)
+        whole[region.window] = levels
+    try:
+        projected = project_to_cells(whole, photo, pixels)
+    except PhotoError:
+        # Damaged, or read otherwise by the decoder: then its cells are not what we take them for.
+        return Restored(levels if region is None else levels[region.inner], Settled.NOT_MODELLED, judged.verdict)
+    return Restored(projected if region is None else projected[region.place], how, judged.verdict)
 
 
 def settle(levels: Levels, photo: JpegPhoto, estimated_qf: float, *, constrain: bool = True) -> Pixels:
@@ -104,7 +111,12 @@ def settle(levels: Levels, photo: JpegPhoto, estimated_qf: float, *, constrain: 
     Raises:
         DamagedJpeg: the photo's coefficients cannot be read.
     """
-    how = _how(photo, estimated_qf, Settings(constrain=constrain))
+
+    def history() -> History:
+        pixels = photo.pixels()
+        return look_back(textured_crops(pixels), pixels, photo.header.tables)
+
+    how = _how(photo, estimated_qf, history, Settings(constrain=constrain))
     return project_to_cells(levels, photo) if how is Settled.CONSTRAINED else in_8_bits(levels)
 
 
@@ -113,7 +125,7 @@ def in_8_bits(levels: Levels | Pixels) -> Pixels:
     return np.rint(levels, out=np.empty(levels.shape, np.uint8), casting="unsafe")
 
 
-def _how(photo: JpegPhoto | None, estimated_qf: float, settings: Settings) -> Settled:
+def _how(photo: JpegPhoto | None, estimated_qf: float, history: Callable[[], History], settings: Settings) -> Settled:
     """Whether a picture is kept inside its file's cells, and why not."""
     if settings.strength == 0:
         return Settled.UNCHANGED
@@ -125,4 +137,16 @@ def _how(photo: JpegPhoto | None, estimated_qf: float, settings: Settings) -> Se
         return Settled.NOT_ASKED
     if not can_project(photo):
         return Settled.NOT_MODELLED
-    return Settled.SAVED_AGAIN if was_saved_again(photo.header.qf, estimated_qf) else Settled.CONSTRAINED
+    return Settled.SAVED_AGAIN if was_saved_again(estimated_qf, history()) else Settled.CONSTRAINED
+
+
+def keep_neutral(levels: Levels, pixels: Pixels) -> None:
+    """Make a restoration gray, in place, where the picture is black and white in three channels.
+
+    Networks that learned from colours leave a faint tint. Levels become their luma (JFIF).
+    """
+    if levels.ndim == 3 and not np.ptp(pixels, axis=2).any():
+        levels[...] = (levels @ _LUMA)[..., None]
+
+
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)

@@ -24,7 +24,9 @@ class Embedding:
     tokens: Sequence[Any]
     """The compression embedding: of each crop (1, K, D), the backend's own, on the model's device."""
     qf: float
-    """Estimated quality factor, 0..100."""
+    """Estimated quality factor, 0..100: the mean over crops."""
+    spread: float = 0.0
+    """Standard deviation of the estimate over crops."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from codiff_batch.errors import DamagedJpeg
 from codiff_batch.jpeg.coefficients import has_readable_coefficients
 
 if TYPE_CHECKING:
@@ -32,6 +33,11 @@ LARGEST_MARGIN = 0.45
 
 FINE_STEP = 3
 """Steps below this are no wider than the noise of rounding to 8 bits; chasing it would do more harm than good."""
+
+COMPARED = 256
+"""About that many blocks are compared with the decoder's."""
+LARGEST_DISAGREEMENT = 2.0
+"""Levels, mean over a block; rounding makes about a third of one."""
 
 BAND_ROWS = 256
 """Rows worked on at a time, rounded to whole MCUs; bounds the memory for float copies."""
@@ -61,7 +67,7 @@ def can_project(photo: JpegPhoto) -> bool:
     return whole and has_readable_coefficients(photo)
 
 
-def project_to_cells(levels: Levels, photo: JpegPhoto) -> NDArray[np.uint8]:
+def project_to_cells(levels: Levels, photo: JpegPhoto, pixels: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
     """Move a restored picture to the nearest one that the source's encoder would have coded alike.
 
     The encoder modelled is libjpeg with box-filtered chroma, as cameras and web sites use it. Blocks at the
@@ -71,6 +77,7 @@ def project_to_cells(levels: Levels, photo: JpegPhoto) -> NDArray[np.uint8]:
     Args:
         levels: float32 (H, W, 3) or (H, W) in [0, 255], of the photo's size. Used as scratch space.
         photo: the source, for which :func:`can_project` holds.
+        pixels: what the decoder made of it; given, some blocks are decoded here too and compared.
 
     Returns:
         uint8 of the same shape. Compressed again with the source's tables and sampling it gives the source's
@@ -79,9 +86,11 @@ def project_to_cells(levels: Levels, photo: JpegPhoto) -> NDArray[np.uint8]:
         noise of rounding to 8 bits, which moves more of them by one.
 
     Raises:
-        DamagedJpeg: the photo's coefficients cannot be read.
+        DamagedJpeg: the photo's coefficients cannot be read, or are not what the decoder saw.
     """
     coefficients = photo.coefficients()
+    if pixels is not None and not _agree(coefficients[0], photo, pixels):
+        raise DamagedJpeg("its decoder sees other pixels than its header and coefficients say")
     height = levels.shape[0]
     _, largest_v = photo.header.max_sampling
     rows = max(1, BAND_ROWS // (8 * largest_v)) * 8 * largest_v
@@ -91,6 +100,30 @@ def project_to_cells(levels: Levels, photo: JpegPhoto) -> NDArray[np.uint8]:
         planes = [_Cells(photo, index, coefficients[index], top, len(band)) for index in range(len(coefficients))]
         result[top : top + rows] = _project_band(band, planes, photo.header.colour)
     return result
+
+
+def _agree(coefficients: NDArray[np.int16], photo: JpegPhoto, pixels: NDArray[np.uint8]) -> bool:
+    """Compare our own decode of some blocks of the first component with the decoder's pixels.
+
+    The header may be read in other ways than ours: then tables or colours are not what we think, and a projection would
+    do harm. Samples at the ends of the scale, where colours are clipped, do not count.
+    """
+    first = photo.header.components[0]
+    if (first.h, first.v) != photo.header.max_sampling:
+        return True
+    rows, columns = (side // 8 for side in pixels.shape[:2])
+    step = max(1, math.isqrt(rows * columns // COMPARED))
+    worst = 0.0
+    for row in range(0, rows, step):
+        for column in range(0, columns, step):
+            shown = pixels[8 * row : 8 * row + 8, 8 * column : 8 * column + 8].astype(np.float32)
+            inside = (shown > 1) & (shown < 254)
+            if not (inside if shown.ndim == 2 else inside.all(axis=2)).all():
+                continue
+            ours = _DCT.T @ (coefficients[row, column] * photo.header.tables[0].astype(np.float32)) @ _DCT
+            theirs = _split(shown, photo.header.colour, encoder_rounds=False)[0]
+            worst = max(worst, float(np.abs(ours - theirs).mean()))
+    return worst < LARGEST_DISAGREEMENT
 
 
 def _project_band(band: Levels, cells: list[_Cells], colour: str) -> NDArray[np.uint8]:

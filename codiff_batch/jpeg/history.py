@@ -1,10 +1,10 @@
 """What the pixels tell of a compression before the last one.
 
 Quantization leaves a comb: the DCT coefficients of a photo that was compressed stand near multiples of that
-compression's steps, also after it was saved again with finer ones, or cropped, if one looks on the old grid (Popescu and
-Farid 2004; Fan and de Queiroz 2003). Where the picture was made smaller afterwards the grid lies at another period, which
-shows in the mean of its second differences (Gallagher 2005). A network's low opinion of a picture is no such evidence:
-pages of text look crushed to it.
+compression's steps, also after it was saved again with finer ones, or cropped, if one looks on the old grid (Popescu
+and Farid 2004; Fan and de Queiroz 2003). Where the picture was made smaller afterwards the grid lies at another period,
+which shows in the mean of its second differences (Gallagher 2005). A network's low opinion of a picture is no such
+evidence: pages of text look crushed to it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ _CANDIDATES = range(10, 61)
 """Quality factors of an earlier compression that are looked for."""
 
 _COARSER = 1.4
-"""A comb can be seen on the same grid only where its teeth are further apart than the last compression's steps."""
+"""A comb can be seen only where its teeth are further apart than the steps of the last compression, which make one too,
+on their own grid and in part on its neighbours."""
 
 SURE, CLEAR = 12.0, 0.12
 """Significance, in standard deviations, and height of a comb, 0 to 1, from which it is believed."""
@@ -54,8 +55,9 @@ NEAR, DRAWN = 0.12, 0.4
 PERIODS = np.concatenate((np.arange(4.4, 5.25, 0.02), np.arange(5.42, 7.7, 0.02)))
 """Pixels from grid line to grid line after the picture was made smaller by 0.55 to 0.96. Four pixels and two thirds of
 eight are harmonics of the file's own grid."""
-REGULAR = 9.0
-"""Power at such a period, relative to its surroundings, from which it is believed."""
+REGULAR, IN_ALL_HARMONICS = 7.0, 4.5
+"""Power at such a period, relative to its surroundings, from which it is believed: the mean over its harmonics, and
+each of them. A picture that was merely made larger shows some of them only, for the most part."""
 _LARGEST_SIDE = 1024
 _SPECTRUM = 8192
 
@@ -123,32 +125,34 @@ def _share_of_one_level(planes: Sequence[Reals]) -> float:
 def _comb(planes: Sequence[Reals], tables: Sequence[Table] | None) -> Earlier | None:
     """Find the quality factor and the grid whose comb stands out most, if one does."""
     sums, counts = _comb_sums(planes)
+    clear = CLEAR if tables is None or _is_fine(tables[0]) else CLEAR_BY_COARSE_STEPS
     best: tuple[float, Earlier] | None = None
     for qf in _CANDIDATES:
-        steps = np.array([_table(qf)[at] for at in _FREQUENCIES])
-        inside = (steps >= 4) & (steps <= _STEPS[-1])
-        for same_grid in (True, False):
-            used = inside & _coarser(steps, tables) if same_grid else inside
-            at = np.flatnonzero(used)
-            if not len(at):
-                continue
-            grids = slice(0, 1) if same_grid else slice(1, None)
-            sum_ = sums[grids, at, steps[at] - _STEPS[0]].sum(axis=1)
-            count = np.maximum(counts[grids, at, steps[at] - _STEPS[0]].sum(axis=1), 1)
-            significance, height = sum_ / np.sqrt(count / 2), sum_ / count
-            grid = int(significance.argmax())
-            coarse = same_grid and tables is not None and tables[0].mean() > _table(COARSE_BELOW).mean()
-            enough = height[grid] > (CLEAR_BY_COARSE_STEPS if coarse else CLEAR) and significance[grid] > SURE
-            if enough and (best is None or significance[grid] > best[0]):
-                row, column = divmod(grid + (not same_grid), 8)
-                best = float(significance[grid]), Earlier(float(qf), (row, column))
+        steps = _low(_table(qf))
+        at = np.flatnonzero((steps >= 4) & (steps <= _STEPS[-1]) & _coarser(steps, tables))
+        if not len(at):
+            continue
+        column = steps[at] - _STEPS[0]
+        sum_, count = sums[:, at, column].sum(axis=1), np.maximum(counts[:, at, column].sum(axis=1), 1)
+        significance, height = sum_ / np.sqrt(count / 2), sum_ / count
+        grid = int(significance.argmax())
+        if height[grid] > clear and significance[grid] > SURE and (best is None or significance[grid] > best[0]):
+            best = float(significance[grid]), Earlier(float(qf), divmod(grid, 8))
     return best[1] if best else None
+
+
+def _is_fine(table: Table) -> bool:
+    return bool(_low(table).mean() <= _low(_table(COARSE_BELOW)).mean())
+
+
+def _low(table: Table) -> NDArray[np.int64]:
+    return np.array([table[at] for at in _FREQUENCIES], np.int64)
 
 
 def _coarser(steps: NDArray[np.int64], tables: Sequence[Table] | None) -> NDArray[np.bool_]:
     if tables is None:
         return np.ones(len(steps), np.bool_)
-    return steps > _COARSER * np.array([tables[0][at] for at in _FREQUENCIES])
+    return np.asarray(steps > _COARSER * _low(tables[0]))
 
 
 def _comb_sums(planes: Sequence[Reals]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -225,17 +229,18 @@ def _other_period(plane: Reals) -> Earlier | None:
     """Find a grid whose lines are not eight pixels apart, by the spectrum of the mean second differences."""
     if min(plane.shape) < 128:
         return None
-    power = sum(_spectrum(plane, axis) for axis in (0, 1))
-    strength = []
+    power = _spectrum(plane, 0) + _spectrum(plane, 1)
+    best, found = REGULAR, None
     for period in PERIODS:
-        harmonics = [round(_SPECTRUM * k / period) for k in range(1, int(period // 2) + 1)]
-        strength.append(np.mean([power[place - 2 : place + 3].max() for place in harmonics]))
-    best = int(np.argmax(strength))
-    return Earlier(None, period=float(PERIODS[best])) if strength[best] > REGULAR else None
+        places = [round(_SPECTRUM * k / period) for k in range(1, int(period // 2) + 1)]
+        harmonics = [float(power[place - 2 : place + 3].max()) for place in places]
+        if min(harmonics) > IN_ALL_HARMONICS and (strength := sum(harmonics) / len(harmonics)) > best:
+            best, found = strength, Earlier(None, period=float(period))
+    return found
 
 
 def _spectrum(plane: Reals, axis: int) -> NDArray[np.float64]:
-    """Power of the mean second differences along one axis, relative to its surroundings; without the file's own grid."""
+    """Power of the mean second differences along one axis, relative to its surroundings, without the own grid."""
     differences = np.minimum(np.abs(np.diff(plane, 2, axis=axis)), 12).mean(axis=1 - axis, dtype=np.float64)
     smooth = np.convolve(np.pad(differences, 8, mode="edge"), np.full(17, 1 / 17), "valid")
     detail = differences - smooth

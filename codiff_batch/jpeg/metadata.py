@@ -149,6 +149,12 @@ def icc_bytes(structure: Structure) -> bytes | None:
     return b"".join(parts[number] for number in sorted(parts))
 
 
+def has_xyb_colours(structure: Structure) -> bool:
+    """Whether the samples are XYB, which only the profile says: to all else they look like RGB (libjxl, jpegli)."""
+    profile = icc_bytes(structure) or b""
+    return b"XYB" in profile or "XYB".encode("utf-16-be") in profile
+
+
 def photoshop_bytes(structure: Structure) -> bytes:
     """Photoshop's image resources, IPTC among them, joined from their segments."""
     return b"".join(payloads(structure, markers.APP13, PHOTOSHOP))

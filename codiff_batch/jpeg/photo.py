@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from codiff_batch.errors import DamagedJpeg, TooManyPixels
+from codiff_batch.errors import DamagedJpeg, TooManyPixels, UnsupportedJpeg
 from codiff_batch.files.opening import DEFAULT_MAX_BYTES
 from codiff_batch.files.reading import read_whole
 from codiff_batch.jpeg.header import Header, read_header
-from codiff_batch.jpeg.metadata import MetadataSummary, summarize
+from codiff_batch.jpeg.metadata import MetadataSummary, has_xyb_colours, summarize
 from codiff_batch.jpeg.segments import Structure, parse
 
 DEFAULT_MAX_PIXELS = 200_000_000
@@ -56,6 +56,8 @@ class JpegPhoto:
         """
         structure = parse(data)
         header = read_header(structure)
+        if has_xyb_colours(structure):
+            raise UnsupportedJpeg("XYB colours, as jpegli can write them; only RGB and grayscale photos are handled")
         if header.width * header.height > max_pixels:
             size = f"{header.width}x{header.height} pixels"
             raise TooManyPixels(f"{size} is over the limit of {max_pixels / 1e6:g} megapixels")

@@ -51,9 +51,9 @@ class QualityPlot {
     this.cells = new Map();
     const unseen = photos.some(({estimate}) => estimate == null);
     this.pad = {left: 46, right: 12, top: 10, bottom: unseen ? 62 : 40};
-    for (const {header, estimate} of photos) {
+    for (const {header, estimate, quality} of photos) {
       // Whole numbers, rounded down: a line at a whole number then parts the cells exactly.
-      const cell = `${Math.floor(header)},${estimate == null ? -1 : Math.floor(estimate)}`;
+      const cell = `${Math.floor(header)},${estimate == null ? -1 : Math.floor(estimate)},${Math.floor(quality ?? Math.min(header, estimate))}`;
       this.cells.set(cell, (this.cells.get(cell) ?? 0) + 1);
     }
     this.chart = new Chart(canvas, width => Math.min(width, 420), (...args) => this.#draw(...args));
@@ -98,9 +98,9 @@ class QualityPlot {
     pen.fillText("quality by the pixels", 0, 0);
     pen.restore();
     for (const [cell, many] of this.cells) {
-      const [header, estimate] = cell.split(",").map(Number), unseen = estimate < 0;
+      const [header, estimate, quality] = cell.split(",").map(Number), unseen = estimate < 0;
       const [x, y] = this.place(header, unseen ? null : estimate + .5);
-      const restored = line != null && Math.min(header, unseen ? 101 : estimate) < line;
+      const restored = line != null && quality < line;
       pen.globalAlpha = .55;
       pen.beginPath(); pen.arc(x, y, Math.min(9, 2 + Math.sqrt(many)), 0, 7);
       if (unseen) { Object.assign(pen, {strokeStyle: restored || line == null ? colour.restore : colour.leave, lineWidth: 1.5}); pen.stroke(); }
@@ -131,7 +131,7 @@ class Histogram {
   constructor(canvas, photos, line) {
     this.line = line;
     this.bars = Array.from({length: 101}, () => ({seen: 0, unseen: 0}));
-    for (const {quality, estimate} of photos) this.bars[Math.min(100, Math.floor(quality))][estimate == null ? "unseen" : "seen"]++;
+    for (const {quality, estimate} of photos) this.bars[Math.min(100, Math.max(0, Math.floor(quality)))][estimate == null ? "unseen" : "seen"]++;
     this.chart = new Chart(canvas, width => width < 500 ? 190 : 330, (...args) => this.#draw(...args));
   }
   redraw() { this.chart.redraw(); }

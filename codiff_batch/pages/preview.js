@@ -1,6 +1,6 @@
 "use strict";
 const told = read(), {samples, settings} = told;
-for (const photo of told.photos) photo.quality = Math.min(photo.header ?? 101, photo.estimate ?? 101);
+for (const photo of told.photos) photo.quality ??= 101; // of those that no line restores
 const judged = told.photos.filter(photo => !photo.left);
 const mine = sample => told.photos[sample.photo];
 let line = told.minQf, current = 0, setting = 0, spoken = 0;
@@ -259,7 +259,7 @@ at("chosen").textContent = `${count(samples.length, "photo")} that ${samples.len
 at("strip").append(...samples.map((sample, place) => {
   const photo = mine(sample), button = element("button", {type: "button", title: photo.name, onclick: () => choosePhoto(place)},
     element("img", {src: sample.whole, alt: ""}), element("i", {}, String(place + 1)), element("em", {hidden: true}),
-    element("span", {}, `${Math.floor(photo.quality)} · ${photo.name}`));
+    element("span", {}, `${Math.max(0, Math.floor(photo.quality))} · ${photo.name}`));
   button.setAttribute("aria-label", `${place + 1}: ${photo.name}, quality ${exact(photo.quality)}`);
   return element("li", {}, button);
 }));

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from codiff_batch.batch.outcome import Code, Kind, Outcome
-from codiff_batch.engine.judge import was_saved_again
+from codiff_batch.preview.judging import Photo
 
 NEAR = 10.0
 """Quality factors from the line within which a photo is doubtful."""
@@ -20,29 +19,6 @@ SHARE = 4
 
 STUDIED = 6
 """Photos that are looked at more closely, for each that is chosen."""
-
-
-def quality(outcome: Outcome) -> float | None:
-    """The lower of a photo's two quality factors, which decides; None for a photo that was not judged."""
-    known = [value for value in (outcome.header_qf, outcome.estimated_qf) if value is not None]
-    return min(known) if known and is_judged(outcome) else None
-
-
-def is_judged(outcome: Outcome) -> bool:
-    """Whether its quality decides; a failed, signed or restored photo is left alone whatever its quality."""
-    return outcome.outcome in (Kind.RESTORED, Kind.WOULD_BE_RESTORED) or outcome.code == Code.GOOD_ALREADY
-
-
-def is_below(outcome: Outcome, min_qf: float) -> bool:
-    """Whether a photo would be restored at that line, as far as it was looked at."""
-    value = quality(outcome)
-    return value is not None and value < min_qf
-
-
-def is_saved_again(outcome: Outcome) -> bool:
-    """Whether the pixels went through more than the file admits."""
-    header, estimate = outcome.header_qf, outcome.estimated_qf
-    return header is not None and estimate is not None and was_saved_again(header, estimate)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,18 +41,18 @@ class Chosen:
     why: str
 
 
-def candidates(outcomes: Sequence[Outcome], min_qf: float, count: int) -> list[int]:
+def candidates(photos: Sequence[Photo], min_qf: float, count: int) -> list[int]:
     """Photos worth a closer look: about :data:`STUDIED` times as many as will be chosen.
 
     All kinds of a collection are among them, by what is known already: quality, size and folder.
     """
-    judged = [number for number, outcome in enumerate(outcomes) if is_judged(outcome)]
+    judged = [number for number, photo in enumerate(photos) if photo.quality is not None]
     wanted = STUDIED * count
-    first = [*_doubtful(outcomes, judged, min_qf)[: 2 * count], *_saved_again(outcomes, judged)[: 2 * count]]
+    first = [*_doubtful(photos, judged, min_qf)[: 2 * count], *_saved_again(photos, judged)[: 2 * count]]
     kinds: dict[tuple[object, ...], list[int]] = {}
     rng = random.Random(0)
     for number in rng.sample(judged, len(judged)):
-        outcome = outcomes[number]
+        outcome = photos[number].outcome
         sides = sorted((outcome.width or 0, outcome.height or 0))
         kinds.setdefault((*sides, outcome.header_qf, outcome.source.parent), []).append(number)
     # Large kinds first, in turns, so that a folder of a thousand screenshots does not hide the rest.
@@ -85,12 +61,12 @@ def candidates(outcomes: Sequence[Outcome], min_qf: float, count: int) -> list[i
     return list(dict.fromkeys([*first, *turns]))[: max(wanted, len(first))]
 
 
-def choose(studied: Sequence[Studied], outcomes: Sequence[Outcome], min_qf: float, count: int) -> list[Chosen]:
+def choose(studied: Sequence[Studied], photos: Sequence[Photo], min_qf: float, count: int) -> list[Chosen]:
     """Take the doubtful and the saved again first, then what differs most from those taken, at every quality.
 
     Args:
         studied: candidates that could be decoded.
-        outcomes: of all photos.
+        photos: all of them.
         min_qf: the line.
         count: how many to take.
 
@@ -106,13 +82,13 @@ def choose(studied: Sequence[Studied], outcomes: Sequence[Outcome], min_qf: floa
             left = [number for number in numbers if number not in taken]
             if not left:
                 return
-            taken[_farthest(left, list(taken), known, outcomes)] = why
+            taken[_farthest(left, list(taken), known, photos)] = why
 
-    doubtful = _doubtful(outcomes, list(known), min_qf)
+    doubtful = _doubtful(photos, list(known), min_qf)
     take(doubtful[: 2 * share], share, "near the line")
-    take(_saved_again(outcomes, list(known)), share, "saved again")
-    ranked = sorted(known, key=lambda number: quality(outcomes[number]) or 0)
-    below = [number for number in ranked if is_below(outcomes[number], min_qf)]
+    take(_saved_again(photos, list(known)), share, "saved again")
+    ranked = sorted(known, key=lambda number: photos[number].quality or 0)
+    below = [number for number in ranked if photos[number].is_below(min_qf)]
     above = ranked[len(below) :]
     rest = count - len(taken)
     # Those above the line would be left alone: one or two are enough to see why.
@@ -124,31 +100,29 @@ def choose(studied: Sequence[Studied], outcomes: Sequence[Outcome], min_qf: floa
     return [Chosen(number, taken[number]) for number in ranked if number in taken]
 
 
-def _doubtful(outcomes: Sequence[Outcome], numbers: Sequence[int], min_qf: float) -> list[int]:
+def _doubtful(photos: Sequence[Photo], numbers: Sequence[int], min_qf: float) -> list[int]:
     """Those near the line, nearest first."""
-    away = {number: abs((quality(outcomes[number]) or 0) - min_qf) for number in numbers}
+    away = {number: abs((photos[number].quality or 0) - min_qf) for number in numbers}
     return sorted((number for number in numbers if away[number] <= NEAR), key=away.__getitem__)
 
 
-def _saved_again(outcomes: Sequence[Outcome], numbers: Sequence[int]) -> list[int]:
+def _saved_again(photos: Sequence[Photo], numbers: Sequence[int]) -> list[int]:
     """Those saved again, most clearly so first."""
-    gaps = {n: (outcomes[n].header_qf or 0) - (outcomes[n].estimated_qf or 0) for n in numbers}
-    return sorted((n for n in numbers if is_saved_again(outcomes[n])), key=lambda n: -gaps[n])
+    gaps = {n: (photos[n].outcome.header_qf or 0) - (photos[n].quality or 0) for n in numbers}
+    return sorted((n for n in numbers if photos[n].was_saved_again), key=lambda n: -gaps[n])
 
 
-def _farthest(
-    numbers: Sequence[int], taken: Sequence[int], known: dict[int, Studied], outcomes: Sequence[Outcome]
-) -> int:
+def _farthest(numbers: Sequence[int], taken: Sequence[int], known: dict[int, Studied], photos: Sequence[Photo]) -> int:
     """The one that is least like any taken; the first of the list where nothing is taken yet."""
     if not taken:
         return numbers[0]
-    return max(numbers, key=lambda n: min(_distance(known[n], known[other], outcomes) for other in taken))
+    return max(numbers, key=lambda n: min(_distance(known[n], known[other], photos) for other in taken))
 
 
-def _distance(one: Studied, other: Studied, outcomes: Sequence[Outcome]) -> float:
+def _distance(one: Studied, other: Studied, photos: Sequence[Photo]) -> float:
     """How unlike two photos are: in quality, size, origin and content, each about 0..1."""
-    first, second = outcomes[one.number], outcomes[other.number]
-    far = abs((quality(first) or 0) - (quality(second) or 0)) / 50
-    sizes = abs(np.log((first.megapixels or 1) / (second.megapixels or 1))) / 4
+    first, second = photos[one.number], photos[other.number]
+    far = abs((first.quality or 0) - (second.quality or 0)) / 50
+    sizes = abs(np.log((first.outcome.megapixels or 1) / (second.outcome.megapixels or 1))) / 4
     content = float(np.linalg.norm(one.content - other.content))
     return far + float(sizes) + (one.origin != other.origin) + 2 * content

@@ -16,14 +16,13 @@ from PIL import Image
 
 from codiff_batch import __version__
 from codiff_batch.batch.options import DEFAULT_MAX_PIXELS, BatchOptions
-from codiff_batch.batch.outcome import Outcome
 from codiff_batch.files.atomic import write_atomically
 from codiff_batch.files.opening import DEFAULT_MAX_BYTES
 from codiff_batch.pages.files import link, render, shown
 from codiff_batch.pages.shells import SHELLS, join, usual_shell
 from codiff_batch.pages.thumbnails import upright
-from codiff_batch.preview.choose import is_judged
 from codiff_batch.preview.cut import Box
+from codiff_batch.preview.judging import Photo
 from codiff_batch.preview.settings import Setting
 from codiff_batch.preview.work import Pace, Sample
 
@@ -37,8 +36,8 @@ class Preview:
 
     options: BatchOptions
     """Of the run that is thought of."""
-    outcomes: Sequence[Outcome]
-    """Of all photos, as a dry run gives them."""
+    photos: Sequence[Photo]
+    """All of them, judged."""
     judging_seconds: float
     samples: Sequence[Sample]
     paces: Mapping[Setting, Pace]
@@ -56,12 +55,11 @@ def write_preview(page: Path, preview: Preview) -> None:
 
 def _data(page: Path, preview: Preview) -> dict[str, Any]:
     options = preview.options
-    estimates = {s.chosen.number: s.estimated_qf for s in preview.samples if s.estimated_qf is not None}
     settings = [setting for setting, pace in preview.paces.items() if pace.per_megapixel]
     return {
         "minQf": options.judging.min_qf,
         "paths": [shown(path) for path in options.paths],
-        "photos": [_photo(page, outcome, estimates.get(n)) for n, outcome in enumerate(preview.outcomes)],
+        "photos": [_photo(page, photo) for photo in preview.photos],
         "judging": round(preview.judging_seconds, 3),
         "settings": [_setting(setting, preview.paces[setting]) for setting in settings],
         "samples": [_sample(sample, settings) for sample in preview.samples if sample.versions],
@@ -70,21 +68,20 @@ def _data(page: Path, preview: Preview) -> dict[str, Any]:
     }
 
 
-def _photo(page: Path, outcome: Outcome, estimate: float | None) -> dict[str, Any]:
-    known = estimate if outcome.estimated_qf is None else outcome.estimated_qf
+def _photo(page: Path, photo: Photo) -> dict[str, Any]:
+    outcome = photo.outcome
     told: dict[str, Any] = {
         "name": shown(outcome.source.name),
         "folder": shown(outcome.source.parent),
         "header": outcome.header_qf,
-        "estimate": known,
+        "estimate": outcome.estimated_qf,
+        "quality": photo.quality,
         "size": [outcome.width, outcome.height],
-        "left": "" if is_judged(outcome) else str(outcome.outcome),
+        "left": "",
     }
-    if is_judged(outcome):
-        told["link"] = link(page, outcome.source)
-    else:
-        told["reason"] = shown(outcome.reason)
-    return told
+    if photo.quality is not None:
+        return told | {"link": link(page, outcome.source)}
+    return told | {"left": str(outcome.outcome), "reason": shown(outcome.reason)}
 
 
 def _setting(setting: Setting, pace: Pace) -> dict[str, Any]:

@@ -1,11 +1,11 @@
-"""The preview's only door to the engine and the batch: judging, decoding, restoring."""
+"""Looking closely at some photos, and restoring parts of a few."""
 
 from __future__ import annotations
 
 import logging
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,10 +16,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from codiff_batch.batch.options import BatchOptions
-from codiff_batch.batch.outcome import Outcome
-from codiff_batch.batch.plan import Task
-from codiff_batch.batch.process import Stage
-from codiff_batch.batch.run import run_batch
 from codiff_batch.errors import PhotoError
 from codiff_batch.files.text import printable
 from codiff_batch.jpeg import JpegPhoto, can_project
@@ -27,8 +23,9 @@ from codiff_batch.jpeg.metadata import icc_bytes
 from codiff_batch.pages.thumbnails import SIDE, reduced
 from codiff_batch.preview.choose import Chosen, Studied
 from codiff_batch.preview.cut import SURROUNDINGS, Box, Cut, cut_out, telling_box
+from codiff_batch.preview.judging import Photo
 from codiff_batch.preview.settings import Setting
-from codiff_batch.settings import Judging, Settings
+from codiff_batch.settings import Settings
 
 if TYPE_CHECKING:
     from codiff_batch.engine import Embedding, Restorer
@@ -66,7 +63,6 @@ class Sample:
     crops: Sequence[NDArray[np.uint8]]
     """What CaVE looks at."""
     decoding_seconds: float
-    estimated_qf: float | None = None
     versions: dict[Setting, Version] = field(default_factory=dict)
 
     @property
@@ -90,31 +86,17 @@ class Pace:
     """Seconds: CaVE's look."""
 
 
-def judge_all(options: BatchOptions, tasks: Sequence[Task], stage: Stage, *, look: bool) -> Iterator[Outcome]:
-    """Judge photos as a dry run does.
-
-    Args:
-        options: of the run that is thought of.
-        tasks: its photos.
-        stage: as for :func:`~codiff_batch.batch.run.run_batch`.
-        look: let CaVE see those too whose header decides.
-    """
-    # Below a line of 0 no header decides anything.
-    dry = replace(options, dry_run=True, judging=Judging(min_qf=0) if look else options.judging)
-    yield from run_batch(dry, tasks, stage=stage)
-
-
 def study(
-    outcomes: Sequence[Outcome], numbers: Sequence[int], options: BatchOptions, step: Callable[[], object]
+    photos: Sequence[Photo], numbers: Sequence[int], options: BatchOptions, step: Callable[[], object]
 ) -> list[Studied]:
     """Look more closely at some photos; those that cannot be decoded are left out. ``step`` is called after each."""
 
     def look(number: int) -> Studied | None:
         try:
-            photo = _open(outcomes[number].source, options)
+            photo = _open(photos[number].outcome.source, options)
             return Studied(number, _origin(photo), _describe(reduced(photo, DESCRIBED)))
         except Exception as error:  # A photo that is odd in any way stands for nothing.
-            log.debug("%s is not studied: %s", printable(str(outcomes[number].source)), error)
+            log.debug("%s is not studied: %s", printable(str(photos[number].outcome.source)), error)
             return None
 
     with ThreadPoolExecutor(READERS) as readers:
@@ -126,11 +108,11 @@ def study(
         return studied
 
 
-def take_samples(chosen: Sequence[Chosen], outcomes: Sequence[Outcome], options: BatchOptions) -> list[Sample]:
+def take_samples(chosen: Sequence[Chosen], photos: Sequence[Photo], options: BatchOptions) -> list[Sample]:
     """Cut the samples out; a photo that cannot be decoded is said, and the others are shown."""
     samples = []
     for one in chosen:
-        source = outcomes[one.number].source
+        source = photos[one.number].outcome.source
         try:
             samples.append(_take(one, source, options))
         except PhotoError as error:
@@ -162,7 +144,7 @@ def restore_samples(
     What fails is left out of the sample's versions.
 
     Args:
-        samples: get their versions, and CaVE's estimate by the first model.
+        samples: get their versions.
         settings: what to compare.
         options: device and models' folder are used.
         step: called after each version.
@@ -180,7 +162,6 @@ def restore_samples(
             for sample in samples:
                 embedding = embeddings.get(sample.chosen.number)
                 if embedding is not None:
-                    sample.estimated_qf = embedding.qf if sample.estimated_qf is None else sample.estimated_qf
                     _restore(sample, setting, restorer, embedding, options.settings)
                 step()
             paces[setting] = _pace(samples, setting, restorer, looking)

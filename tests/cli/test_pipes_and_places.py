@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -120,7 +121,10 @@ def test_inspect_prints_each_photo_as_soon_as_it_was_seen(folder: Path) -> None:
     command = [sys.executable, "-c", _SLOW_LAST_PHOTO, "inspect", "q"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True) as program:
         assert program.stdout is not None
+        patience = threading.Timer(60, program.kill)
+        patience.start()
         lines = [program.stdout.readline() for _ in range(17)]
+        patience.cancel()
         assert program.poll() is None
         program.kill()
     assert lines[1].startswith("q/00.jpg")

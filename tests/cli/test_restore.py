@@ -110,6 +110,12 @@ def test_dry_run_judges_everything_and_writes_nothing_but_the_report(run, photos
     assert [r["output"] for r in records] == [None, None, None]
 
 
+def test_a_dry_run_judges_on_the_first_of_several_devices(run, photos: Path) -> None:
+    ran = run(photos, "--dry-run", "--device", "cpu, cpu")
+    assert (ran.code, "2 would be restored, 1 skipped" in ran.err) == (0, True)
+    assert run(photos, "--dry-run", "--device", "cpu,").code == 2
+
+
 def test_the_report_has_one_record_a_photo_with_both_witnesses(run, photos: Path, tmp_path: Path) -> None:
     write(photos / "torn.jpg", jpeg(20)[:500])
     ran = run(photos, "--report", tmp_path / "r.json")

@@ -1,9 +1,12 @@
 """The rule as a table."""
 
+from typing import Any
+
 import pytest
 
 from codiff_batch.engine import Action, header_decides, judge
 from codiff_batch.engine.judge import was_saved_again
+from codiff_batch.jpeg.history import Earlier, History
 
 RESTORE, SKIP = Action.RESTORE, Action.SKIP
 
@@ -42,9 +45,62 @@ def test_judging_a_good_header_without_an_estimate_is_a_mistake_of_the_caller() 
         judge(95, None, 60)
 
 
+TEXTURED = History(blocks=1000, is_drawn=False, earlier=None)
+FLAT = History(blocks=0, is_drawn=False, earlier=None)
+DRAWN = History(blocks=1000, is_drawn=True, earlier=None)
+
+
+def after(qf: float | None = None, **traces: Any) -> History:
+    return History(1000, False, Earlier(qf, **traces))
+
+
 @pytest.mark.parametrize(
-    ("header_qf", "estimated_qf", "again"),
-    [(95, 12, True), (95, 70, True), (95, 88, False), (60, 40, True), (60, 52, False), (10, 9, False), (20, 25, False)],
+    ("estimated_qf", "spread", "history", "action", "reason"),
+    [
+        (90, 2, after(20), RESTORE, "saved again: traces of QF 20, below 60, though the header says 95"),
+        (90, 2, after(20, shift=(3, 5)), RESTORE, "traces of QF 20 on a shifted grid"),
+        (90, 2, after(60), SKIP, "good already"),
+        (70, 2, after(period=6.0), RESTORE, "made smaller after a compression; pixels look like QF 70"),
+        (95, 2, after(period=6.0), SKIP, "good already"),
+        (20, 2, TEXTURED, RESTORE, "pixels look like QF 20"),
+        (
+            20,
+            2,
+            FLAT,
+            SKIP,
+            "too little texture to judge by; no trace of an earlier compression, and the header says 95",
+        ),
+        (20, 2, DRAWN, SKIP, "drawn or written, not photographed"),
+        (50, 15, TEXTURED, SKIP, "its parts disagree by 15"),
+        (50, 5, TEXTURED, RESTORE, "pixels look like QF 50"),
+        (20, 2, History(1000, True, Earlier(15)), RESTORE, "traces of QF 15"),
+    ],
 )
-def test_pixels_much_worse_than_the_tables_were_saved_again(header_qf: float, estimated_qf: float, again: bool) -> None:
-    assert was_saved_again(header_qf, estimated_qf) is again
+def test_an_estimate_counts_where_there_is_evidence(
+    estimated_qf: float, spread: float, history: History, action: Action, reason: str
+) -> None:
+    verdict = judge(95, estimated_qf, 60, history, spread=spread)
+    assert verdict.action is action
+    assert reason in verdict.reason
+
+
+def test_the_header_decides_whatever_the_pixels_tell() -> None:
+    for history in (FLAT, DRAWN, TEXTURED, after(20)):
+        assert judge(35, 90, 60, history).reason == "header says QF 35, below 60"
+
+
+@pytest.mark.parametrize(
+    ("estimated_qf", "history", "again"),
+    [
+        (12, TEXTURED, False),
+        (12, DRAWN, False),
+        (90, after(20), True),
+        (90, after(55, shift=(1, 0)), True),
+        (70, after(period=6.0), True),
+        (95, after(period=6.0), False),
+    ],
+)
+def test_the_bound_is_lifted_by_traces_and_never_by_a_low_estimate_alone(
+    estimated_qf: float, history: History, again: bool
+) -> None:
+    assert was_saved_again(estimated_qf, history) is again

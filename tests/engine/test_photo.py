@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -48,7 +49,7 @@ def sure(qf: float, restorer: Restorer, decoded: Decoded) -> Embedding:
         (Settings(strength=0.5), 20, Settled.CONSTRAINED),
         (Settings(strength=0), 20, Settled.UNCHANGED),
         (Settings(constrain=False), 20, Settled.NOT_ASKED),
-        (Settings(), 5, Settled.SAVED_AGAIN),
+        (Settings(), 5, Settled.CONSTRAINED),
         (Settings(qf=10), 20, Settled.BY_HAND),
     ],
 )
@@ -62,6 +63,37 @@ def test_a_picture_ends_inside_its_cells_or_says_why_not(
     assert restored.reason
     assert np.array_equal(restored.pixels, decoded.pixels) == (ending is Settled.UNCHANGED)
     assert restored.pixels.dtype == np.uint8
+
+
+def test_a_picture_saved_again_after_a_harder_compression_is_not_held_in_its_cells(restorer: Restorer) -> None:
+    first = Image.fromarray(jpeg(10, 256, 256).pixels())
+    buffer = io.BytesIO()
+    first.save(buffer, "JPEG", quality=92)
+    decoded = Decoded.of(JpegPhoto.from_bytes(buffer.getvalue()))
+    assert restore(decoded, restorer, Settings()).settled is Settled.SAVED_AGAIN
+    seen = judged(decoded, sure(90, restorer, decoded), Settings(), Judging(60))
+    assert seen.verdict.action is Action.RESTORE and "saved again" in seen.verdict.reason
+
+
+def test_a_photo_whose_decoder_sees_other_pixels_is_not_held_in_its_cells(restorer: Restorer, photo: JpegPhoto) -> None:
+    tables = tuple(table * 2 for table in photo.header.tables)
+    misread = replace(photo, header=replace(photo.header, tables=tables))
+    restored = restore(Decoded.of(misread), restorer, Settings())
+    assert restored.settled is Settled.NOT_MODELLED
+    assert not np.array_equal(restored.pixels, photo.pixels())
+
+
+@pytest.mark.parametrize("constrain", [True, False])
+def test_black_and_white_in_three_channels_stays_neutral(restorer: Restorer, constrain: bool) -> None:
+    gray = Image.fromarray(jpeg(95).pixels()).convert("L").convert("RGB")
+    buffer = io.BytesIO()
+    gray.save(buffer, "JPEG", quality=20)
+    photo = JpegPhoto.from_bytes(buffer.getvalue())
+    pixels = restore_photo(photo, restorer, constrain=constrain)
+    assert not np.ptp(pixels, axis=2).any()
+    assert not np.array_equal(pixels, photo.pixels())
+    coloured = restore_photo(jpeg(20), restorer, constrain=constrain)
+    assert np.ptp(coloured, axis=2).any()
 
 
 def test_pixels_without_a_file_keep_what_is_finer_than_a_level(restorer: Restorer, photo: JpegPhoto) -> None:

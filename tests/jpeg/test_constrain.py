@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from codiff_batch.errors import DamagedJpeg
 from codiff_batch.jpeg import JpegPhoto, can_project, project_to_cells
-from tests.jpeg.samples import jpeg, picture
+from tests.jpeg.samples import decodable, jpeg, picture
 
 
 def invented(photo: JpegPhoto) -> NDArray[np.float32]:
@@ -90,3 +93,29 @@ def test_many_bands_are_met_as_well_as_one(monkeypatch: pytest.MonkeyPatch) -> N
 def test_plain_samplings_can_be_projected() -> None:
     for options in ({"subsampling": 0}, {"subsampling": 1}, {"subsampling": 2}, {"progressive": True}):
         assert can_project(JpegPhoto.from_bytes(jpeg(**options)))
+
+
+@pytest.mark.parametrize("gray", [False, True])
+def test_the_decoder_s_own_pixels_agree(gray: bool) -> None:
+    for options in ({}, {"quality": 5}, {"subsampling": 0}, {"progressive": True}, {"keep_rgb": True}):
+        photo = JpegPhoto.from_bytes(jpeg(picture(gray=gray), **({} if gray else options)))
+        project_to_cells(photo.pixels().astype(np.float32), photo, photo.pixels())
+
+
+def test_a_header_that_the_decoder_reads_otherwise_is_noticed() -> None:
+    photo = JpegPhoto.from_bytes(jpeg(quality=40))
+    tables = tuple(table * 2 for table in photo.header.tables)
+    for header in (replace(photo.header, tables=tables), replace(photo.header, colour="rgb")):
+        with pytest.raises(DamagedJpeg, match="other pixels"):
+            project_to_cells(photo.pixels().astype(np.float32), replace(photo, header=header), photo.pixels())
+
+
+def test_every_photo_of_the_corpus_is_read_as_its_decoder_reads_it(corpus: list[Path]) -> None:
+    wrong = []
+    for photo, pixels in decodable(corpus):
+        if can_project(photo) and pixels.size < 100_000:
+            try:
+                project_to_cells(pixels.astype(np.float32), photo, pixels)
+            except DamagedJpeg as error:
+                wrong.append(f"{photo.path}: {error}")
+    assert not wrong

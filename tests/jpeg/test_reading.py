@@ -120,6 +120,13 @@ def test_what_cannot_be_handled_is_refused_with_its_reason(data: bytes, error: t
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize("name", [b"XYB_Per", "XYB_Per".encode("utf-16-be")])
+def test_xyb_is_refused(name: bytes) -> None:
+    with pytest.raises(UnsupportedJpeg, match="XYB"):
+        opened(jpeg(keep_rgb=True, icc_profile=bytes(128) + name))
+    assert opened(jpeg(keep_rgb=True, icc_profile=bytes(128) + b"XYZ "))
+
+
 def test_cmyk_is_refused() -> None:
     buffer = BytesIO()
     Image.new("CMYK", (16, 16)).save(buffer, "JPEG")

@@ -269,7 +269,7 @@ def test_marks_end_in_the_command(page: Page, before: Path) -> None:
     expect(page.locator("#strip em:visible")).to_have_count(2)
 
     shown = data(before / "page.html")
-    qualities = [min(p["header"], p["estimate"]) for p in (shown["photos"][s["photo"]] for s in shown["samples"])]
+    qualities = [shown["photos"][sample["photo"]]["quality"] for sample in shown["samples"]]
     place = next(n for n, quality in enumerate(qualities) if 25 < quality < 60)
     page.locator("#strip button").nth(place).click()
     expect(page.locator("#verdict")).to_contain_text("Restored at 60")
@@ -377,8 +377,10 @@ def test_it_fits_a_phone_in_dark_and_light(before: Path, scheme: Any) -> None:
 @pytest.mark.slow
 def test_thousands_of_photos_are_listed_and_only_those_in_sight_are_made(before: Path, tmp_path: Path) -> None:
     many = data(before / "page.html")
-    photo = {"folder": "/gone", "header": 90, "estimate": 70, "size": [4000, 3000], "left": "", "link": "x.jpg"}
-    many["photos"] += [{**photo, "name": f"{number:05}.jpg", "estimate": number / 50} for number in range(5000)]
+    photo = {"folder": "/gone", "header": 90, "size": [4000, 3000], "left": "", "link": "x.jpg"}
+    many["photos"] += [
+        {**photo, "name": f"{number:05}.jpg", "estimate": number / 50, "quality": number / 50} for number in range(5000)
+    ]
     (tmp_path / "many.html").write_text(render("preview.html", "", many))
     with browser() as chromium:
         page = chromium.new_page()

@@ -9,15 +9,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from codiff_batch.batch.options import BatchOptions
 from codiff_batch.batch.outcome import Code, Kind, Outcome
 from codiff_batch.engine import Restorer, restore_photo
-from codiff_batch.engine.photo import Decoded, restore
+from codiff_batch.engine.judge import Action
+from codiff_batch.engine.photo import Decoded, judged, restore
 from codiff_batch.errors import SettingRefused
 from codiff_batch.jpeg import JpegPhoto, project_to_cells
-from codiff_batch.preview.choose import Studied, candidates, choose, is_saved_again, quality
+from codiff_batch.preview.choose import Studied, candidates, choose
 from codiff_batch.preview.cut import SURROUNDINGS, Box, cut_out, telling_box
+from codiff_batch.preview.judging import Photo, look_at
 from codiff_batch.preview.settings import Setting, settings
-from codiff_batch.settings import Settings
+from codiff_batch.settings import Judging, Settings
 from tests.photos import jpeg, scene
 from tests.tiny_model import make_tiny_model
 
@@ -49,11 +52,10 @@ def test_a_model_by_path_is_found_from_any_folder(tmp_path: Path, monkeypatch: p
     assert setting.arguments == ("--model", str(tmp_path / "tiny"))
 
 
-def outcome(number: int, header: float, estimate: float | None, folder: str = "a", size: int = 640) -> Outcome:
-    kind, code = Kind.WOULD_BE_RESTORED, Code.HEADER_SAYS_SO
-    if min(header, estimate or 100) >= 60:
-        kind, code = Kind.SKIPPED, Code.GOOD_ALREADY
-    return Outcome(Path(f"/{folder}/{number}.jpg"), None, kind, "", code, header, estimate, size, size)
+def photo(number: int, header: float, estimate: float | None, folder: str = "a", size: int = 640) -> Photo:
+    source = Path(f"/{folder}/{number}.jpg")
+    told = Outcome(source, None, Kind.WOULD_BE_RESTORED, "", Code.HEADER_SAYS_SO, header, estimate, size, size)
+    return Photo(told, min(header, 100 if estimate is None else estimate))
 
 
 def studied(number: int, light: float = 0.5, origin: str = "x") -> Studied:
@@ -61,8 +63,8 @@ def studied(number: int, light: float = 0.5, origin: str = "x") -> Studied:
 
 
 def test_the_doubtful_and_the_saved_again_are_always_among_them() -> None:
-    many = [outcome(i, 20 + i % 5, None) for i in range(200)] + [outcome(200 + i, 95, 94) for i in range(200)]
-    many += [outcome(400, 61, 60.5), outcome(401, 59, None), outcome(402, 95, 12), outcome(403, 92, 20)]
+    many = [photo(i, 20 + i % 5, None) for i in range(200)] + [photo(200 + i, 95, 94) for i in range(200)]
+    many += [photo(400, 61, 60.5), photo(401, 59, None), photo(402, 95, 12), photo(403, 92, 20)]
     found = candidates(many, 60, 8)
     assert {400, 401, 402, 403} <= set(found)
     chosen = {one.number: one.why for one in choose([studied(n) for n in found], many, 60, 8)}
@@ -72,31 +74,31 @@ def test_the_doubtful_and_the_saved_again_are_always_among_them() -> None:
 
 
 def test_they_are_spread_over_quality_origin_and_content() -> None:
-    many = [outcome(i, 10 + i // 2, None) for i in range(100)]
-    qualities = [quality(many[c.number]) for c in choose([studied(n) for n in range(100)], many, 60, 6)]
+    many = [photo(i, 10 + i // 2, None) for i in range(100)]
+    qualities = [many[c.number].quality or 0 for c in choose([studied(n) for n in range(100)], many, 60, 6)]
     assert qualities == sorted(qualities)
     assert qualities[0] < 25
     assert qualities[-1] > 50
-    same = [outcome(i, 30, None) for i in range(20)]
+    same = [photo(i, 30, None) for i in range(20)]
     odd = [studied(i, origin="odd" if i == 7 else "x", light=1.0 if i == 11 else 0.5) for i in range(20)]
     assert {7, 11} <= {one.number for one in choose(odd, same, 60, 6)}
 
 
 def test_small_kinds_of_a_collection_are_candidates_and_what_was_not_judged_is_none() -> None:
-    many = [outcome(i, 30, None) for i in range(500)]
-    many += [outcome(500, 30, None, folder="b"), outcome(501, 30, None, size=4000)]
+    many = [photo(i, 30, None) for i in range(500)]
+    many += [photo(500, 30, None, folder="b"), photo(501, 30, None, size=4000)]
     many += [
-        Outcome(Path("/c"), None, Kind.FAILED, "damaged"),
-        Outcome(Path("/d"), None, Kind.SKIPPED, "signed", Code.SIGNED, 30),
+        Photo(Outcome(Path("/c"), None, Kind.FAILED, "damaged"), None),
+        Photo(Outcome(Path("/d"), None, Kind.SKIPPED, "signed", Code.SIGNED, 30), None),
     ]
     found = candidates(many, 60, 4)
     assert {500, 501} <= set(found)
     assert not {502, 503} & set(found)
-    assert not is_saved_again(many[502])
+    assert not many[502].was_saved_again
 
 
 def test_the_same_photos_are_chosen_every_time() -> None:
-    many = [outcome(i, i % 90 + 5, None) for i in range(300)]
+    many = [photo(i, i % 90 + 5, None) for i in range(300)]
     assert candidates(many, 60, 5) == candidates(many, 60, 5)
 
 
@@ -140,3 +142,24 @@ def test_a_cut_is_held_to_its_own_cells(tiny: Restorer) -> None:
     again = JpegPhoto.from_bytes(buffer.getvalue()).coefficients()
     for one, other in zip(again, cut.coefficients(), strict=True):
         assert (one == other).mean() > 0.995
+
+
+def test_the_line_at_which_a_photo_turns_is_the_judges_own(tiny: Restorer, tmp_path: Path) -> None:
+    """Below it no run would restore the photo, above it every run would."""
+    outcomes = []
+    for quality in (15, 60, 95):
+        source = tmp_path / f"{quality}.jpg"
+        source.write_bytes(jpeg(quality, image=scene(96, 96, seed=quality)))
+        outcomes.append(Outcome(source, None, Kind.WOULD_BE_RESTORED, "", header_qf=quality, width=96, height=96))
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no photo")
+    outcomes.append(Outcome(broken, None, Kind.WOULD_BE_RESTORED, "", header_qf=50, width=9, height=9))
+    *photos, failed = look_at(outcomes, BatchOptions(), lambda: tiny)
+    assert (failed.outcome.outcome, failed.quality) == (Kind.FAILED, None)
+    for one in photos:
+        assert one.is_certain
+        decoded = Decoded.of(JpegPhoto.open(one.outcome.source))
+        embedding = tiny.embed_crops([decoded.crops(Settings())])[0]
+        for line in range(0, 101, 5):
+            verdict = judged(decoded, embedding, Settings(), Judging(min_qf=line)).verdict
+            assert one.is_below(line) == (verdict.action is Action.RESTORE), line

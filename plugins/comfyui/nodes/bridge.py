@@ -124,7 +124,7 @@ def engine() -> ModuleType:
         RuntimeError: it is not installed in ComfyUI's Python; says how to install it.
     """
     try:
-        import codiff_batch
+        import codiff_batch.models.catalogue  # with what it needs itself
     except ImportError as error:
         clone = Path(__file__).resolve().parents[3]
         linked = (clone / "codiff_batch").is_dir()

@@ -584,6 +584,10 @@ def test_without_the_package_a_node_says_how_to_install_it(
 import sys
 sys.path[:0] = [{str(hosts / "comfyui/ComfyUI")!r}, {str(pack.parent)!r}]
 sys.argv = ["main.py", "--cpu", "--base-directory", {str(tmp_path)!r}]
+import torch
+library = torch.library.Library("torchvision", "DEF")
+for operator in ("nms", "qnms"):
+    library.define(operator + "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 import comfy.options
 comfy.options.enable_args_parsing()
 import importlib
