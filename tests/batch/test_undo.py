@@ -149,6 +149,15 @@ def test_a_planted_journal_reaches_nothing_that_we_did_not_write(
     assert not (tmp_path / "home/.profile").exists()
 
 
+def test_a_photo_without_our_note_is_never_replaced_whatever_the_journal_says(run, originals: dict[str, bytes]) -> None:
+    photo, evil = write(Path("photos/mine.jpg"), jpeg(90)), write(Path("kept/evil.jpg"), b"evil")
+    digests = sha256(evil.read_bytes()), sha256(photo.read_bytes())
+    with contextlib.closing(Journal(journal_path(Path("kept"), "all"))) as journal:
+        journal.stand(Standing(Path("evil.jpg"), photo.resolve(), True, *digests, Made("", "m")))
+    assert run("undo", "kept").code == 3
+    assert photo.read_bytes() == jpeg(90)
+
+
 def test_special_bits_of_a_backup_do_not_come_back(run, originals: dict[str, bytes]) -> None:
     Path("kept/0.jpg").chmod(0o6755)
     assert run("undo", "kept").code == 0
