@@ -25,7 +25,7 @@ def page(comfyui: ComfyUI) -> Iterator[Page]:
 
 
 def open_template(page: Page, name: str) -> None:
-    page.get_by_text("Templates", exact=True).click()
+    page.get_by_role("button", name="Templates", exact=True).click()
     page.get_by_placeholder("Search").fill(name)  # beside ours there are hundreds of ComfyUI's own
     page.get_by_text(name, exact=True).first.click()
     page.wait_for_function("() => app.graph.nodes.some(node => node.type.startsWith('CODiff'))")
