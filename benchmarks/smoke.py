@@ -36,6 +36,9 @@ Pixels = np.ndarray[Any, Any]
 TOLERANCE = {torch.float32: 0.002, torch.float16: 0.02, torch.bfloat16: 0.1}
 """Mean difference to 32-bit floats on a processor that is taken for rounding, as a share of what a model changes."""
 
+SIDES = (384, 512)
+"""Height and width of the picture."""
+
 SMALL = {
     "unet": {**SD21_UNET, "block_out_channels": [32, 32, 32, 32], "attention_head_dim": [2, 2, 2, 2]},
     "vae": {**SD21_VAE, "block_out_channels": [32, 32, 32, 32]},
@@ -84,7 +87,7 @@ class Checks:
 
     def __init__(self, device: torch.device) -> None:
         self.device, self.failed = device, 0
-        self.pixels = picture(384, 512)
+        self.pixels = picture(*SIDES)
 
     def run(self, name: str, check: Callable[[], str]) -> None:
         """Make one check and print a line."""

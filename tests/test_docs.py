@@ -48,6 +48,8 @@ ELSEWHERE = {
         "test_stopped_resumed_released_and_imported"
     ),
     "codiff-batch photos --model codiff-sd21": "test_pull_then_import_installs_a_model_that_restores",
+    "python -m benchmarks.smoke": "test_the_smoke_check_passes_on_what_there_is",
+    "python -m benchmarks.gpu": "test_the_gpu_benchmark_is_ready_to_run",
     # Shells that are not here speak the same protocol of click's.
     'eval "$(_CODIFF_BATCH_COMPLETE=zsh_source codiff-batch)"': "test_completion_knows_commands_and_options",
     "_CODIFF_BATCH_COMPLETE=fish_source codiff-batch | source": "test_completion_knows_commands_and_options",

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from codiff_batch.engine import Restorer
-from codiff_batch.engine.photo import settle
+from codiff_batch.engine.settling import settle
 from codiff_batch.metrics import psnr
 from codiff_batch.perceptual import DISTS, LPIPS, as_tensor
 from training.evaluate import compress

@@ -16,11 +16,11 @@ from codiff_batch.batch.options import BatchOptions
 from codiff_batch.batch.outcome import Code, Kind, Outcome, code_of
 from codiff_batch.batch.outputs import Original, check_backup, may_replace, put_in_place, put_output, refuse_links
 from codiff_batch.batch.plan import Task
-from codiff_batch.batch.recall import Recall, recall
+from codiff_batch.batch.recall import Recall, is_anothers, recall
 from codiff_batch.batch.rows import Attempt, Intent, Standing
 from codiff_batch.engine.judge import Action, Verdict
 from codiff_batch.errors import CannotRecord, CodiffError, Collision, FolderUnavailable, PhotoError
-from codiff_batch.files.identity import canonical, same_file
+from codiff_batch.files.identity import canonical, seen_from
 from codiff_batch.files.reading import Contents, digest_of, read_whole, sha256, stamp_of
 from codiff_batch.files.text import printable
 
@@ -315,10 +315,11 @@ class PhotoSteps:
         task, original = work.task, sha256(ready.opened.photo.data)
         intent = Intent(sha256(data), original, journals.made, ready.judged.verdict.reason)
         before = work.recall.standing if work.recall else None
-        if before is not None and before.in_place:
-            _refuse_others_backup(task, before)
+        if before is not None and before.in_place and is_anothers(before, task):
+            # One of the same name and bytes in a copy of the folder, say; the journal would forget the first.
+            raise Collision(f"its backup would be that of {before.source} as well; choose another backup folder")
         standing = before or Standing(task.place, task.source, self._options.in_place, original)
-        below = _below(task.source, task.root)
+        below = seen_from(task.root, task.source)
         work.standing = replace(standing, source=canonical(task.source), source_below=below, intent=intent, written=0.0)
         try:
             journals.of(task).stand(work.standing)
@@ -343,18 +344,6 @@ class PhotoSteps:
         elif digest_of(task.copy) != contents.sha256:
             reason = f"{reason}; not copied, for {task.copy} exists already"
         work.settle(Kind.SKIPPED, reason, code, task.copy)
-
-
-def _refuse_others_backup(task: Task, standing: Standing) -> None:
-    """Refuse to make the journal forget a photo, such as one of the same name and bytes in a copy of the folder."""
-    other = standing.source
-    if other != canonical(task.source) and os.path.lexists(other) and not same_file(other, task.source):
-        raise Collision(f"its backup would be that of {other} as well; choose another backup folder for this one")
-
-
-def _below(path: Path, folder: Path) -> Path:
-    """A path as seen from a folder, for disks that carry both and are mounted elsewhere."""
-    return Path(os.path.relpath(canonical(path), folder.resolve()))
 
 
 def _one_line(error: BaseException) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,7 @@ from codiff_batch.batch.outcome import Code, Kind, Outcome, code_of
 from codiff_batch.batch.rows import Attempt, Made, Standing
 from codiff_batch.batch.scan import SUFFIXES
 from codiff_batch.errors import FolderUnavailable, JournalDamaged, OptionsConflict, PhotoError
-from codiff_batch.files.identity import MARK_FOLDER, canonical
+from codiff_batch.files.identity import MARK_FOLDER, canonical, seen_from
 from codiff_batch.files.reading import Contents, read_whole
 from codiff_batch.jpeg import JpegPhoto
 
@@ -95,7 +94,7 @@ def _note(journal: Journal, folder: Path, file: Path, photos: Sequence[Path], *,
         if note["source"] and not original.sha256.startswith(note["source"]):
             return Outcome(file, None, Kind.FAILED, f"was not made from {source}", "another-original")
         made = Made(UNKNOWN_SHAPE, note["model"], program=note["program"])
-        below = Path(os.path.relpath(canonical(source), folder.resolve()))
+        below = seen_from(folder, source)
         standing = Standing(
             *(place, canonical(source), in_place, original.sha256, written.sha256, made), source_below=below
         )

@@ -12,7 +12,7 @@ from codiff_batch.batch.outcome import Code, Kind, Outcome
 from codiff_batch.batch.plan import Task
 from codiff_batch.batch.rows import Attempt, Standing
 from codiff_batch.errors import Collision, PhotoError
-from codiff_batch.files.identity import Stamp, canonical, same_file
+from codiff_batch.files.identity import Stamp, canonical, same_file, seen_from
 from codiff_batch.files.reading import Contents, digest_of, read_whole, stamp_of
 
 
@@ -68,6 +68,13 @@ def recall(task: Task, options: BatchOptions, journals: Journals) -> Recall:
         return seen
     same = quick or (seen.sha256 is not None and attempt.sha256 == seen.sha256)
     return replace(seen, known=asked.skipped_before(attempt)) if same else seen
+
+
+def is_anothers(standing: Standing, task: Task) -> bool:
+    """Return True if what stands at a photo's place is there because of another photo that still exists."""
+    if standing.source_below == seen_from(task.root, task.source):
+        return False  # This one, of a library that was copied or moved together with the folder.
+    return os.path.lexists(standing.source) and not same_file(standing.source, task.source)
 
 
 def is_known(task: Task, options: BatchOptions, journals: Journals, *, failed_too: bool) -> bool:
@@ -126,8 +133,7 @@ class _Asked:
         standing, digest, target = seen.standing, seen.sha256, self._task.target
         if standing is None:
             return seen
-        others = os.path.lexists(standing.source) and not same_file(standing.source, self._task.source)
-        if others and digest not in (None, standing.original):
+        if is_anothers(standing, self._task) and digest not in (None, standing.original):
             raise Collision(f"its output would take the place of that of {standing.source}: {target}")
         now = standing if standing.intent is None else standing.settled(digest_of(target))
         if digest == now.original and os.path.lexists(target) and self._is_done(now):

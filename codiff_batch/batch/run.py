@@ -45,9 +45,20 @@ def run(
     """
     options.check()
     find(options.model, options.models_dir)
+    if options.cluster is None:
+        _refuse_devices(options.devices)
     tasks = plan(options)
     planned(tasks)
     yield from run_batch(options, tasks, stage=stage, stop=stop)
+
+
+def _refuse_devices(names: Sequence[str]) -> None:
+    """Refuse devices that are not there before any photo is looked at; where none is named there is no need to look."""
+    if named := [name for name in names if name not in ("auto", "cpu")]:
+        from codiff_batch.engine.device import choose_device
+
+        for name in named:
+            choose_device(name)
 
 
 def run_batch(

@@ -155,20 +155,17 @@ def _find(row: Standing, root: Path, roots: dict[Path, Path]) -> tuple[Path, Con
     """
     places = [row.source]
     if row.source_below is not None:
-        # The disk that carries both may be mounted elsewhere now.
-        places.append(Path(os.path.normpath(root.resolve() / row.source_below)))
-    changed = None
-    for photo in places:
-        if not os.path.lexists(photo):
-            continue
-        found = read_whole(photo, follow=False)
+        # The disk that carries both may be mounted elsewhere now, or both were copied, and this is the copy's folder.
+        places.insert(0, Path(os.path.normpath(root.resolve() / row.source_below)))
+    there = [(photo, read_whole(photo, follow=False)) for photo in dict.fromkeys(places) if os.path.lexists(photo)]
+    for photo, found in there:
+        if found.sha256 in row.digests and _carries_note(found.data):
+            _refuse_outside(row.source, roots)
+            return photo, found
+    for photo, found in there:
         if found.sha256 == row.original:
             return photo, found
-        if found.sha256 in row.digests and _carries_note(found.data):
-            _refuse_outside(photo if photo == row.source else row.source, roots)
-            return photo, found
-        changed = photo
-    if changed is not None:
+    if there:
         raise SourceChanged("was changed since it was restored, and is left alone")
     _refuse_outside(row.source, roots)
     if row.source.suffix.lower() not in SUFFIXES or not (roots or row.source.parent.is_dir()):

@@ -124,7 +124,7 @@ class Carried:
 
     @cached_property
     def comments(self) -> list[str]:
-        """The comments as text: UTF-8, or Latin-1 where they are not that."""
+        """The comments as text: UTF-8, or Windows-1252, a superset of Latin-1, where they are not that."""
         return [_text(comment) for comment in comments(self.source.structure)]
 
     @cached_property
@@ -183,8 +183,9 @@ class Carried:
 
 
 def _text(comment: bytes) -> str:
-    try:
-        text = comment.decode("utf-8")
-    except UnicodeDecodeError:
-        text = comment.decode("latin-1")
-    return text.rstrip("\0")
+    for encoding in ("utf-8", "cp1252"):
+        try:
+            return comment.decode(encoding).rstrip("\0")
+        except UnicodeDecodeError:
+            continue
+    return comment.decode("latin-1").rstrip("\0")

@@ -164,12 +164,15 @@ def _comb_sums(planes: Sequence[Reals]) -> tuple[NDArray[np.float64], NDArray[np
     """
     counts = np.zeros((64, len(_FREQUENCIES), _LARGEST + 1))
     grids, blocks = _blocks_of_all_grids(planes)
+    # The mean brightness of a dark picture may vary less than one step, and then stands at a multiple by chance.
+    spread = float(blocks[:, 0].std())
     for number in range(len(_FREQUENCIES)):
         places = grids * (_LARGEST + 1) + blocks[:, number]
         counts[:, number] = np.bincount(places, minlength=64 * (_LARGEST + 1)).reshape(64, -1)
     cosines, outside = _teeth()
-    shape = (64, len(_FREQUENCIES), len(_STEPS))
-    return (counts @ cosines).reshape(shape), (counts @ outside).reshape(shape)
+    sums, totals = counts @ cosines, counts @ outside
+    sums[:, 0, spread < _STEPS] = totals[:, 0, spread < _STEPS] = 0
+    return sums, totals
 
 
 @cache

@@ -19,6 +19,8 @@ _CAMERA = "http://ns.google.com/photos/1.0/camera/"
 _POINTER_NAMESPACES = {
     "http://ns.google.com/photos/1.0/container/",
     "http://ns.google.com/photos/1.0/container/item/",
+    "http://ns.google.com/photos/dd/1.0/container/",
+    "http://ns.google.com/photos/dd/1.0/item/",
     "http://ns.adobe.com/hdr-gain-map/1.0/",
     "http://ns.apple.com/HDRGainMap/1.0/",
 }
@@ -38,6 +40,9 @@ _MARKS = (
     (b"\xfe\xff", "utf-16-be"),
 )
 _ZEROS = {"x000": "utf-32-le", "000x": "utf-32-be", "x0x0": "utf-16-le", "0x0x": "utf-16-be"}
+
+_DECLARATION = re.compile(r"^\s*<\?xml\s[^>]*\?>")
+"""It may name an encoding that is no longer true."""
 
 _MAX_PARSED = 16 << 20
 """Bytes; a larger packet is carried or left as it is."""
@@ -101,12 +106,12 @@ def portable(packet: bytes, extended: bytes | None = None) -> bytes:
         packet: the standard packet.
         extended: the extended one, put together from its parts, if it is whole.
     """
-    text = decode(packet)
+    text = _DECLARATION.sub("", decode(packet))
     tree = _parse(text)
     if tree is None:
         named = any(uri in text for uri in (*_POINTER_NAMESPACES, _NOTE, _DCTERMS)) or "MicroVideo" in text
         return b"" if named else text.encode("utf-8", "replace")
-    more = _parse(decode(extended)) if extended else None
+    more = _parse(_DECLARATION.sub("", decode(extended))) if extended else None
     changed = more is not None and _join(tree, more)
     if _take_out_pointers(tree) or changed:
         body = "".join(node.toxml() for node in tree.childNodes)

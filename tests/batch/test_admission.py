@@ -187,9 +187,9 @@ def test_photos_that_take_for_ever_fail_with_the_reason_and_the_others_are_done(
     elif step == "decode":
         monkeypatch.setattr(JpegPhoto, "pixels", slow(JpegPhoto.pixels, lambda photo: photo.path))
     else:
-        import codiff_batch.jpeg as module
+        from codiff_batch import formats
 
-        monkeypatch.setattr(module, "encode_jpeg", slow(module.encode_jpeg, lambda pixels, photo: photo.path))
+        monkeypatch.setattr(formats, "encode", slow(formats.encode, lambda pixels, photo, *_: photo.path))
     began = time.monotonic()
     ran = run(tmp_path / "p", "--model", model, "--timeout", 4, "--jobs", 2)
     assert time.monotonic() - began < 90

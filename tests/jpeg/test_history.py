@@ -67,6 +67,13 @@ def test_a_picture_made_smaller_shows_another_period(scale: float) -> None:
     assert earlier.period == pytest.approx(8 * scale, abs=0.05)
 
 
+@pytest.mark.parametrize("quality", [80, 98])
+def test_a_dark_noisy_picture_has_no_comb_by_its_even_darkness(quality: int) -> None:
+    noise = np.random.default_rng(1).normal(0, 3, (384, 384, 3))
+    dark = (scene(2) * 0.06 + 11 + noise).clip(0, 255).astype(np.uint8)
+    assert history(jpeg(dark, quality=quality, subsampling=0)).earlier is None
+
+
 def test_flat_pictures_tell_nothing() -> None:
     for level in (0, 90, 255):
         assert not history(jpeg(np.full((300, 400, 3), level, np.uint8), quality=90)).tells_enough

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from codiff_batch.errors import CannotInstall
-from codiff_batch.models.official import import_networks
+from codiff_batch.models.official import _tensors, import_networks
 from codiff_batch.networks.cave import DualCaVE
 from tests.official import Official, fabricate
 
@@ -103,7 +103,7 @@ def test_a_compressed_archive_is_not_unpacked(tmp_path: Path, official: Official
     ran = subprocess.run([*map(str, command)], capture_output=True, text=True, check=True)
     words, grown = ran.stdout.splitlines()
     assert "CannotInstall" in words
-    assert "compressed" in words
+    assert "is compressed, which checkpoints are not" in words
     assert int(grown) < 100_000  # kilobytes
 
 
@@ -140,3 +140,9 @@ def test_widths_that_no_memory_holds_are_refused(official: Official, tmp_path: P
     torch.save(state, tmp_path / "cave.pth")
     with pytest.raises(CannotInstall):
         import_networks(official.codiff, tmp_path / "cave.pth", official.base)
+
+
+def test_a_tensor_that_says_it_is_more_than_its_file_holds_is_refused() -> None:
+    with pytest.raises(CannotInstall, match="not a plain tensor"):
+        _tensors(Path("cave.pth"), {"weight": widened(torch.zeros(1))})
+    assert _tensors(Path("cave.pth"), {"weight": torch.zeros(4)})

@@ -22,6 +22,7 @@ from codiff_batch.pages.files import render
 from tests.browser import browser, keep
 from tests.photos import jpeg, scene, write
 
+expect.set_options(timeout=20_000)  # the browser shares its processors with the network
 pytestmark = pytest.mark.xdist_group("preview")  # one process makes the pages that all look at
 
 NAMES = [
@@ -53,7 +54,9 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number, name in enumerate(NAMES):
         write(photos / os.fsdecode(name), jpeg(15 + number, image=scene(80, 120, seed=20 + number)))
     write(photos / "broken.jpg", jpeg(30)[:400])
-    write(photos / "restored before.jpg", jpeg(30, comment=b"codiff-batch 0.1.0 model=compact qf=10"))
+    write(
+        photos / "restored before.jpg", jpeg(95, subsampling="4:4:4", comment=b"codiff-batch 0.1.0 model=compact qf=10")
+    )
     made = program("preview", FOLDER, "-o", "page.html", "--model", "fast,natural", "--photos", 8, cwd=place)
     assert made.returncode == 3, made.stderr  # one photo is broken
     return place
@@ -156,7 +159,7 @@ def test_the_copied_command_gives_what_the_page_promised(before: Path, tmp_path:
         page.locator("#line").fill("58")
         page.keyboard.press("3")
         page.locator("#copy").click()
-        expect(page.locator("#copy")).to_have_text("Copied")
+        page.wait_for_function("async () => (await navigator.clipboard.readText()).startsWith('codiff-batch')")
         line = page.evaluate("() => navigator.clipboard.readText()")
         promised = re.match(r"(\d+) of", page.locator("#promise").inner_text())
     assert promised is not None
@@ -166,11 +169,13 @@ def test_the_copied_command_gives_what_the_page_promised(before: Path, tmp_path:
     assert f"{promised[1]} restored".encode() in done.stderr, done.stderr
     assert len(list(restored.rglob("*.jpg"))) == int(promised[1]) == len(dry_run(before, 58))
     shown = data(before / "page.html")
-    sample = next(s for s in shown["samples"] if shown["photos"][s["photo"]]["name"] == "q20.jpg")
+    names = {shown["photos"][s["photo"]]["name"]: s for s in shown["samples"]}
+    name = next(name for name in ("q20.jpg", "q35.jpg", "q50.jpg", "q57.jpg") if name in names)
+    sample = names[name]
     encoded = Image.open(io.BytesIO(jpeg(95, image=picture_of(sample["versions"][2]["picture"]), subsampling="4:4:4")))
-    written = np.asarray(Image.open(restored / "q20.jpg"), int)
+    written = np.asarray(Image.open(restored / name), int)
     assert np.abs(np.asarray(encoded, int) - written).mean() < 0.1
-    assert np.abs(np.asarray(picture_of(sample["before"]), int) - written).mean() > 2
+    assert np.abs(np.asarray(picture_of(sample["before"]), int) - written).mean() > 1
 
 
 def picture_of(address: str) -> Image.Image:
