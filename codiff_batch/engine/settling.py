@@ -109,7 +109,7 @@ def _how(judged: Judged, settings: Settings) -> Settled:
         return Settled.NOT_ASKED
     if not can_project(photo):
         return Settled.NOT_MODELLED
-    if was_saved_again(judged.embedding.qf, judged.decoded.history):
+    if was_saved_again(photo.header.qf, judged.embedding.qf, judged.decoded.history):
         return Settled.SAVED_AGAIN
     return Settled.CONSTRAINED
 
