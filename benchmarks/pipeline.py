@@ -20,9 +20,11 @@ import click
 from codiff_batch.batch.options import BatchOptions
 from codiff_batch.batch.pipeline import LazyRestorer, run_pipeline
 from codiff_batch.batch.plan import Task, plan
-from codiff_batch.engine import settle
+from codiff_batch.engine.photo import Decoded, judged
+from codiff_batch.engine.settling import settled
 from codiff_batch.files.atomic import write_atomically
 from codiff_batch.jpeg import JpegPhoto, encode_jpeg
+from codiff_batch.settings import Judging, Settings
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples/photos"
 
@@ -58,11 +60,12 @@ def one_after_the_other(tasks: list[Task], restorer: Any) -> dict[str, float]:
             photo = JpegPhoto.open(task.source)
             pixels = photo.pixels()
         with part("CaVE"):
-            embedding = restorer.embed(pixels)
+            decoded = Decoded.of(photo, pixels)
+            seen = judged(decoded, restorer.embed(pixels), Settings(), None)
         with part("network"):
-            levels = restorer.restore_levels(pixels, tables=photo.header.tables, embedding=embedding)
+            levels = restorer.levels_of(seen.request(Settings()))
         with part("constrain"):
-            restored = settle(levels, photo, embedding.qf)
+            restored = settled(seen, levels, Settings()).pixels
         with part("encode and write"):
             write_atomically(task.target, encode_jpeg(restored, photo, note="codiff-batch benchmark"), like=task.source)
     return part.seconds
@@ -90,7 +93,9 @@ def main(photos: int, judged: int, device: str, jobs: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         source = copies(folder / "photos", photos)
-        options = BatchOptions((source,), output=folder / "one", device=device, jobs=jobs, min_qf=100)
+        options = BatchOptions(
+            (source,), output=folder / "one", devices=(device,), jobs=jobs, judging=Judging(min_qf=100)
+        )
         lazy = LazyRestorer(options)
         restorer = lazy()
         list(run_pipeline(options, plan(options)[:2], restorer=lazy))  # warm up
@@ -100,7 +105,9 @@ def main(photos: int, judged: int, device: str, jobs: int) -> None:
         for part, seconds in parts.items():
             show(part, seconds, f"{seconds / total:.0%}")
         show("one after the other", total)
-        options = BatchOptions((source,), output=folder / "two", device=device, jobs=jobs, min_qf=100)
+        options = BatchOptions(
+            (source,), output=folder / "two", devices=(device,), jobs=jobs, judging=Judging(min_qf=100)
+        )
         before = restorer.busy_seconds
         outcomes: list[Any] = []
         wall = timed(lambda: outcomes.extend(run_pipeline(options, plan(options), restorer=lazy)))
@@ -110,7 +117,7 @@ def main(photos: int, judged: int, device: str, jobs: int) -> None:
         click.echo(f"device busy {busy:.0%}, {len(outcomes) / wall:.2f} photos/s, {megapixels / wall:.2f} megapixels/s")
 
         source = copies(folder / "many", judged)
-        options = BatchOptions((source,), device=device, jobs=jobs, dry_run=True)
+        options = BatchOptions((source,), devices=(device,), jobs=jobs, dry_run=True)
         wall = timed(lambda: list(run_pipeline(options, plan(options), restorer=lazy)))
         click.echo("")
         show(f"judging {judged} files", wall, f"{judged / wall:.0f} files/s")

@@ -10,22 +10,29 @@ from typing import TYPE_CHECKING
 from codiff_batch.errors import CodiffError
 
 if TYPE_CHECKING:
+    from codiff_batch.batch.options import BatchOptions
+    from codiff_batch.batch.run import run
     from codiff_batch.engine.photo import restore_photo
     from codiff_batch.engine.restorer import Restorer
     from codiff_batch.jpeg import JpegPhoto
 
 __version__ = "0.1.0"
 
-__all__ = ["CodiffError", "JpegPhoto", "Restorer", "__version__", "restore_photo"]
+__all__ = ["BatchOptions", "CodiffError", "JpegPhoto", "Restorer", "__version__", "restore_photo", "run"]
+
+_HOMES = {
+    "BatchOptions": "codiff_batch.batch.options",
+    "JpegPhoto": "codiff_batch.jpeg",
+    "Restorer": "codiff_batch.engine",
+    "restore_photo": "codiff_batch.engine",
+    "run": "codiff_batch.batch.run",
+}
+"""Where each public name is."""
 
 
 def __getattr__(name: str) -> object:
-    if name == "JpegPhoto":
-        from codiff_batch.jpeg import JpegPhoto
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
 
-        return JpegPhoto
-    if name in ("Restorer", "restore_photo"):
-        from codiff_batch import engine
-
-        return getattr(engine, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -64,8 +64,9 @@ def _devices(wanted: str) -> tuple[Examination, torch.device]:
     import psutil
     import torch
 
-    from codiff_batch.engine.device import choose_device, has_native_bfloat16
+    from codiff_batch.engine.device import choose_device
     from codiff_batch.engine.memory import free_memory, total_memory
+    from codiff_batch.engine.precision import has_native_bfloat16
 
     part = Examination("devices")
     cpu = torch.device("cpu")
@@ -124,16 +125,17 @@ def _speed(entry: ModelEntry, device: torch.device) -> str:
     import numpy as np
 
     from codiff_batch.engine import Restorer
-    from codiff_batch.engine.device import choose_precision, seconds_per_megapixel
+    from codiff_batch.engine.device import seconds_per_megapixel
+    from codiff_batch.engine.precision import choose_precision
     from codiff_batch.models.card import read_card
 
     assert entry.path is not None
     card = read_card(entry.path)
-    precision = choose_precision(card, device)
-    how = f"{str(precision).removeprefix('torch.')} on {device}"
     if card.macs_per_pixel:
-        seconds = seconds_per_megapixel(card, device, precision)
-        return f"{how}, about {_told(seconds)} a megapixel (estimated from one convolution)"
+        floats = choose_precision(card, device).weights
+        seconds = _told(seconds_per_megapixel(card, device, floats))
+        how = f"{str(floats).removeprefix('torch.')} on {device}"
+        return f"{how}, about {seconds} a megapixel (estimated from one convolution)"
     restorer = Restorer.load(entry.path, str(device))
     noise = np.random.default_rng(0).integers(0, 255, (SIDE, SIDE, 3), np.uint8)
     times = []
@@ -141,7 +143,8 @@ def _speed(entry: ModelEntry, device: torch.device) -> str:
         started = time.perf_counter()
         restorer.restore(noise, qf=10)  # as a photo that needs all of the work
         times.append(time.perf_counter() - started)
-    return f"{how}, tiles of {restorer.geometry.tile}, {_told(min(times) * 1e6 / SIDE**2)} a megapixel (measured now)"
+    seconds, tile = _told(min(times) * 1e6 / SIDE**2), restorer.geometry.tile
+    return f"{restorer.precision} on {device}, tiles of {tile}, {seconds} a megapixel (measured now)"
 
 
 def _told(seconds: float) -> str:

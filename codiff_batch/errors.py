@@ -1,6 +1,7 @@
 """Every error that codiff-batch raises on purpose, as one tree.
 
-``CodiffError`` is the root, so callers can catch the whole tree with one name::
+``CodiffError`` is the root, so callers can catch the whole tree with one name. Every class knows the exit code it means
+for a command and which options help, as data, so that each front door can say so in its own words::
 
     CodiffError
     ├── PhotoError            something is wrong with one photo; a batch goes on
@@ -8,6 +9,8 @@
     │   ├── DamagedJpeg           the file breaks the JPEG standard or ends early
     │   ├── UnsupportedJpeg       a valid JPEG of a kind that is not handled
     │   ├── TooManyPixels         over the pixel limit, refused before decoding
+    │   ├── TooManyBytes          over the limit on file size, refused before reading
+    │   ├── TookTooLong           given up by the time limit on a photo
     │   ├── OutputExists          an earlier output stands in the way
     │   ├── SourceChanged         the photo is not what it was when it was read
     │   ├── SourceIsLink          a link cannot be restored in place
@@ -31,9 +34,56 @@
     └── Cancelled             a host program asked for the end of its request, or is gone
 """
 
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import ClassVar
+
+from codiff_batch.exit_codes import ExitCode
+
+
+class Role(StrEnum):
+    """What an option is for, whatever a front door calls it.
+
+    An error names the options that help by these; the command line knows its own names for them
+    (``cli/remedies.py``), and other front doors say it in the words of their controls, or leave it out.
+    """
+
+    BACKUP = "the folder of untouched originals"
+    BASE_MODEL = "the base of a model that is installed"
+    BYTE_LIMIT = "the largest file in bytes"
+    CLUSTER = "other machines that share the work"
+    CONSTRAIN = "keep the result inside the quantization cells"
+    COPY_SKIPPED = "copy what is skipped"
+    DEVICES = "where the networks run"
+    FORMAT = "format of the outputs"
+    GIMP_FOLDER = "GIMP's user folder"
+    IN_PLACE = "replace the photos themselves"
+    INCLUDE_SIGNED = "restore signed photos too"
+    MODEL = "the model to use"
+    MODEL_NAME = "the name that a model is installed under"
+    NEW_FOLDER = "start an empty folder where earlier runs kept theirs"
+    OUTPUT = "the output folder"
+    OVERWRITE = "replace outputs that exist"
+    PIXEL_LIMIT = "the largest photo in pixels"
+    REPLACE_MODEL = "replace a model that is installed"
+    REPORT = "where the report goes"
+    TIME_LIMIT = "the longest a photo may take"
+    TEXTURE = "how much texture a model adds"
+
 
 class CodiffError(Exception):
-    """Root of all errors raised on purpose; the message is one line a person can read."""
+    """Root of all errors raised on purpose; the message is one line a person can read, at any front door."""
+
+    exit_code: ClassVar[ExitCode] = ExitCode.SOME_FAILED
+    """How a command ends that ends with this error."""
+    remedies: tuple[Role, ...] = ()
+    """The options that help; the class's, unless an error names its own."""
+
+    def __init__(self, message: str = "", *remedies: Role) -> None:
+        super().__init__(message)
+        if remedies:
+            self.remedies = remedies
 
 
 class PhotoError(CodiffError):
@@ -55,9 +105,25 @@ class UnsupportedJpeg(PhotoError):
 class TooManyPixels(PhotoError):
     """The header announces more pixels than the limit allows."""
 
+    remedies = (Role.PIXEL_LIMIT,)
+
+
+class TooManyBytes(PhotoError):
+    """The file is larger than the limit allows."""
+
+    remedies = (Role.BYTE_LIMIT,)
+
+
+class TookTooLong(PhotoError):
+    """The photo was worked on for longer than the limit allows."""
+
+    remedies = (Role.TIME_LIMIT,)
+
 
 class OutputExists(PhotoError):
     """The output file exists and overwriting was not asked for."""
+
+    remedies = (Role.OVERWRITE,)
 
 
 class SourceChanged(PhotoError):
@@ -87,6 +153,8 @@ class RestoreFailed(PhotoError):
 class ModelError(CodiffError):
     """A model cannot be used."""
 
+    exit_code = ExitCode.UNAVAILABLE
+
 
 class ModelNotFound(ModelError):
     """No bundled or installed model has this name."""
@@ -103,13 +171,20 @@ class CannotInstall(ModelError):
 class DeviceUnavailable(CodiffError):
     """The device that was asked for is not on this machine."""
 
+    exit_code = ExitCode.UNAVAILABLE
+    remedies = (Role.DEVICES,)
+
 
 class FolderUnavailable(CodiffError):
     """An output or backup folder cannot be written to, or holds no journal where one is needed."""
 
+    exit_code = ExitCode.UNAVAILABLE
+
 
 class FolderLocked(FolderUnavailable):
     """Another run or daemon is at work in the same output folder."""
+
+    exit_code = ExitCode.LOCKED
 
 
 class JournalDamaged(FolderUnavailable):
@@ -123,6 +198,8 @@ class JournalNewer(FolderUnavailable):
 class OptionsConflict(CodiffError):
     """Two options cannot be meant together."""
 
+    exit_code = ExitCode.USAGE
+
 
 class SettingRefused(OptionsConflict, ValueError):
     """A setting is out of its range, or the model has no use for it.
@@ -132,8 +209,9 @@ class SettingRefused(OptionsConflict, ValueError):
     """
 
     def __init__(self, setting: str, sentence: str) -> None:
-        super().__init__(setting, sentence)  # both, so that it travels to another process
+        super().__init__(sentence)
         self.setting, self.sentence = setting, sentence
+        self.args = setting, sentence  # So that it travels to another process.
 
     def __str__(self) -> str:
         return self.sentence

@@ -40,18 +40,16 @@ class Backbone(nn.Module):
         smooth_pool: DISTS's L2 pooling (Hénaff and Simoncelli 2016) instead of max pooling.
     """
 
-    hann: Tensor
-
     def __init__(self, plan: tuple[tuple[int, int, int] | str, ...], weights: Path, *, smooth_pool: bool) -> None:
         super().__init__()
         self._plan, self._smooth = plan, smooth_pool
         for name, value in load_file(weights).items():
             self.register_buffer(name.replace(".", "_"), value.float())
-        window = torch.tensor([0.5, 1.0, 0.5])
-        self.register_buffer("hann", torch.outer(window, window)[None, None] / 4)
 
     def forward(self, features: Tensor) -> list[Tensor]:
         """Feature maps at the taps, finest first."""
+        # As exact as the weights are; pools and statistics are up to four times as fast in this layout.
+        features = features.to(next(self.buffers()).dtype, memory_format=torch.channels_last)
         taps = []
         for layer in self._plan:
             if layer == "relu":
@@ -72,9 +70,9 @@ class Backbone(nn.Module):
         if not self._smooth:
             # Torchvision's AlexNet pools over 3x3; VGG16 without smoothing is not used here.
             return F.max_pool2d(features, 3, 2)
-        channels = features.shape[1]
-        kernel = self.hann.expand(channels, -1, -1, -1)
-        return (F.conv2d(features**2, kernel, stride=2, padding=1, groups=channels) + 1e-12).sqrt()
+        # The window (1, 2, 1) / 4 is a mean of two means. In 16 bits CPUs are slow at the depthwise convolution it is.
+        means = F.avg_pool2d(F.avg_pool2d(features.square(), 2, stride=1, padding=1), 2)
+        return (means + 1e-12).sqrt()
 
 
 class LPIPS(nn.Module):
@@ -126,11 +124,10 @@ class DISTS(nn.Module):
         ours, theirs = ([x, *self.backbone((x - self.mean) / self.std)] for x in (image, reference))
         texture, structure = [], []
         for a, b in zip(ours, theirs, strict=True):
-            mean_a, mean_b = a.mean(dim=(2, 3)), b.mean(dim=(2, 3))
-            var_a, var_b = a.var(dim=(2, 3), correction=0), b.var(dim=(2, 3), correction=0)
-            covariance = (a * b).mean(dim=(2, 3)) - mean_a * mean_b
+            (mean_a, var_a), (mean_b, var_b), (_, var_difference) = map(_moments, (a, b, a - b))
             texture.append((2 * mean_a * mean_b + 1e-6) / (mean_a**2 + mean_b**2 + 1e-6))
-            structure.append((2 * covariance + 1e-6) / (var_a + var_b + 1e-6))
+            # Twice the covariance is what both variances have more than the difference's.
+            structure.append(1 - var_difference / (var_a + var_b + 1e-6))
         # Products and a sum, because autocast would multiply matrices in 16 bits.
         similarity = torch.cat(texture, dim=1) * self.alpha + torch.cat(structure, dim=1) * self.beta
         return 1 - similarity.sum(dim=1)
@@ -160,6 +157,18 @@ def as_tensor(pixels: NDArray[np.uint8]) -> Tensor:
     """8-bit pixels (H, W, 3) or (H, W) as RGB (1, 3, H, W) in [0, 1]."""
     rgb = pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
     return torch.from_numpy(rgb.copy()).permute(2, 0, 1)[None] / 255
+
+
+def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance (B, C) over the pixels of (B, C, H, W).
+
+    By the mean square, in a quarter of the time of ``torch.var`` there and back; the rounding that this costs is small
+    beside the variance of features that pictures have.
+    """
+    flat = features.flatten(2)
+    with torch.autocast(features.device.type, enabled=False):
+        mean, power = flat.mean(dim=2), torch.linalg.vecdot(flat, flat) / flat.shape[2]
+    return mean, (power - mean.square()).clamp(min=0)
 
 
 def _unit(features: Tensor) -> Tensor:

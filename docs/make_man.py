@@ -17,9 +17,13 @@ FOLDER = Path(__file__).with_name("man")
 def pages(command: click.Command, context: click.Context) -> dict[str, str]:
     """Manual pages by file name, of a command and those below it; the default command has one too."""
     name = context.command_path.replace(" ", "-")
+    below = {}
+    if isinstance(command, click.Group):
+        below = {own: found for own in command.list_commands(context) if (found := command.get_command(context, own))}
+        command.commands = below  # What click-man looks at; lazy commands are not in it.
     made = {f"{name}.1": generate_man_page(context, version=__version__, date=f"codiff-batch {__version__}")}
-    for own, below in getattr(command, "commands", {}).items():
-        made |= pages(below, click.Context(below, info_name=own, parent=context))
+    for own, found in below.items():
+        made |= pages(found, click.Context(found, info_name=own, parent=context))
     return made
 
 

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from codiff_batch.cli.main import main
+
+# Before torch is imported, here and in what tests start: several processes at once, so a thread for each.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give all tests of a host program to one process, so that it is started once."""
+    hosts = Path(__file__).parent / "hosts"
+    for item in items:
+        if hosts in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group(item.path.parent.name))
 
 
 class Ran(NamedTuple):

@@ -3,7 +3,7 @@
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import gpu, report_page
+from benchmarks import gpu, preview, report_page, smoke, start
 from benchmarks.complexity import parts
 
 
@@ -28,8 +28,51 @@ def test_the_gpu_benchmark_is_ready_to_run() -> None:
     assert "times faster" in result.output
 
 
+@pytest.fixture
+def small_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(smoke, "models", lambda: iter([("narrow", smoke.narrow)]))
+    monkeypatch.setattr(smoke, "SIDES", (128, 160))
+
+
+@pytest.mark.slow
+def test_the_smoke_check_passes_on_what_there_is(small_check: None) -> None:
+    result = CliRunner().invoke(smoke.main, ["--device", "cpu"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert "the same bytes twice" in result.output
+    assert "left out  memory can only be made scarce" in result.output
+    assert "slowest: " in result.output
+
+
+@pytest.mark.slow
+def test_the_smoke_check_fails_where_a_device_computes_something_else(
+    small_check: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    off = iter(range(1000))
+    plain = smoke.levels
+    monkeypatch.setattr(smoke, "levels", lambda restorer, pixels: plain(restorer, pixels) + next(off))
+    result = CliRunner().invoke(smoke.main, ["--device", "cpu"], catch_exceptions=False)
+    assert result.exit_code == 1
+    assert "FAILED    AssertionError: two runs gave different bytes" in result.output
+
+
 @pytest.mark.slow
 def test_the_page_benchmark_runs() -> None:
     result = CliRunner().invoke(report_page.main, ["--photos", "200", "--runs", "1"], catch_exceptions=False)
     assert result.exit_code == 0
     assert "| 200 |" in result.output
+
+
+@pytest.mark.slow
+def test_the_preview_benchmark_runs() -> None:
+    options = ["--photos", "13", "--listed", "200"]
+    result = CliRunner().invoke(preview.main, options, catch_exceptions=False)
+    assert result.exit_code == 0
+    assert "13 photos judged" in result.output
+    assert "ms a frame" in result.output
+
+
+@pytest.mark.slow
+def test_the_start_benchmark_runs() -> None:
+    result = CliRunner().invoke(start.main, ["--runs", "1"], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert len(result.output.splitlines()) == 7

@@ -28,6 +28,9 @@ ELSEWHERE = {
     "pip install 'codiff-batch[ray]'": ".ci/run",
     'ln -s "$PWD/plugins/comfyui" ~/ComfyUI/custom_nodes/codiff': "tests/hosts/comfyui/get_comfyui.py",
     "~/ComfyUI/venv/bin/python -m pip install .": "tests/hosts/comfyui/get_comfyui.py",
+    "curl -s http://127.0.0.1:8188/prompt -H 'Content-Type: application/json' -d @prompt.json": (
+        "test_the_documented_prompt_runs_from_curl_and_from_python"
+    ),
     # What needs several GPUs, a cluster, GIMP or the hub has its own tests, on what stands for them here.
     "codiff-batch photos --device cuda:0,cuda:1": "test_several_devices_share_the_photos_and_give_the_same_bytes",
     "sbatch --array=1-16 --gres=gpu:1 --wrap 'codiff-batch photos -o restored --shard auto'": (
@@ -45,6 +48,8 @@ ELSEWHERE = {
         "test_stopped_resumed_released_and_imported"
     ),
     "codiff-batch photos --model codiff-sd21": "test_pull_then_import_installs_a_model_that_restores",
+    "python -m benchmarks.smoke": "test_the_smoke_check_passes_on_what_there_is",
+    "python -m benchmarks.gpu": "test_the_gpu_benchmark_is_ready_to_run",
     # Shells that are not here speak the same protocol of click's.
     'eval "$(_CODIFF_BATCH_COMPLETE=zsh_source codiff-batch)"': "test_completion_knows_commands_and_options",
     "_CODIFF_BATCH_COMPLETE=fish_source codiff-batch | source": "test_completion_knows_commands_and_options",
@@ -56,6 +61,7 @@ TRAINING = {
     "stage2": "test_stopped_resumed_released_and_imported",
     "release": "test_stopped_resumed_released_and_imported",
     "evaluate": "test_another_tools_pictures_are_measured_beside_ours",
+    "knob": "test_photos_that_are_held_out_are_measured_from_the_command_line",
     "ablations": "test_a_table_or_figure_comes_out",
 }
 """Training takes hours or days, so what runs these modules does it with tiny networks."""
@@ -82,7 +88,7 @@ def commands() -> list[Command]:
         for body in (body for language, body in blocks if not language):
             lines = [re.sub(r"\s+#.*", "", line).strip() for line in body.splitlines()]
             found += [Command(page.name, line) for line in lines if re.match(r"[\w~.$]", line)]
-    first_words = ("codiff-batch", "python", "pip", "find", "eval", "ln", "sbatch", "_CODIFF", "~")
+    first_words = ("codiff-batch", "curl", "python", "pip", "find", "eval", "ln", "sbatch", "_CODIFF", "~")
     return [command for command in found if command.line.startswith(first_words)]
 
 
@@ -92,7 +98,15 @@ def folder(tmp_path: Path) -> Path:
     with Image.open(ROOT / "examples/photos/lavender-q20.jpg") as image:
         small = image.crop((0, 0, 96, 64))
     of_shard = next(f"{i}.jpg" for i in range(1000) if Shard(3, 16).owns(Path(f"{i}.jpg")))
-    for name in (f"photos/{of_shard}", "photos/trip/b.jpg", "in/c.jpg", "import/d.jpg", "examples/photos/e.jpg"):
+    for name in (
+        f"photos/{of_shard}",
+        "photos/trip/b.jpg",
+        "in/c.jpg",
+        "import/d.jpg",
+        "anna/f.jpg",
+        "ben/g.jpg",
+        "examples/photos/e.jpg",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         small.save(tmp_path / name, quality=20)
     (tmp_path / "last-run").touch()
@@ -137,6 +151,15 @@ def test_every_command_of_a_page_does_what_it_should(page: str, folder: Path) ->
         # A watcher that was told to stop says so with its exit code, through timeout's.
         assert ended.returncode in ((0, 124, 143) if "watch" in command.line else (0,)), (command, ended.stderr)
         assert "Traceback" not in ended.stderr
+
+
+def test_the_python_examples_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs/python-api.md").read_text(encoding="utf-8")
+    shutil.copy(ROOT / "examples/photos/lavender-q20.jpg", folder / "examples/photos")
+    monkeypatch.chdir(folder)
+    for code in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL):
+        exec(compile(code, "python-api.md", "exec"), {})
+    assert len(list((folder / "restored").rglob("*.jpg"))) == 2
 
 
 def test_every_command_that_is_not_typed_here_names_what_runs_it() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from codiff_batch.cli.exit_codes import ExitCode
+from codiff_batch.exit_codes import ExitCode
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -24,6 +24,7 @@ def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert Image.open("lavender.png").size == (512, 512)
 
 
+@pytest.mark.slow
 def test_the_first_command_restores_the_examples(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "codiff-batch examples/photos --min-qf 60\n" in README
     shutil.copytree(ROOT / "examples/photos", tmp_path / "examples/photos")

@@ -20,10 +20,12 @@ import torch
 from codiff_batch.engine.crops import textured_crops
 from codiff_batch.perceptual import Perceptual, as_tensor
 from training import compact, stage1
-from training.degradation import Encoding, compress
+from training.config import read_config
+from training.degradation import compress
 from training.evaluate import find_lossless
-from training.loop import averaged_weights, read_config
 from training.photos import Pixels, load_photos
+from training.recipe import Encoding
+from training.run import averaged_weights
 
 CONFIGS = Path(__file__).with_name("configs") / "ablations"
 TEST_QFS = (5, 10, 20)

@@ -21,11 +21,15 @@ from codiff_batch.models.card import CARD_NAME
 from codiff_batch.models.loading import build_compact, load_networks
 from codiff_batch.perceptual import DISTS, LPIPS
 from training.adversary import Adversary, CompactDiscriminator
+from training.batches import Batch, batches, to_device
+from training.config import read_config
 from training.fit import Group, TrainingConfig, fit, prepare, stage_options
-from training.loop import Batch, Loss, averaged_weights, batches, psnr, read_config, to_device
+from training.losses import Loss, psnr
 from training.patterns import HELD_OUT, KINDS, draw_patterns
 from training.photos import Pixels
+from training.run import averaged_weights
 from training.stage1 import load_cave
+from training.widening import widened
 
 
 @dataclass(frozen=True)
@@ -129,6 +133,11 @@ class Perception(nn.Module):
             raise click.UsageError("LPIPS and DISTS need --networks, the folder of their backbones")
         self.lpips = LPIPS(networks) if config.lpips_weight and networks else None
         self.dists = DISTS(networks) if config.dists_weight and networks else None
+        if config.precision == "bf16":
+            # Autocast would convert frozen weights again at every step.
+            for metric in (self.lpips, self.dists):
+                if metric is not None:
+                    metric.backbone.to(torch.bfloat16)
 
     def forward(self, restored: Tensor, clean: Tensor) -> tuple[Tensor, dict[str, float]]:
         """Return (loss, its parts) for images (B, 3, P, P) in [0, 1]."""
@@ -214,12 +223,14 @@ def start_weights(folder: Path) -> dict[str, Tensor]:
 def load_start(model: CompactCODiff, weights: Mapping[str, Tensor]) -> None:
     """Go on from another run's weights; over a faithful model, texture starts as the faithful generator itself.
 
+    Weights of a narrower model are widened.
+
     Raises:
-        RuntimeError: the weights are of another model.
+        ValueError: the weights are of another model.
     """
     own, first = "generator.texture.", "generator."
     starts = {name: weights.get(name.replace(own, first)) for name in model.state_dict() if name.startswith(own)}
-    model.load_state_dict({**starts, **weights})
+    model.load_state_dict(widened({**starts, **weights}, model))
 
 
 _folder = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -229,12 +240,14 @@ _folder = click.Path(exists=True, file_okay=False, path_type=Path)
 @stage_options
 @click.option("--cave", type=_folder, help="Folder of a finished stage 1.")
 @click.option("--start", type=_folder, help="Folder of a finished run of this stage, or of a model, to go on from.")
+@click.option("--branch", type=_folder, help="Folder of a run to go on from with its optimizers, on a new schedule.")
 @click.option("--networks", type=_folder, help="Folder of the backbones of LPIPS and DISTS.")
 def main(
     config_file: Path,
     photos: Path,
     cave: Path | None,
     start: Path | None,
+    branch: Path | None,
     networks: Path | None,
     out: Path,
     device: str,
@@ -266,6 +279,7 @@ def main(
         scores=scores,
         photos=photos,
         out=out,
+        branch=branch,
         accelerator=accelerator,
     )
 

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from codiff_batch.jpeg.quantization import ijg_table
-from training.degradation import AUTHORS_FAVOURITES, Recipe, camera_encodings
+from training.batches import Batch
 from training.jpeg_simulation import Sampling, simulate
-from training.loop import Batch
 from training.photos import Pixels
+from training.recipe import GRID, Encoding, Recipe, draw_plan
 
-GRID = 8
+SAMPLINGS: tuple[Sampling, ...] = ("4:4:4", "4:2:2", "4:2:0")
+"""By Pillow's codes."""
 
 
 class DeviceDegrader:
@@ -33,22 +33,20 @@ class DeviceDegrader:
     """
 
     def __init__(self, photos: Sequence[Pixels], patch: int, recipe: Recipe, device: torch.device) -> None:
-        if recipe.resized or patch % 16:
-            raise ValueError("pairs made on the device are not resized, and their patch is a multiple of 16")
+        only_on_cpu = ("resized", "resized_after", "noisy", "blurred")
+        if asked := [name for name in only_on_cpu if getattr(recipe, name)]:
+            raise ValueError(f"{asked[0]} pairs are not made on the device")
+        if patch % 16:
+            raise ValueError("on the device the patch must be a multiple of 16")
         self._side = patch + 2 * GRID  # room for a shift, and still a multiple of the MCU
         large = [photo for photo in photos if min(photo.shape[:2]) >= self._side]
         if not large:
             raise ValueError(f"no photo has room for {self._side} pixels a side")
         self._photos = [torch.from_numpy(photo.copy()).to(device).permute(2, 0, 1) for photo in large]
         self._patch, self._recipe, self._device = patch, recipe, device
-        tables = [[ijg_table(qf, chroma=chroma) for chroma in (False, True)] for qf in range(1, 101)]
-        cameras = camera_encodings()
-        own = [np.array(encoding.tables).reshape(2, 8, 8) for encoding in cameras]
-        self._tables = torch.from_numpy(np.concatenate((np.array(tables), own)).astype(np.int32)).to(device)
-        self._qfs = np.array([*range(1, 101), *(encoding.qf for encoding in cameras)], np.float32)
 
     def batches(self, size: int, seed: Sequence[int], start: int = 0) -> Generator[Batch]:
-        """Draw batches for ever; seed and number decide what is in each, as in :func:`training.loop.batches`."""
+        """Draw batches for ever; seed and number decide what is in each, as in :func:`training.batches.batches`."""
         number = start
         while True:
             yield self.draw(size, np.random.default_rng((*seed, number)))
@@ -56,29 +54,23 @@ class DeviceDegrader:
 
     def draw(self, size: int, rng: np.random.Generator) -> Batch:
         """Make one batch, on the device."""
-        recipe, patch = self._recipe, self._patch
-        source = torch.stack([self._crop(rng) for _ in range(size)])
-        gray = self._some(rng.random(size) < recipe.gray)
+        plans = [draw_plan(self._recipe, rng) for _ in range(size)]
+        source = torch.stack([self._crop(rng) for _ in plans])
+        gray = self._some([plan.gray for plan in plans])
         source = torch.where(gray, _luma(source), source)
-        first = self._draw_tables(rng, size)
-        twice, untouched = rng.random(size) < recipe.double, rng.random(size) < recipe.untouched
-        dy, dx = (int(v) for v in rng.integers(0, GRID, 2)) if rng.random() < recipe.shifted else (0, 0)
-        place = (..., slice(dy, dy + patch), slice(dx, dx + patch))
-        # Compressed once on the patch's own grid, or twice with the first grid where the source has it.
-        once = self._compress(source[place], first, gray, rng)
-        before = self._compress(source, first, gray, rng)[place]
-        low = np.where(rng.random(size) < recipe.resaved_fine, 85, 20)
-        second = np.array([rng.integers(start, 99) for start in low]) - 1
-        again = self._compress(before, second, gray, rng)
+        twice = [plan.second is not None for plan in plans]
+        dy, dx = next((plan.shift for plan in plans if plan.second), (0, 0))
+        place = (..., slice(dy, dy + self._patch), slice(dx, dx + self._patch))
         clean = source[place]
+        # Compressed once on the patch's own grid, or twice with the first grid where the source has it.
+        firsts, seconds = [plan.first for plan in plans], [plan.second for plan in plans]
+        once = self._compress(clean, firsts, gray)
+        again = self._compress(self._compress(source, firsts, gray)[place], seconds, gray)
         compressed = torch.where(self._some(twice), again, once)
-        compressed = torch.where(self._some(untouched), clean, compressed)
-        qf = np.where(twice, np.minimum(self._qfs[first], self._qfs[second]), self._qfs[first])
-        last = torch.from_numpy(np.where(twice, second, first)).to(self._device)
-        hidden = untouched | (rng.random(size) < recipe.tables_hidden)
-        tables = torch.where(self._some(hidden), 0, self._tables[last]).float()
-        told = torch.from_numpy(np.where(untouched, 100, qf).astype(np.float32)).to(self._device)
-        return Batch(clean.float() / 255, compressed.float() / 255, told, tables)
+        compressed = torch.where(self._some([plan.first is None for plan in plans]), clean, compressed)
+        qf = torch.tensor([plan.qf for plan in plans], device=self._device)
+        tables = torch.from_numpy(np.stack([plan.told for plan in plans]).astype(np.float32)).to(self._device)
+        return Batch(clean.float() / 255, compressed.float() / 255, qf, tables)
 
     def _crop(self, rng: np.random.Generator) -> Tensor:
         photo = self._photos[rng.integers(len(self._photos))]
@@ -86,31 +78,19 @@ class DeviceDegrader:
         crop = torch.rot90(photo[:, top : top + self._side, left : left + self._side], int(rng.integers(4)), (1, 2))
         return crop.flip(2) if rng.random() < 0.5 else crop
 
-    def _draw_tables(self, rng: np.random.Generator, size: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        """Rows of the list of tables: QF - 1, or a camera's."""
-        recipe = self._recipe
-        if recipe.qf_mix == "authors":
-            qf = np.where(rng.random(size) < 0.25, rng.integers(8, 96, size), rng.choice(AUTHORS_FAVOURITES, size))
-        else:
-            low, high = recipe.qf_low, recipe.qf_high
-            spread = np.exp(rng.uniform(np.log(low), np.log(high), size))
-            qf = np.where(rng.random(size) < 0.5, rng.uniform(low, high, size), spread).round().astype(np.int64)
-            qf = np.where(rng.random(size) < recipe.fine, rng.integers(90, 101, size), qf)
-        camera = 100 + rng.integers(len(self._qfs) - 100, size=size)
-        return np.where(rng.random(size) < recipe.camera_tables, camera, qf - 1)
-
-    def _compress(self, source: Tensor, rows: np.ndarray, gray: Tensor, rng: np.random.Generator) -> Tensor:  # type: ignore[type-arg]
-        """Compress RGB (B, 3, H, W) by rows of the list of tables; gray pairs have no chroma to lose."""
-        draw, recipe = rng.random(), self._recipe
-        sampling: Sampling = "4:4:4"
-        if draw < recipe.chroma_420 + recipe.chroma_422:
-            sampling = "4:2:0" if draw < recipe.chroma_420 else "4:2:2"
-        done = simulate(source, self._tables[torch.from_numpy(rows).to(self._device)], sampling)
+    def _compress(self, source: Tensor, encodings: Sequence[Encoding | None], gray: Tensor) -> Tensor:
+        """Compress RGB (B, 3, H, W), all with the sampling of the first that there is; gray has no chroma to lose."""
+        drawn = [encoding for encoding in encodings if encoding is not None]
+        if not drawn:
+            return source
+        # Where there is none the result is not used.
+        steps = np.stack([(encoding or drawn[0]).steps for encoding in encodings]).astype(np.int32)
+        done = simulate(source, torch.from_numpy(steps).to(self._device), SAMPLINGS[drawn[0].subsampling])
         return torch.where(gray, _luma(done), done)
 
-    def _some(self, which: np.ndarray) -> Tensor:  # type: ignore[type-arg]
+    def _some(self, which: Sequence[bool]) -> Tensor:
         """A mask over images (B, 1, 1, 1)."""
-        return torch.from_numpy(which).to(self._device)[:, None, None, None]
+        return torch.tensor(which, device=self._device)[:, None, None, None]
 
 
 def _luma(image: Tensor) -> Tensor:

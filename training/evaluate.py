@@ -25,7 +25,9 @@ from PIL import Image
 from codiff_batch.engine import Restorer, restore_photo
 from codiff_batch.jpeg import JpegPhoto
 from codiff_batch.metrics import psnr, ssim
+from codiff_batch.models.catalogue import find
 from codiff_batch.perceptual import Perceptual, as_tensor
+from training import scorecard
 from training.patterns import HELD_OUT, KINDS, draw_pattern
 from training.photos import SUFFIXES, Pixels
 
@@ -110,11 +112,15 @@ def find_lossless(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
 
 
-def lossless_photos(folder: Path, every: int = 1) -> Iterator[Subject]:
-    """The pictures of a folder, or every N-th of them."""
+def lossless_photos(folder: Path, every: int = 1, crop: int | None = None) -> Iterator[Subject]:
+    """The pictures of a folder, or every N-th of them; their middle of so many pixels a side where one is asked for."""
     for path in find_lossless(folder)[::every]:
         with Image.open(path) as image:
-            yield Subject(path.stem, np.asarray(image if image.mode in ("RGB", "L") else image.convert("RGB")))
+            clean = np.asarray(image if image.mode in ("RGB", "L") else image.convert("RGB"))
+        if crop is not None:
+            top, left = ((side - crop) // 2 for side in clean.shape[:2])
+            clean = np.ascontiguousarray(clean[top : top + crop, left : left + crop])
+        yield Subject(path.stem, clean)
 
 
 def held_out_patterns(count: int) -> Iterator[Subject]:
@@ -307,6 +313,7 @@ _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--sampling", type=click.Choice(list(SUBSAMPLING)), default="4:2:0", show_default=True)
 @click.option("--constrain/--no-constrain", default=True, show_default=True)
 @click.option("--every", default=1, show_default=True, help="Use every N-th photo only.")
+@click.option("--crop", type=click.IntRange(64), metavar="N", help="Use the middle N x N pixels of each photo only.")
 @click.option("--resave", type=click.IntRange(1, 100), help="Save each JPEG again at this QF before it is restored.")
 @click.option(
     "--shift", type=click.IntRange(0, 7), default=0, show_default=True, help="Pixels cut off before --resave."
@@ -331,6 +338,9 @@ _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Metric of pyiqa, such as musiq or gmsd.")
 @click.option("--published", is_flag=True, help="Put the paper's rows for LIVE1 below.")
 @click.option(
+    "--record", metavar="NAME", help="Keep the table in the card of each model, under this name of the set of photos."
+)
+@click.option(
     "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write all single scores here."
 )
 def main(
@@ -342,6 +352,7 @@ def main(
     sampling: str,
     constrain: bool,
     every: int,
+    crop: int | None,
     resave: int | None,
     shift: int,
     networks: Path | None,
@@ -350,6 +361,7 @@ def main(
     write_jpegs: Path | None,
     metrics: tuple[str, ...],
     published: bool,
+    record: str | None,
     json_file: Path | None,
 ) -> None:
     """Measure models on a folder of lossless photos, or on drawn patterns."""
@@ -364,7 +376,7 @@ def main(
             rows = [{**asdict(f), "case": (f.case.kind, f.case.history, f.case.qf, f.case.encoder)} for f in found]
             json_file.write_text(json.dumps(rows, indent=1), encoding="utf-8")
         return
-    subjects = lossless_photos(photos, every) if photos else held_out_patterns(patterns or 0)
+    subjects = lossless_photos(photos, every, crop) if photos else held_out_patterns(patterns or 0)
     contestants = Contestants(
         tuple(Restorer.load(model) for model in models if model != "none"),
         tuple(Outside(file) for file in outside),
@@ -392,6 +404,12 @@ def main(
         )
     ]
     click.echo(table(scores, published=published))
+    if record is not None:
+        photo = "each photo" if every == 1 else f"every {every}th photo"
+        part = photo if crop is None else f"the middle {crop} x {crop} pixels of {photo}"
+        bound = "with the constraint" if constrain else "without the constraint"
+        for model in (name for name in models if name != "none"):
+            scorecard.record(scores, find(model), record, f"{part}, Pillow {sampling}, RGB, in dB, {bound}")
     if json_file:
         json_file.write_text(json.dumps([asdict(score) for score in scores], indent=1), encoding="utf-8")
 

@@ -21,7 +21,8 @@ from torch import Tensor
 from codiff_batch.models.card import VIEWS, ModelCard, read_card
 from codiff_batch.models.loading import WEIGHTS, build, save_weights
 from training.compact import CompactConfig
-from training.loop import read_config
+from training.config import read_config
+from training.run import CHECKPOINT
 
 
 def compact_card(
@@ -87,7 +88,7 @@ def main(
     if over is not None and not (over / WEIGHTS).is_file():
         raise click.UsageError(f"{over} has no {WEIGHTS} of its own")
     config = read_config(config_file, CompactConfig)
-    state = torch.load(folder / "checkpoint.pt", weights_only=True, map_location="cpu")
+    state = torch.load(folder / CHECKPOINT, weights_only=True, map_location="cpu")
     told = json.loads(notes.read_text(encoding="utf-8")) if notes else {}
     training = {"steps": state["step"], "minutes": round(state["seconds"] / 60, 1), **told.get("training", {})}
     card = compact_card(

@@ -11,14 +11,21 @@ from typing import Any, Literal, TypeVar
 import click
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import broadcast
 from torch import Tensor, nn
 
 from training.adversary import Adversary
-from training.degradation import Recipe
+from training.average import Average
+from training.batches import Batch, batches, to_device
 from training.device_degradation import DeviceDegrader
-from training.loop import Average, Batch, Loss, Run, Schedule, batches, to_device, train
+from training.documents import draw_documents
+from training.loop import train
+from training.losses import Loss
 from training.patterns import draw_patterns
 from training.photos import Pixels, find_photos, load_photos
+from training.recipe import Recipe
+from training.run import Run
+from training.schedule import Schedule
 
 Module = TypeVar("Module", bound=nn.Module)
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -34,6 +41,10 @@ class TrainingConfig:
     steps: int = 0
     minutes: float = 0.0
     """The schedule ends after ``steps`` or ``minutes``, whichever is set and comes first."""
+    warmup: int = 500
+    """Steps of linear warm-up."""
+    cooldown: float = 0.0
+    """Share of the schedule, at its end, over which a constant rate falls as 1 - sqrt; 0 is a cosine over all of it."""
     clip: float = 0.5
     """Largest norm of the gradient."""
     average: float = 0.999
@@ -44,11 +55,13 @@ class TrainingConfig:
     on_device: bool = False
     """Make the pairs on the device, with the photos in its memory, instead of by libjpeg on the CPU."""
     precision: Literal["no", "bf16"] = "no"
-    """Of the arithmetic; bf16 for GPUs, since CPUs gain nothing by it."""
+    """Of the arithmetic; bf16 for GPUs and some CPUs: Intel's without AMX lose by it, AMD's from Zen 4 on gain."""
     gan_rate_share: float = 1.0
     """The discriminator's learning rate as a share of the generator's."""
     patterns: int = 0
     """How many drawn patterns (:mod:`training.patterns`) are among the photos."""
+    documents: int = 0
+    """How many drawn pages, screens, charts and the like (:mod:`training.documents`) are among them."""
     recipe: Recipe = field(default_factory=Recipe)
 
 
@@ -88,6 +101,7 @@ def fit(
     scores: Callable[[list[Pixels]], dict[str, float]],
     photos: Path,
     out: Path,
+    branch: Path | None = None,
     accelerator: Accelerator,
 ) -> None:
     """Train a module to the end of its schedule, from its checkpoint in ``out`` if there is one.
@@ -99,23 +113,19 @@ def fit(
         adversary: learns along, to tell the objective's real latents from its fake ones.
         scores: of the module, with its averaged weights, on photos that are held out.
         photos: folder to train on and to hold out from.
-
-    Raises:
-        click.UsageError: several processes are to stop by the clock, at which each would stop elsewhere.
+        branch: folder of another run, from whose state this one begins.
     """
-    if accelerator.num_processes > 1 and not config.steps:
-        raise click.UsageError("several processes need a schedule in steps")
     asked = [{"params": _learning(group.module), "share": group.share} for group in groups]
     modules: dict[str, nn.Module] = {"module": module}
-    optimizers = {"module": torch.optim.AdamW(asked, betas=(0.9, 0.98), weight_decay=1e-5)}
+    optimizers = {"module": torch.optim.AdamW(asked, betas=(0.9, 0.98), weight_decay=1e-5, fused=True)}
     if adversary is not None:
         modules["adversary"] = adversary
         # The share balances the two players (two time-scale update rule, Heusel et al. 2017).
         rival: list[dict[str, Any]] = [{"params": _learning(adversary), "share": config.gan_rate_share}]
-        optimizers["adversary"] = torch.optim.AdamW(rival, betas=(0.5, 0.98), weight_decay=1e-5)
+        optimizers["adversary"] = torch.optim.AdamW(rival, betas=(0.5, 0.98), weight_decay=1e-5, fused=True)
     for part in modules.values():
         part.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    run = Run(out, modules, optimizers, Average(module, config.average))
+    run = Run(out, modules, optimizers, Average(module, config.average), branch)
     wrapped = {name: accelerator.prepare(part) for name, part in modules.items()}
     accelerator.print(f"{asdict(config)}, from step {run.step}")
 
@@ -140,7 +150,8 @@ def fit(
         return loss.parts
 
     held_out = load_photos(find_photos(photos, held_out=True)) if accelerator.is_main_process else []
-    trained_on = load_photos(find_photos(photos, held_out=False)) + draw_patterns(config.patterns)
+    trained_on = load_photos(find_photos(photos, held_out=False))
+    trained_on += draw_patterns(config.patterns) + draw_documents(config.documents)
     seed = config.seed, accelerator.process_index
     if config.on_device:
         degrader = DeviceDegrader(trained_on, config.patch, config.recipe, accelerator.device)
@@ -150,12 +161,13 @@ def fit(
     with closing(data):
         train(
             run,
-            Schedule(config.rate, config.steps, config.minutes),
+            Schedule(config.rate, config.steps, config.minutes, config.warmup, config.cooldown),
             data,
             step,
             seed=config.seed * 2**32 + accelerator.process_index * 2**24,
             validate=lambda: scores(held_out),
             writes=accelerator.is_main_process,
+            agree=lambda seconds: float(broadcast(torch.tensor(seconds, device=accelerator.device))),
             log=click.echo,
         )
     accelerator.end_training()

@@ -11,7 +11,9 @@ import click
 import torch
 
 from codiff_batch.models.official import UNET_ADAPTERS, VAE_ADAPTERS
-from training.loop import averaged_weights, load_learned_state, read_config
+from training.average import load_learned_state
+from training.config import read_config
+from training.run import averaged_weights
 from training.stage2 import Stage2Config, build
 
 _folder = click.Path(exists=True, file_okay=False, path_type=Path)

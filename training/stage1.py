@@ -17,8 +17,10 @@ from torch.nn import functional as F
 
 from codiff_batch.networks.cave import DualCaVE
 from codiff_batch.networks.compact_cave import CompactCaVE, ImplicitDecoder
+from training.batches import Batch, batches, to_device
+from training.config import read_config
 from training.fit import Group, TrainingConfig, fit, prepare, stage_options
-from training.loop import Batch, Loss, batches, read_config, to_device
+from training.losses import Loss
 from training.photos import Pixels
 
 

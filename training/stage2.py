@@ -26,9 +26,12 @@ from codiff_batch.networks.stable_diffusion import DenoisingUNet, LatentAutoenco
 from codiff_batch.perceptual import DISTS
 from training import stage1
 from training.adversary import TRAIN_TIMESTEPS, Adversary
+from training.batches import Batch, batches, to_device
+from training.config import read_config
 from training.fit import Group, TrainingConfig, fit, prepare, stage_options
-from training.loop import Batch, Loss, averaged_weights, batches, psnr, read_config, to_device
+from training.losses import Loss, psnr
 from training.photos import Pixels
+from training.run import averaged_weights
 
 
 @dataclass(frozen=True)

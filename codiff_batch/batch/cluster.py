@@ -6,8 +6,14 @@ Ray brings the queueing, the restarts and the retries; this file only says what 
 from __future__ import annotations
 
 import logging
+import queue
 import threading
-from collections.abc import Generator, Sequence
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from codiff_batch.batch.journals import Journals
@@ -18,29 +24,70 @@ from codiff_batch.batch.plan import Task
 from codiff_batch.batch.process import PhotoSteps, Work
 from codiff_batch.batch.recall import Recall
 from codiff_batch.batch.rows import Standing
-from codiff_batch.errors import DeviceUnavailable, OptionsConflict
+from codiff_batch.errors import DeviceUnavailable, OptionsConflict, Role
 from codiff_batch.files.identity import canonical
 from codiff_batch.files.reading import read_whole
 
 RETRIES = 3
 """How often a photo is tried again whose actor died under it."""
 
+PHOTOS_AHEAD = 4
+"""Photos that an actor has at a time: enough to read and write while its device works."""
+
 POLL_SECONDS = 0.5
 
 
 class PhotoWorker:
-    """What an actor does: it keeps one model and takes photos one at a time."""
+    """What an actor does: one pipeline, fed by calls that each bring a photo and wait for its outcome.
+
+    So the next photos are read while the device works on one, and each call is tried again by itself.
+    """
 
     def __init__(self, options: BatchOptions) -> None:
         self._options = options
-        self._restorer = LazyRestorer(options)
+        self._fresh: queue.Queue[_Call] = queue.Queue()
+        self._calls: dict[Path, _Call] = {}
+        threading.Thread(target=self._work, daemon=True).start()
 
     def process(self, task: Task, recall: Recall | None) -> Outcome:
-        """One photo's whole way, given what the journal knows of it."""
-        works = run_pipeline(
-            self._options, [task], restorer=self._restorer, begin=lambda task: Work(task, recall=recall)
-        )
-        return next(works)
+        """One photo's whole way, given what the journal knows of it; called from several threads."""
+        call = _Call(task, recall, Future())
+        self._fresh.put(call)
+        return call.ended.result()
+
+    def _work(self) -> None:
+        restorer = LazyRestorer(self._options)
+        while True:
+            first = self._fresh.get()
+            try:
+                works = run_pipeline(self._options, self._drawn(first), restorer=restorer, begin=self._begin)
+                for outcome in works:
+                    self._calls.pop(outcome.source).ended.set_result(outcome)
+            except Exception as error:  # No photo can be restored: whoever waits is told.
+                for call in self._calls.values():
+                    call.ended.set_exception(error)
+                self._calls.clear()
+
+    def _drawn(self, call: _Call | None) -> Iterator[Task | None]:
+        """Photos as they arrive; None where none has."""
+        while True:
+            if call is not None:
+                self._calls[call.task.source] = call
+            yield call.task if call is not None else None
+            try:
+                call = self._fresh.get_nowait()
+            except queue.Empty:
+                call = None
+
+    def _begin(self, task: Task) -> Work:
+        return Work(task, recall=self._calls[task.source].recall)
+
+
+@dataclass(eq=False)
+class _Call:
+    task: Task
+    recall: Recall | None
+    ended: Future[Outcome]
 
 
 def run_on_cluster(
@@ -48,8 +95,8 @@ def run_on_cluster(
 ) -> Generator[Outcome]:
     """Like :func:`~codiff_batch.batch.pipeline.run_pipeline`, on a Ray cluster that sees the same folders.
 
-    Each GPU gets one actor, or each CPU where there are none; an idle actor takes the next photo. An actor that
-    dies is started again, and its photo with it. This process alone writes the journal.
+    Each GPU gets one actor, or each CPU where there are none, with a few photos at a time. An actor that dies is
+    started again, and its photos with it. This process alone writes the journal.
 
     Raises:
         OptionsConflict: Ray is not installed.
@@ -59,11 +106,11 @@ def run_on_cluster(
     try:
         import ray
     except ImportError:
-        raise OptionsConflict("--cluster needs Ray: pip install 'codiff-batch[ray]'") from None
+        raise OptionsConflict("a cluster needs Ray: pip install 'codiff-batch[ray]'") from None
     try:
         ray.init(options.cluster, ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, OSError, ValueError, RuntimeError) as error:
-        raise DeviceUnavailable(f"no Ray cluster at {options.cluster}: {error}") from None
+        raise DeviceUnavailable(f"no Ray cluster at {options.cluster}: {error}", Role.CLUSTER) from None
     steps = PhotoSteps(options, journals, stage=lambda task, doing: None)
     waiting = iter(tasks)
     try:
@@ -72,9 +119,9 @@ def run_on_cluster(
         while True:
             while idle and not stop.is_set() and (task := next(waiting, None)):
                 work = Work(task)
-                steps.attempt(work, steps.remember)
+                steps.attempt(work, partial(steps.remember, work))
                 if work.outcome is None:
-                    actor = idle.pop()
+                    actor = idle.popleft()
                     running[actor.process.remote(task, work.recall)] = actor, work
                 else:
                     steps.record(work)
@@ -84,34 +131,34 @@ def run_on_cluster(
             for done in ray.wait(list(running), timeout=POLL_SECONDS)[0]:
                 actor, work = running.pop(done)
                 idle.append(actor)
-                _settle(ray, done, work, journals)
+                outcome = work.outcome = _outcome(ray, done, work, journals)
                 steps.record(work)
-                assert work.outcome is not None
-                yield work.outcome
+                yield outcome
     finally:
         ray.shutdown()
 
 
-def _actors(ray: Any, options: BatchOptions, photos: int) -> list[Any]:
+def _actors(ray: Any, options: BatchOptions, photos: int) -> deque[Any]:
+    """The actors, each as often as it can take a photo."""
     resources = ray.cluster_resources()
-    gpus = 0 if options.device == "cpu" else int(resources.get("GPU", 0))
+    gpus = 0 if options.devices == ("cpu",) else int(resources.get("GPU", 0))
     count = gpus or int(resources.get("CPU", 1))
     kind = ray.remote(num_cpus=0 if gpus else 1, num_gpus=1 if gpus else 0)(PhotoWorker)
-    keep = kind.options(max_restarts=RETRIES, max_task_retries=RETRIES)
-    return [keep.remote(options) for _ in range(max(1, min(count, photos)))]
+    keep = kind.options(max_restarts=RETRIES, max_task_retries=RETRIES, max_concurrency=PHOTOS_AHEAD)
+    actors = [keep.remote(options) for _ in range(max(1, min(count, photos)))]
+    # In turn, so that a few photos are shared as well.
+    return deque(actors * PHOTOS_AHEAD)
 
 
-def _settle(ray: Any, done: Any, work: Work, journals: Journals) -> None:
-    """Take over what an actor made of a photo."""
+def _outcome(ray: Any, done: Any, work: Work, journals: Journals) -> Outcome:
+    """What an actor made of a photo."""
     try:
         outcome: Outcome = ray.get(done)
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
     except ray.exceptions.RayError as error:
         reason = f"its worker died {RETRIES + 1} times: {type(error).__name__}"
-        work.settle(Kind.FAILED, reason, "worker-died")
-        return
-    work.outcome = outcome
+        return Outcome(work.task.source, None, Kind.FAILED, reason, "worker-died")
     if outcome.outcome is Kind.RESTORED and outcome.output is not None:
         task = work.task
         work.contents = read_whole(task.source)
@@ -119,3 +166,4 @@ def _settle(ray: Any, done: Any, work: Work, journals: Journals) -> None:
         work.standing = Standing(
             *(task.place, canonical(task.source), False, work.contents.sha256, written, journals.made)
         )
+    return outcome

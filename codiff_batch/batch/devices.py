@@ -59,7 +59,7 @@ def run_on_devices(
     try:
         for device in options.devices:
             ours, theirs = context.Pipe()
-            arguments = (replace(options, device=device), frozenset(roots), theirs, stopping)
+            arguments = (replace(options, devices=(device,)), frozenset(roots), theirs, stopping)
             process = context.Process(target=_help, args=arguments, name=device, daemon=True)
             process.start()
             theirs.close()

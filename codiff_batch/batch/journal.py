@@ -21,7 +21,7 @@ import re
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TypeVar
@@ -41,7 +41,7 @@ from codiff_batch.batch.rows import (
 )
 from codiff_batch.errors import FolderUnavailable, JournalDamaged, JournalNewer
 from codiff_batch.files.atomic import make_folders
-from codiff_batch.files.identity import MARK_FOLDER
+from codiff_batch.files.identity import MARK_FOLDER, canonical, mount_of
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ VERSION = 1
 SCHEMA = (
     """CREATE TABLE runs (
       id INTEGER PRIMARY KEY, started REAL NOT NULL, ended REAL, photos INTEGER, known INTEGER NOT NULL DEFAULT 0,
-      model TEXT NOT NULL, host TEXT NOT NULL, pid INTEGER NOT NULL, roots TEXT NOT NULL DEFAULT '[]'
+      model TEXT NOT NULL, host TEXT NOT NULL, pid INTEGER NOT NULL, roots TEXT NOT NULL DEFAULT '{}'
     )""",
     """CREATE TABLE standing (
       place BLOB PRIMARY KEY, source BLOB NOT NULL, source_below BLOB, in_place INTEGER NOT NULL,
@@ -91,8 +91,8 @@ class Run:
     model: str
     host: str
     pid: int
-    roots: str = "[]"
-    """Folders that photos were taken from, as JSON."""
+    roots: str = "{}"
+    """Folders that photos were taken from and where their disks were mounted, as JSON."""
 
 
 def journal_path(folder: Path, owner: str) -> Path:
@@ -116,14 +116,18 @@ def owner_of(path: Path) -> str:
 
 
 def holds_backups(path: Path) -> bool:
-    """Return True if a journal tells of photos that were rewritten in place, or cannot be read and might."""
+    """Return True if a journal tells of photos that were rewritten in place.
+
+    Raises:
+        JournalDamaged: it cannot be read.
+    """
     try:
         with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
             version = database.execute("PRAGMA user_version").fetchone()[0]
             where = "standing WHERE in_place" if version else "photos WHERE backup IS NOT NULL"
             return database.execute(f"SELECT 1 FROM {where} LIMIT 1").fetchone() is not None
-    except sqlite3.Error:
-        return True
+    except sqlite3.Error as error:
+        raise JournalDamaged(_DAMAGED.format(path=path)) from error
 
 
 def folder_of(path: Path) -> Path:
@@ -181,13 +185,20 @@ class Journal:
                 log.warning("the journal %s is not complete: %s", self.path, error)
             self._database.close()
 
-    def begin(self, model: str, photos: int | None, roots: list[str]) -> None:
+    def begin(self, model: str, photos: int | None, roots: Iterable[Path]) -> None:
         """Note the start of a run; attempts from now on are its own.
+
+        Args:
+            model: its name and digest.
+            photos: how many are planned; None if that is not known.
+            roots: folders and photos that were named; where a link leads is noted, for links change.
 
         Raises:
             FolderUnavailable: the file system refuses.
         """
-        values = (time.time(), photos, model, platform.node(), os.getpid(), json.dumps(roots))
+        places = {root.resolve() if root.is_dir() else canonical(root) for root in roots}
+        mounts = {os.fsdecode(place): os.fsdecode(mount_of(place)) for place in sorted(places)}
+        values = (time.time(), photos, model, platform.node(), os.getpid(), json.dumps(mounts))
         with in_words(self.path), self._lock, self._transaction():
             cursor = self._database.execute(
                 "INSERT INTO runs (started, photos, model, host, pid, roots) VALUES (?, ?, ?, ?, ?, ?)", values
@@ -393,10 +404,10 @@ def latest_run(database: sqlite3.Connection) -> Run | None:
     return None if row is None else Run(*row)
 
 
-def all_roots(database: sqlite3.Connection) -> list[Path]:
-    """Every folder that a run took photos from."""
-    roots: set[str] = set()
-    for (text,) in database.execute("SELECT DISTINCT roots FROM runs"):
-        with contextlib.suppress(ValueError, TypeError):
-            roots.update(str(root) for root in json.loads(text))
-    return [Path(root) for root in sorted(roots)]
+def all_roots(database: sqlite3.Connection) -> dict[Path, Path]:
+    """Every folder that a run took photos from, and where its disk was mounted."""
+    roots: dict[Path, Path] = {}
+    for (text,) in database.execute("SELECT roots FROM runs GROUP BY roots ORDER BY max(id)"):
+        with contextlib.suppress(ValueError, TypeError, AttributeError):
+            roots |= {Path(root): Path(mount) for root, mount in json.loads(text).items()}
+    return roots

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +22,9 @@ from codiff_batch.batch.overlaps import refuse_same_folder
 from codiff_batch.batch.plan import Task
 from codiff_batch.batch.rows import Attempt, Made, Standing
 from codiff_batch.engine.judge import RULE
-from codiff_batch.errors import FolderLocked, FolderUnavailable, OptionsConflict
+from codiff_batch.errors import FolderLocked, FolderUnavailable, OptionsConflict, Role
 from codiff_batch.files.atomic import make_folders
-from codiff_batch.files.identity import MARK_FOLDER
+from codiff_batch.files.identity import MARK_FOLDER, canonical
 from codiff_batch.models.card import read_card
 from codiff_batch.models.catalogue import find
 
@@ -49,10 +48,18 @@ class Folder:
 def folders_of(tasks: Sequence[Task]) -> list[Folder]:
     """The folders that these tasks write to."""
     return [
-        Folder(root, frozenset(task.source_root or task.source for task in own), len(own))
+        Folder(root, frozenset(map(_taken_from, own)), len(own))
         for root in sorted({task.root for task in tasks})
         if (own := [task for task in tasks if task.root == root])
     ]
+
+
+def _taken_from(task: Task) -> Path:
+    """The folder that was searched, if the photo really lies in it: a list of files may name them through links."""
+    if task.source_root is None:
+        return task.source
+    inside = task.backup is None or canonical(task.source).is_relative_to(task.source_root.resolve())
+    return task.source_root if inside else task.source
 
 
 def made_with(options: BatchOptions) -> Made:
@@ -106,8 +113,7 @@ class Journals:
                         withdraw(folder.path)
                     raise
                 journal = self._open(folder.path)
-                roots = sorted(os.fsdecode(source.absolute()) for source in folder.sources)
-                journal.begin(f"{self.made.model}@{self.made.weights}", folder.photos, roots)
+                journal.begin(f"{self.made.model}@{self.made.weights}", folder.photos, folder.sources)
                 self._exit.callback(journal.end)
             self._exit = self._exit.pop_all()
 
@@ -177,7 +183,8 @@ class Journals:
         try:
             make_folders(folder.path, like=like)
         except OSError as error:
-            raise FolderUnavailable(f"cannot write to {folder.path}: {error.strerror or error}") from error
+            role = Role.BACKUP if self._options.in_place else Role.OUTPUT
+            raise FolderUnavailable(f"cannot write to {folder.path}: {error.strerror or error}", role) from error
         self._exit.enter_context(locked(folder.path, self._owner))
 
 
@@ -197,6 +204,6 @@ def locked(folder: Path, owner: str) -> Iterator[None]:
     except Timeout:
         raise FolderLocked(f"another run of codiff-batch is at work in {folder}; wait for it or stop it") from None
     except OSError as error:
-        raise FolderUnavailable(f"cannot write to {folder}: {error.strerror or error}") from error
+        raise FolderUnavailable(f"cannot write to {folder}: {error.strerror or error}", Role.OUTPUT) from error
     with lock:
         yield

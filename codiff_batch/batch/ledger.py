@@ -49,8 +49,8 @@ class Ledger:
     attempts: dict[Path, Attempt] = field(default_factory=dict)
     runs: list[LatestRun] = field(default_factory=list)
     """One of each journal."""
-    roots: frozenset[Path] = frozenset()
-    """Folders that photos were taken from."""
+    roots: dict[Path, Path] = field(default_factory=dict)
+    """Folders that photos were taken from, and where their disks were mounted."""
 
 
 def find_folder(folder: Path) -> Path:
@@ -62,7 +62,7 @@ def find_folder(folder: Path) -> Path:
     for candidate in (folder, output_root(folder)):
         if journals_in(candidate):
             return candidate
-    raise FolderUnavailable(f"no journal in {folder}; name the output folder, or the backup folder of --in-place")
+    raise FolderUnavailable(f"no journal in {folder}; name the output folder, or in place the backup folder")
 
 
 def read_ledger(folder: Path) -> Ledger:
@@ -72,10 +72,9 @@ def read_ledger(folder: Path) -> Ledger:
         FolderUnavailable: there are none, or they cannot be read.
     """
     together = Ledger()
-    roots: frozenset[Path] = frozenset()
     for path in journals_in(find_folder(folder)):
         ledger = read_journal(path)
-        roots |= ledger.roots
+        together.roots.update(ledger.roots)
         together.runs.extend(ledger.runs)
         for place, standing in ledger.standing.items():
             if place not in together.standing or together.standing[place].written <= standing.written:
@@ -83,7 +82,7 @@ def read_ledger(folder: Path) -> Ledger:
         for place, attempt in ledger.attempts.items():
             if place not in together.attempts or together.attempts[place].ended <= attempt.ended:
                 together.attempts[place] = attempt
-    return Ledger(together.standing, together.attempts, _current(together.runs), roots)
+    return Ledger(together.standing, together.attempts, _current(together.runs), together.roots)
 
 
 def _current(runs: list[LatestRun]) -> list[LatestRun]:
@@ -108,7 +107,7 @@ def read_journal(path: Path) -> Ledger:
             {standing.place: standing for standing in all_standing(database)},
             {attempt.place: attempt for attempt in attempts},
             [] if run is None else [LatestRun(run, owner_of(path), own)],
-            frozenset(all_roots(database)),
+            all_roots(database),
         )
 
 

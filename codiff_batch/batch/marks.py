@@ -20,9 +20,9 @@ from pathlib import Path
 from platformdirs import user_state_path
 
 from codiff_batch.batch.journal import holds_backups, journals_in
-from codiff_batch.errors import FolderUnavailable, OptionsConflict, PhotoError
+from codiff_batch.errors import FolderUnavailable, OptionsConflict, PhotoError, Role
 from codiff_batch.files.atomic import write_atomically
-from codiff_batch.files.identity import MARK_FOLDER, folders_above
+from codiff_batch.files.identity import MARK_FOLDER, folders_above, mount_of
 
 MARK = "mark.json"
 
@@ -43,7 +43,11 @@ class Mark:
 
 
 def read_mark(folder: Path) -> Mark | None:
-    """The mark of a folder; None if it has none."""
+    """The mark of a folder; None if it has none.
+
+    Raises:
+        JournalDamaged: the folder has a journal of version 0.1, which kept no marks, and nobody can tell what it holds.
+    """
     place = folder / MARK_FOLDER
     try:
         told = json.loads((place / MARK).read_text(encoding="ascii"))
@@ -86,7 +90,8 @@ def check_present(folder: Path, *, new: bool) -> None:
     if not gone:
         raise FolderUnavailable(
             f"{folder} held files of earlier runs and is empty now; is its disk mounted? "
-            "To start with an empty one, use --new-backup"
+            "If it is meant to start empty, say so",
+            Role.NEW_FOLDER,
         )
 
 
@@ -98,11 +103,6 @@ def claim(folder: Path, holds: Holds) -> Mark:
         FolderUnavailable: it cannot be written to, or its journal is damaged.
     """
     mark = read_mark(folder)
-    if mark is not None and not mark.id:
-        from codiff_batch.batch.ledger import read_journal
-
-        for journal in journals_in(folder):
-            read_journal(journal)  # A damaged one cannot tell what the folder holds, and says so.
     if mark is not None and mark.holds is not holds:
         raise OptionsConflict(f"{folder} holds {mark.holds} of earlier runs; choose another folder for {holds}")
     if mark is None or not mark.id:
@@ -140,8 +140,7 @@ def _record(folder: Path) -> Path:
 
 
 def _remember(folder: Path) -> None:
-    mount = next(above for above in (folder.resolve(), *folder.resolve().parents) if os.path.ismount(above))
-    text = json.dumps({"folder": os.fsdecode(folder.resolve()), "mount": os.fsdecode(mount)})
+    text = json.dumps({"folder": os.fsdecode(folder.resolve()), "mount": os.fsdecode(mount_of(folder))})
     record = _record(folder)
     with contextlib.suppress(OSError, ValueError):
         if record.read_text() == text:

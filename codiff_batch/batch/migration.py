@@ -35,9 +35,10 @@ _DEFAULTS = {
 
 def old_digest(options: BatchOptions) -> str:
     """What version 0.1 would have kept for these options; what is at its default now was at its default then."""
-    now = {field.name: field.default for field in fields(BatchOptions)}
-    values = {name: getattr(options, name) for name in _DEFAULTS}
-    same = {name: _DEFAULTS[name] if value == now[name] else value for name, value in values.items()}
+    parts = (options, options.judging, options.settings)
+    now = {each.name: each.default for part in parts for each in fields(part)}
+    values = {each.name: getattr(part, each.name) for part in parts for each in fields(part)}
+    same = {name: default if values[name] == now[name] else values[name] for name, default in _DEFAULTS.items()}
     return OLD + hashlib.sha256(json.dumps(same).encode()).hexdigest()[:16]
 
 

@@ -1,67 +1,100 @@
 """What a batch is asked to do; the same for every front door that works on files."""
 
+# ruff: noqa: RUF009 - fields are made by a function of our own, and frozen values are shared
+
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from codiff_batch.batch.shard import Shard
-from codiff_batch.errors import OptionsConflict
+from codiff_batch.errors import OptionsConflict, Role
+from codiff_batch.files.opening import DEFAULT_MAX_BYTES
 from codiff_batch.models.card import read_card
 from codiff_batch.models.catalogue import DEFAULT_MODEL, find
+from codiff_batch.settings import Judging, Settings
 
 Format = Literal["same", "jpeg", "png", "webp", "tiff", "avif", "jxl"]
 
 DEFAULT_MAX_PIXELS = 200_000_000
 
 
+def _option(default: Any, help: str, **rest: Any) -> Any:
+    """A field that front doors offer: they read its words and limits here.
+
+    Args:
+        default: of the option.
+        help: one sentence.
+        rest: limits (``low`` and ``high``, or ``above``), a ``placeholder`` for the value, ``told_default`` where the
+            default is no value, and ``once``: True for what only makes sense in a run that ends.
+    """
+    return field(default=default, metadata={"help": help, **rest})
+
+
 @dataclass(frozen=True)
 class BatchOptions:
-    """Options of one run, named as on the command line."""
+    """Options of one run. The fields with help are what the command line offers (``cli/processing_options.py``)."""
 
-    paths: tuple[Path, ...]
+    paths: tuple[Path, ...] = ()
     """Files and folders, as the user gave them."""
-    output: Path | None = None
-    """Output folder; None for a sibling ``<name>-restored`` of each folder."""
-    min_qf: float = 60
-    """Photos of at least this quality factor are skipped, 0..100."""
-    model: str = DEFAULT_MODEL
-    models_dir: Path | None = None
-    device: str = "auto"
-    """One device, or several with commas between: a process is started for each."""
-    compiled: bool = False
-    """Have torch compile the networks first."""
-    format: Format = "same"
-    quality: int = 95
-    """Of JPEG and WebP outputs, 1..100."""
-    strength: float = 1.0
-    texture: float = 1.0
-    """How much of a model's texture to add, 0..1; less than 1 is for models that add some."""
-    constrain: bool = True
-    copy_skipped: bool = False
-    overwrite: bool = False
-    again: bool = False
-    """Do again what an older model, rule or version of this program made."""
-    new_folder: bool = False
-    """The output or backup folder may be empty, though earlier runs used it."""
-    in_place: bool = False
-    backup: Path | None = None
-    """Where untouched originals go before a file is replaced in place."""
-    include_signed: bool = False
-    """Restore C2PA-signed photos too; their manifest is dropped."""
-    dry_run: bool = False
-    jobs: int = 2
-    max_pixels: int = DEFAULT_MAX_PIXELS
-    shard: Shard | None = None
-    """The part of the photos that this run works on; None for all."""
-    cluster: str | None = None
-    """Address of a Ray cluster whose machines share the work."""
-
-    @property
-    def devices(self) -> tuple[str, ...]:
-        """The devices, one by one."""
-        return tuple(name.strip() for name in self.device.split(","))
+    names: tuple[Path, ...] = ()
+    """Files of a list; their outputs keep their tree below the current folder."""
+    exclude: tuple[str, ...] = ()
+    """Patterns of files and folders not to take (:func:`codiff_batch.batch.scan.matches`)."""
+    judging: Judging = Judging()
+    settings: Settings = Settings()
+    output: Path | None = _option(None, "Output folder.", told_default="<name>-restored beside the source")
+    model: str = _option(
+        DEFAULT_MODEL,
+        "Model to use: a name from 'models list', or the path of a model folder.",
+        placeholder="NAME",
+    )
+    models_dir: Path | None = _option(None, "Folder of installed models.", told_default="in the user's data directory")
+    devices: tuple[str, ...] = _option(
+        ("auto",),
+        "Where the networks run: auto (a GPU if there is one), cpu, cuda, cuda:N, mps; each of several has a process.",
+        placeholder="DEVICE[,...]",
+    )
+    compiled: bool = _option(
+        False, "Compile the networks first, which takes minutes; for large models and many photos."
+    )
+    precision: Literal["auto", "fp32", "bf16"] = _option(
+        "auto", "Floats of the networks; auto takes what is faster on this machine."
+    )
+    format: Format = _option("same", "Format of the outputs.")
+    quality: int = _option(
+        95, "Quality of JPEG (always 4:4:4), WebP, AVIF and JPEG XL outputs.", low=1, high=100, placeholder="N"
+    )
+    copy_skipped: bool = _option(False, "Copy skipped photos too, so that the output folder is complete.")
+    overwrite: bool = _option(False, "Replace outputs that exist.")
+    again: bool = _option(False, "Restore again what an older model or version of this program made.")
+    in_place: bool = _option(False, "Replace the photos themselves; needs a backup folder.")
+    backup: Path | None = _option(None, "Where untouched originals are kept when photos are replaced in place.")
+    new_folder: bool = _option(False, "Start an empty backup or output folder where earlier runs kept theirs.")
+    include_signed: bool = _option(False, "Restore C2PA-signed photos too; drops their manifest.")
+    jobs: int = _option(
+        2, "Threads that read and decode, and as many that encode and write.", low=1, high=64, placeholder="N"
+    )
+    max_pixels: int = _option(
+        DEFAULT_MAX_PIXELS, "Refuse larger photos before they are decoded.", low=1, placeholder="N"
+    )
+    max_bytes: int = _option(DEFAULT_MAX_BYTES, "Refuse larger files before they are read.", low=1, placeholder="N")
+    timeout: float | None = _option(
+        None,
+        "Give up a photo that takes longer to read, restore or encode.",
+        above=0,
+        placeholder="SECONDS",
+        told_default="10 minutes plus 30 minutes per megapixel",
+    )
+    dry_run: bool = _option(False, "Judge every photo, but write nothing except the report.", once=True)
+    shard: Shard | None = _option(
+        None, "Work on part I of N only; auto reads SLURM's variables.", placeholder="I/N|auto", once=True
+    )
+    cluster: str | None = _option(
+        None, "Share the work on a Ray cluster; auto takes the running one.", placeholder="ADDRESS", once=True
+    )
 
     @property
     def owner(self) -> str:
@@ -74,40 +107,47 @@ class BatchOptions:
 
         With others a finished photo is done again; a new option changes nothing for photos that were done without it.
         """
-        return self._differing("format", "quality", "strength", "texture", "constrain")
+        return " ".join((*_differing(self, "format", "quality", "precision"), *_differing(self.settings)))
 
     @property
     def asked(self) -> str:
         """All options that decide what becomes of a photo, as far as they differ from their defaults."""
-        return " ".join(filter(None, (self.shape, self._differing("min_qf", "copy_skipped", "include_signed"))))
-
-    def _differing(self, *names: str) -> str:
-        default = {field.name: field.default for field in fields(self)}
-        return " ".join(f"{name}={getattr(self, name)}" for name in names if getattr(self, name) != default[name])
+        own = _differing(self, "copy_skipped", "include_signed")
+        return " ".join(filter(None, (self.shape, *_differing(self.judging), *own)))
 
     def check(self) -> None:
         """Refuse options that cannot be meant together.
 
         Raises:
             OptionsConflict: with the reason.
-            ModelNotFound, ModelDamaged: an option depends on the model, and there is none.
+            ModelNotFound, ModelDamaged: there is no such model.
         """
-        if self.texture < 1 and not read_card(find(self.model, self.models_dir)).adds_texture:
-            raise OptionsConflict(f"--texture is for models that add some, such as natural; {self.model} adds none")
         from codiff_batch.formats import find_format
 
         find_format(self.format)
+        self.settings.check(read_card(find(self.model, self.models_dir)))
         if self.in_place and self.backup is None:
-            raise OptionsConflict("--in-place needs --backup DIR, where the untouched originals are kept")
+            raise OptionsConflict(
+                "photos are replaced in place only with a backup folder, where the originals are kept", Role.BACKUP
+            )
         if self.backup is not None and not self.in_place:
-            raise OptionsConflict("--backup only makes sense with --in-place")
+            raise OptionsConflict("a backup folder is only for photos that are replaced in place", Role.IN_PLACE)
         if self.in_place and self.output is not None:
-            raise OptionsConflict("--in-place and --output exclude each other")
+            raise OptionsConflict(
+                "photos are replaced in place or written to an output folder, not both", Role.IN_PLACE, Role.OUTPUT
+            )
         if self.in_place and self.format not in ("same", "jpeg"):
-            raise OptionsConflict("--in-place keeps the JPEG format; --format must be same or jpeg")
-        if self.cluster is not None and self.in_place:
-            raise OptionsConflict("--cluster writes to an output folder; --in-place is for one machine")
-        if self.cluster is not None and len(self.devices) > 1:
-            raise OptionsConflict("--cluster finds its devices itself; --device may name one kind only")
+            raise OptionsConflict("photos that are replaced in place stay JPEG files", Role.IN_PLACE, Role.FORMAT)
         if self.in_place and self.copy_skipped:
-            raise OptionsConflict("--copy-skipped has no meaning with --in-place: skipped photos stay where they are")
+            raise OptionsConflict("in place, skipped photos stay where they are and need no copy", Role.COPY_SKIPPED)
+        if self.cluster is not None and self.in_place:
+            raise OptionsConflict("a cluster writes to an output folder, not in place", Role.CLUSTER, Role.IN_PLACE)
+        if self.cluster is not None and len(self.devices) > 1:
+            raise OptionsConflict("a cluster finds its devices itself; name one kind at most", Role.DEVICES)
+
+
+def _differing(values: Any, *names: str) -> Iterator[str]:
+    """The values of a dataclass that are not as by default, in words; of these fields, or of all."""
+    for each in fields(values):
+        if (not names or each.name in names) and getattr(values, each.name) != each.default:
+            yield f"{each.name}={getattr(values, each.name)}"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from codiff_batch.engine.judge import Ground
 from codiff_batch.errors import PhotoError
 
 
@@ -23,10 +24,14 @@ class Kind(StrEnum):
 class Code(StrEnum):
     """Stable names of reasons, for programs; failures have their error's class name in the same style."""
 
-    HEADER_SAYS_SO = "header-says-so"
-    PIXELS_SAY_SO = "pixels-say-so"
+    HEADER_SAYS_SO = Ground.HEADER.value
+    PIXELS_SAY_SO = Ground.PIXELS.value
+    SAVED_AGAIN = Ground.SAVED_AGAIN.value
+    MADE_SMALLER = Ground.MADE_SMALLER.value
+    NO_EVIDENCE = Ground.NO_EVIDENCE.value
+    QUALITY_BY_HAND = Ground.BY_HAND.value
     FINISHED_LATER = "finished-later"
-    GOOD_ALREADY = "good-already"
+    GOOD_ALREADY = Ground.GOOD.value
     RESTORED_BEFORE = "restored-before"
     DONE_BEFORE = "done-before"
     SIGNED = "signed"

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from codiff_batch.batch.marks import backups_around
 from codiff_batch.errors import BackupUnfit, OutputExists, PhotoError, SourceChanged, SourceIsLink
-from codiff_batch.files.atomic import TEMPORARY_PREFIX, write_atomically
-from codiff_batch.files.identity import Stamp, key_of, same_file
-from codiff_batch.files.reading import Contents, read_whole, sha256, stamp_of
+from codiff_batch.files.atomic import TEMPORARY_PREFIX, make_durable, write_atomically
+from codiff_batch.files.identity import key_of, same_file
+from codiff_batch.files.reading import Contents, digest_of, read_whole, sha256, stamp_of
 
 __all__ = ["Original", "keep_backup", "put_in_place", "put_output", "sweep", "write_atomically"]
 
@@ -85,10 +85,7 @@ def may_replace(target: Path, source: Path, *, ours: frozenset[str], overwrite: 
         return False
     if overwrite:
         return True
-    try:
-        return read_whole(target, follow=False).sha256 in ours
-    except PhotoError:
-        return False
+    return digest_of(target) in ours
 
 
 def keep_backup(path: Path, data: bytes, *, like: Path, owner: str = "one") -> None:
@@ -96,16 +93,18 @@ def keep_backup(path: Path, data: bytes, *, like: Path, owner: str = "one") -> N
 
     Raises:
         BackupUnfit: another backup of that name exists, so the original may not be replaced.
-        PhotoError: the backup cannot be written.
+        PhotoError: the backup cannot be written, or is not on the disk for sure.
     """
     try:
         write_atomically(path, data, like=like, owner=owner)
     except OutputExists:
         check_backup(path, sha256(data))
+        # A run that was killed, or a copy by hand, may have left it in the memory of the system alone.
+        make_durable(path)
 
 
-def check_backup(path: Path, digest: str, *, photo: Path | None = None) -> None:
-    """Refuse a backup that would not bring the original back.
+def check_backup(path: Path, digest: str, *, photo: Path | None = None) -> bytes:
+    """Read a backup, and refuse one that would not bring the original back.
 
     Args:
         digest: of the original.
@@ -122,6 +121,7 @@ def check_backup(path: Path, digest: str, *, photo: Path | None = None) -> None:
         raise BackupUnfit(f"the backup {path} is the photo itself; choose another folder")
     if kept.sha256 != digest:
         raise BackupUnfit(f"the backup {path} is another picture, not this photo's original")
+    return kept.data
 
 
 def put_in_place(original: Original, data: bytes, backup: Path, *, record: Callable[[], None], owner: str) -> None:
@@ -144,8 +144,7 @@ def put_in_place(original: Original, data: bytes, backup: Path, *, record: Calla
         BackupUnfit: the original is not safe.
         PhotoError: the file system refuses. In each case the photo is untouched.
     """
-    refuse_links(original.path)
-    fresh = _same_bytes(original.path, original.seen)
+    _refuse_other_bytes(original.path, original.seen)
     keep_backup(backup, original.data, like=original.path, owner=owner)
     record()
     digest = sha256(original.data)
@@ -153,7 +152,7 @@ def put_in_place(original: Original, data: bytes, backup: Path, *, record: Calla
     def guard() -> None:
         check_backup(backup, digest, photo=original.path)
         refuse_links(original.path)
-        _refuse_changed(original.path, original.seen, fresh)
+        _refuse_other_bytes(original.path, original.seen)
 
     write_atomically(original.path, data, like=original.path, overwrite=True, owner=owner, guard=guard)
 
@@ -174,11 +173,8 @@ def refuse_links(path: Path) -> None:
         raise SourceIsLink("has several names (hard links), which work in place would tear apart")
 
 
-def _same_bytes(path: Path, seen: Contents) -> Stamp:
-    """Read a photo again; its times and size can be set back by programs, its bytes cannot.
-
-    Returns:
-        Its stamp at this moment.
+def _refuse_other_bytes(path: Path, seen: Contents) -> None:
+    """Read a photo again: programs can set its times back, and some disks keep them to two seconds.
 
     Raises:
         SourceChanged: it has other bytes.
@@ -189,14 +185,13 @@ def _same_bytes(path: Path, seen: Contents) -> Stamp:
         raise SourceChanged(str(error)) from error
     if found.sha256 != seen.sha256:
         raise SourceChanged("changed while it was worked on; run again")
-    return found.stamp
 
 
-def _refuse_changed(path: Path, seen: Contents, stamp: Stamp | None = None) -> None:
+def _refuse_changed(path: Path, seen: Contents) -> None:
     """Refuse a photo that is not what it was; where only its stamp differs, its bytes decide."""
     try:
         now = stamp_of(path)
     except PhotoError as error:
         raise SourceChanged(str(error)) from error
-    if now != (stamp or seen.stamp):
-        _same_bytes(path, seen)
+    if now != seen.stamp:
+        _refuse_other_bytes(path, seen)

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import queue
-import sys
 import threading
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
+from codiff_batch.batch.admission import Admission, Patience, Workers, took_too_long
 from codiff_batch.batch.journals import Journals
 from codiff_batch.batch.options import BatchOptions
-from codiff_batch.batch.outcome import Outcome
+from codiff_batch.batch.outcome import Kind, Outcome, code_of
 from codiff_batch.batch.plan import Task
-from codiff_batch.batch.process import PhotoSteps, Stage, Work
+from codiff_batch.batch.process import PhotoSteps, Ready, Sight, Stage, Work
+from codiff_batch.errors import CodiffError, RestoreFailed
 
 if TYPE_CHECKING:
-    from codiff_batch.engine import Request, Restorer, Result
+    from codiff_batch.engine import Embedding, Request, Restorer, Result
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+BYTES_UNDER_WAY = 64_000_000
+"""File bytes that may wait in memory at a time, some of them several times over; one larger file goes alone."""
 
 PIXELS_UNDER_WAY = 50_000_000
 """Decoded pixels that may wait in memory at a time; one larger photo goes alone."""
@@ -27,6 +37,9 @@ PHOTOS_UNDER_WAY = 32
 LOOKS = 16
 """Photos that CaVE judges at a time where nothing is to be restored."""
 
+POLL_SECONDS = 0.5
+"""Between two looks at what takes too long."""
+
 
 class Stop(Protocol):
     """What a :class:`threading.Event` and one of multiprocessing have in common."""
@@ -35,8 +48,12 @@ class Stop(Protocol):
         """Whether to stop."""
 
 
+class _GivenUp(Exception):
+    """A photo took too long and has its outcome: whoever still worked on it drops what it made."""
+
+
 class LazyRestorer:
-    """The model of a batch, loaded when it is first needed and kept for the next batch."""
+    """The model of a batch on its first device, loaded when it is first needed and kept for the next batch."""
 
     def __init__(self, options: BatchOptions) -> None:
         self._options = options
@@ -53,14 +70,18 @@ class LazyRestorer:
 
             options = self._options
             self._restorer = Restorer.load(
-                options.model, options.device, models_dir=options.models_dir, compiled=options.compiled
+                options.model,
+                options.devices[0],
+                models_dir=options.models_dir,
+                compiled=options.compiled,
+                precision=options.precision,
             )
         return self._restorer
 
 
 def run_pipeline(
     options: BatchOptions,
-    tasks: Iterable[Task],
+    tasks: Iterable[Task | None],
     *,
     journals: Journals | None = None,
     restorer: Callable[[], Restorer] | None = None,
@@ -73,7 +94,8 @@ def run_pipeline(
 
     Args:
         options: of the batch, checked.
-        tasks: from :func:`~codiff_batch.batch.plan.plan`; drawn as room becomes free.
+        tasks: from :func:`~codiff_batch.batch.plan.plan`; drawn as room becomes free. None says "no further one at the
+            moment"; the run ends if nothing is under way then.
         journals: opened for the tasks' folders; None to keep none, as in a dry run.
         restorer: gives the loaded model; None to load it when it is first needed.
         stage: told what is being done, from worker threads.
@@ -86,33 +108,7 @@ def run_pipeline(
     """
     steps = PhotoSteps(options, journals, stage)
     pipeline = _Pipeline(options, steps, restorer or LazyRestorer(options), stage, stop or threading.Event())
-    yield from pipeline.run(map(begin, tasks), under_way)
-
-
-class _Admission:
-    """Bounds the decoded pixels that are under way."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit, self._used = limit, 0
-        self._changed = threading.Condition()
-
-    def enter(self, amount: int) -> None:
-        """Wait until there is room; what is larger than the limit enters alone."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._used or self._used + amount <= self._limit)
-            self._used += amount
-
-    def open_up(self) -> None:
-        """Let everybody in: nothing is read any more."""
-        with self._changed:
-            self._limit = sys.maxsize
-            self._changed.notify_all()
-
-    def leave(self, amount: int) -> None:
-        """Make room."""
-        with self._changed:
-            self._used -= amount
-            self._changed.notify_all()
+    yield from pipeline.run((None if task is None else begin(task) for task in tasks), under_way)
 
 
 class _Pipeline:
@@ -132,15 +128,15 @@ class _Pipeline:
     ) -> None:
         self._options, self._steps, self._restorer, self._stage, self._stop = options, steps, restorer, stage, stop
         self._ended = threading.Event()
-        self._admission = _Admission(PIXELS_UNDER_WAY)
-        self._for_device: queue.Queue[Work | None] = queue.Queue()
+        self._bytes, self._pixels = Admission(BYTES_UNDER_WAY), Admission(PIXELS_UNDER_WAY)
+        self._patience = Patience(options.timeout)
+        self._for_device: queue.Queue[Sight | None] = queue.Queue()
         self._settled: queue.Queue[Work | BaseException] = queue.Queue()
         jobs = options.jobs
-        self._readers = ThreadPoolExecutor(jobs, thread_name_prefix="read")
-        self._writers = ThreadPoolExecutor(jobs, thread_name_prefix="write")
+        self._readers, self._writers = Workers(jobs, "read"), Workers(jobs, "write")
         self._device = threading.Thread(target=self._guard, args=(self._work_device,), name="device")
 
-    def run(self, works: Iterable[Work], limit: int) -> Generator[Outcome]:
+    def run(self, works: Iterable[Work | None], limit: int) -> Generator[Outcome]:
         """Feed the readers and yield outcomes until all is settled."""
         under_way = 0
         waiting = iter(works)
@@ -148,11 +144,15 @@ class _Pipeline:
         try:
             while True:
                 while under_way < limit and (work := self._next(waiting)):
-                    self._readers.submit(self._guard, self._read, work)
+                    self._readers.submit(partial(self._guard, self._read, work))
                     under_way += 1
                 if not under_way:
                     return
-                settled = self._settled.get()
+                self._give_up_what_hangs()
+                try:
+                    settled = self._settled.get(timeout=POLL_SECONDS)
+                except queue.Empty:
+                    continue
                 if isinstance(settled, BaseException):
                     raise settled
                 under_way -= 1
@@ -161,17 +161,18 @@ class _Pipeline:
         finally:
             self._stop_threads()
 
-    def _next(self, waiting: Iterator[Work]) -> Work | None:
+    def _next(self, waiting: Iterator[Work | None]) -> Work | None:
         return None if self._stop.is_set() else next(waiting, None)
 
     def _stop_threads(self) -> None:
         """End all threads; after an error or in an abandoned run, without finishing what waits."""
         self._ended.set()
-        self._admission.open_up()
-        self._readers.shutdown(wait=True, cancel_futures=True)
+        self._bytes.open_up()
+        self._pixels.open_up()
+        self._readers.end(drop=True)
         self._for_device.put(None)
         self._device.join()
-        self._writers.shutdown(wait=True)
+        self._writers.end()
 
     @property
     def _stopping(self) -> bool:
@@ -181,25 +182,59 @@ class _Pipeline:
         """Carry an error that ends the batch, or a mistake of the program, to the thread that yields."""
         try:
             work(*arguments)
+        except _GivenUp:
+            pass
         except BaseException as error:
             self._settled.put(error)
+
+    def _give_up_what_hangs(self) -> None:
+        """Settle photos whose step takes too long; the thread that hangs is replaced, and what it makes dropped."""
+        for photo, error, thread in self._patience.overdue():
+            hung = cast(Work, photo)
+            work = Work(hung.task, hung.started, hung.recall, weight=hung.weight, file_bytes=hung.file_bytes)
+            work.settle(Kind.FAILED, str(error), code_of(error))
+            for workers in (self._readers, self._writers):
+                workers.replace(thread)
+            self._settle(work)
+
+    def _take(self, work: Work, step: Callable[[], T]) -> T | None:
+        """Take a step of a photo in time, and return what it made.
+
+        Raises:
+            _GivenUp: it took too long, so that nobody may touch the photo any more.
+        """
+        made: list[T | None] = []
+        if not self._patience.take(work, work.pixels, lambda: made.append(self._steps.attempt(work, step))):
+            raise _GivenUp
+        return made[0]
 
     def _read(self, work: Work) -> None:
         steps = self._steps
         if self._stopping:
             self._settled.put(work)
             return
-        steps.attempt(work, steps.open)
-        if work.outcome is None and work.photo is not None:
-            header = work.photo.header
-            self._admission.enter(header.width * header.height)
-            work.weight = header.width * header.height
-            self._stage(work.task, "judging")
-            steps.attempt(work, steps.decode)
-        if work.outcome is None:
-            self._for_device.put(work)
-        else:
+        work.file_bytes = self._size(work.task)
+        self._bytes.enter(work.file_bytes)
+        opened = self._take(work, lambda: steps.open(work))
+        if opened is None:
             self._settle(work)
+            return
+        self._pixels.enter(work.pixels)
+        work.weight = work.pixels
+        self._stage(work.task, "judging")
+        sight = self._take(work, lambda: steps.decode(opened))
+        if sight is None:
+            self._settle(work)
+        else:
+            self._for_device.put(sight)
+
+    def _size(self, task: Task) -> int:
+        """Bytes that reading a photo may take."""
+        try:
+            size = task.source.stat().st_size
+        except (OSError, ValueError):
+            return 0  # Opening it says why.
+        return size if size <= self._options.max_bytes else 0  # Larger ones are refused unread.
 
     def _work_device(self) -> None:
         first = self._for_device.get()
@@ -207,89 +242,94 @@ class _Pipeline:
             return  # Nothing needed the network, so it is never loaded.
         restorer = self._restorer()
         for result in restorer.stream(self._requests(restorer, first)):
-            self._writers.submit(self._guard, self._write, result)
+            self._writers.submit(partial(self._guard, self._write, result))
 
-    def _requests(self, restorer: Restorer, first: Work) -> Iterator[Request | None]:
+    def _requests(self, restorer: Restorer, first: Sight) -> Iterator[Request | None]:
         """Judge what arrives, and hand on what is to be restored; None where nothing has arrived."""
-        from codiff_batch.engine import Request
-
-        for works in self._arrivals(first):
-            if not works:
+        for sights in self._arrivals(first):
+            if not sights:
                 yield None
                 continue
-            if self._stopping:
-                for work in works:
-                    self._settle(work)
-                continue
-            self._look(restorer, works)
-            for work in works:
-                self._steps.attempt(work, self._steps.judge)
-                if work.outcome is not None:
-                    self._writers.submit(self._guard, self._settle, work)
-                    continue
-                assert work.pixels is not None
-                assert work.photo is not None
-                yield Request(
-                    work.pixels,
-                    work.embedding,
-                    self._options.strength,
-                    self._options.texture,
-                    work.photo.header.tables,
-                    progress=lambda done, tiles, work=work: self._stage(work.task, f"restoring {done}/{tiles}"),  # type: ignore[misc]
-                    key=work,
-                )
+            embeddings = [None] * len(sights) if self._stopping else self._look(restorer, sights)
+            for sight, embedding in zip(sights, embeddings, strict=True):
+                work = sight.opened.work
+                ready = None
+                if embedding is not None:
+                    ready = self._steps.attempt(work, partial(self._steps.judge, sight, embedding))
+                if ready is None:
+                    self._writers.submit(partial(self._guard, self._settle, work))
+                else:
+                    settings = self._options.settings
+                    yield ready.judged.request(settings, progress=self._progress(work), key=ready)
 
-    def _arrivals(self, first: Work) -> Iterator[list[Work]]:
-        """Works in groups that are judged together; an empty group before a wait."""
+    def _progress(self, work: Work) -> Callable[[int, int], None]:
+        """What the network calls after each of a photo's tiles; ends the photo when its time is over."""
+        limit = self._patience.limit(work.pixels)
+        began: list[float] = []
+
+        def report(done: int, tiles: int) -> None:
+            self._stage(work.task, f"restoring {done}/{tiles}")
+            began.append(time.monotonic())
+            if done < tiles and began[-1] - began[0] > limit:
+                raise took_too_long(limit)
+
+        return report
+
+    def _arrivals(self, first: Sight) -> Iterator[list[Sight]]:
+        """Photos in groups that are judged together; an empty group before a wait."""
         at_once = LOOKS if self._options.dry_run else 1
         group = [first]
         while True:
             try:
-                work = self._for_device.get_nowait()
+                sight = self._for_device.get_nowait()
             except queue.Empty:
                 if group:
                     yield group
                     group = []
                 yield []
-                work = self._for_device.get()
-            if work is None:
+                sight = self._for_device.get()
+            if sight is None:
                 break
-            group.append(work)
+            group.append(sight)
             if len(group) >= at_once:
                 yield group
                 group = []
         if group:
             yield group
 
-    def _look(self, restorer: Restorer, works: list[Work]) -> None:
-        """Let CaVE see the works' crops, all at once."""
-
-        def look(work: Work) -> None:
-            embeddings = restorer.embed_crops([other.crops for other in works])
-            for other, embedding in zip(works, embeddings, strict=True):
-                other.embedding = embedding
-
-        self._steps.attempt(works[0], look)
-        # What broke the batch is one photo's fault: look at them one by one, so that it alone fails.
-        for work in works if works[0].outcome is not None and len(works) > 1 else ():
-            work.outcome = None
-            self._look(restorer, [work])
+    def _look(self, restorer: Restorer, sights: list[Sight]) -> list[Embedding | None]:
+        """Let CaVE see the photos' crops, all at once; None for those that it could not see."""
+        if len(sights) == 1:
+            work, crops = sights[0].opened.work, sights[0].crops
+            return [self._steps.attempt(work, lambda: restorer.embed_crops([crops])[0])]
+        try:
+            return list(restorer.embed_crops([sight.crops for sight in sights]))
+        except Exception:
+            # What broke the batch is one photo's fault: look at them one by one, so that it alone fails.
+            return [self._look(restorer, [sight])[0] for sight in sights]
 
     def _write(self, result: Result) -> None:
-        work: Work = result.request.key
+        ready: Ready = result.request.key
+        work = ready.opened.work
 
-        def finish(work: Work) -> None:
-            if result.error is not None:
-                raise result.error
-            assert result.levels is not None
-            self._steps.finish(work, result.levels)
+        def finish() -> None:
+            if result.levels is None:
+                raise result.error or RestoreFailed("nothing came back")
+            self._steps.finish(ready, result.levels)
 
-        self._steps.attempt(work, finish)
+        work.commit = partial(self._patience.commit, work)
+        self._take(work, finish)
         self._settle(work)
 
     def _settle(self, work: Work) -> None:
-        self._steps.record(work)
-        work.photo = work.pixels = None
-        work.crops = ()
-        self._admission.leave(work.weight)
+        try:
+            self._steps.record(work)
+        except CodiffError:
+            raise
+        except Exception as error:
+            # Whatever the journal cannot hold is one photo's matter.
+            log.warning("%s cannot be recorded: %s", work.task.source, error)
+        work.contents = work.recall = None
+        self._bytes.leave(work.file_bytes)
+        self._pixels.leave(work.weight)
         self._settled.put(work)

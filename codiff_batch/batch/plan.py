@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from codiff_batch.batch.marks import read_mark
 from codiff_batch.batch.options import BatchOptions
 from codiff_batch.batch.overlaps import refuse_backups, refuse_overlaps
 from codiff_batch.batch.scan import Found, scan
-from codiff_batch.errors import OptionsConflict
+from codiff_batch.errors import OptionsConflict, Role
 from codiff_batch.files.identity import Place, place_of
 
 log = logging.getLogger(__name__)
@@ -25,12 +26,14 @@ class Task:
     target: Path
     """Of the restored picture."""
     copy: Path
-    """Of the source's bytes, if it is skipped and ``--copy-skipped`` asks for a complete folder."""
+    """Of the source's bytes, if the output folder is to be complete."""
     root: Path
     """The output or backup folder, where the journal lies."""
     backup: Path | None = None
     conflict: str | None = None
     """Why this task must not run: another photo has the same target."""
+    error: str | None = None
+    """Why the source cannot even be looked at; the journal is not told, because the photos are not known."""
     source_root: Path | None = None
     """The folder that was searched for photos; None for a photo that was named itself."""
 
@@ -52,7 +55,11 @@ def plan(options: BatchOptions) -> list[Task]:
         OptionsConflict: an output or a backup would be a source, or a folder has no name to derive one from.
     """
     written = [folder for folder in (options.output, options.backup) if folder is not None]
-    return plan_photos(list(scan(_sources(options.paths), exclude=written)), options)
+    if not written:
+        for path in filter(os.path.isdir, options.paths):
+            output_root(path)  # Where there is none, that is said before a whole disk is searched.
+    found = scan(_sources(options.paths), written, names=options.names, patterns=options.exclude)
+    return plan_photos(list(found), options)
 
 
 def plan_each(photos: Sequence[Found], options: BatchOptions) -> list[Task]:
@@ -61,14 +68,14 @@ def plan_each(photos: Sequence[Found], options: BatchOptions) -> list[Task]:
         return plan_photos(photos, options)
     except OptionsConflict as error:
         if len(photos) == 1:
-            return [replace(_task(photos[0], options), conflict=str(error))]
+            return [replace(task_of(photos[0], options), conflict=str(error))]
         return [task for photo in photos for task in plan_each([photo], options)]
 
 
 def plan_photos(photos: Sequence[Found], options: BatchOptions) -> list[Task]:
     """Like :func:`plan`, for photos that were found already."""
-    tasks = without_collisions(_task(photo, options) for photo in photos)
-    refuse_overlaps(tasks)
+    tasks = without_collisions(task_of(photo, options) for photo in photos)
+    refuse_overlaps([task for task in tasks if not task.error])
     if options.shard is None:
         return tasks
     shard = options.shard
@@ -88,7 +95,7 @@ def output_root(folder: Path) -> Path:
     """
     resolved = folder.resolve()
     if not resolved.name:
-        raise OptionsConflict(f"{folder} has no name to derive an output folder from; use --output")
+        raise OptionsConflict(f"{folder} has no name to derive an output folder from", Role.OUTPUT)
     return resolved.with_name(f"{resolved.name}-restored")
 
 
@@ -108,14 +115,21 @@ def _sources(paths: Sequence[Path]) -> list[Path]:
     return [path for path in paths if path not in outputs]
 
 
-def _task(photo: Found, options: BatchOptions) -> Task:
+def task_of(photo: Found, options: BatchOptions) -> Task:
+    """Where one photo's output belongs, without a look at the other photos.
+
+    Raises:
+        OptionsConflict: its folder has no name to derive an output folder from.
+    """
     from codiff_batch.formats import suffix_of
 
     source, root, relative = photo.path, photo.root, photo.relative
     several = len(options.paths) > 1
     if options.backup is not None:
         backup = options.backup / _branch(root, several) / relative
-        return Task(source, target=source, copy=source, root=options.backup, backup=backup, source_root=root)
+        return Task(
+            source, target=source, copy=source, root=options.backup, backup=backup, error=photo.error, source_root=root
+        )
     if options.output is not None:
         output, folder = options.output, options.output / _branch(root, several)
     else:
@@ -123,7 +137,7 @@ def _task(photo: Found, options: BatchOptions) -> Task:
     copy = folder / relative
     suffix = suffix_of(options.format)
     target = copy.with_suffix(suffix) if suffix else copy
-    return Task(source, target, copy, output, source_root=root)
+    return Task(source, target, copy, output, error=photo.error, source_root=root)
 
 
 def _branch(root: Path | None, several: bool) -> Path:
@@ -134,7 +148,7 @@ def _branch(root: Path | None, several: bool) -> Path:
 def _without_collisions(tasks: Iterable[Task]) -> Iterator[Task]:
     owners: dict[Place, Path] = {}
     for task in tasks:
-        if task.conflict:
+        if task.conflict or task.error:
             yield task
             continue
         places = {place_of(place) for place in task.places}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -10,12 +9,13 @@ from pathlib import Path
 
 from codiff_batch.batch.journal import Journal, journal_path, journals_in, owner_of
 from codiff_batch.batch.journals import UNKNOWN_SHAPE, locked
+from codiff_batch.batch.ledger import Ledger, read_ledger
 from codiff_batch.batch.marks import Holds, claim, read_mark
 from codiff_batch.batch.outcome import Code, Kind, Outcome, code_of
 from codiff_batch.batch.rows import Attempt, Made, Standing
 from codiff_batch.batch.scan import SUFFIXES
-from codiff_batch.errors import FolderUnavailable, OptionsConflict, PhotoError
-from codiff_batch.files.identity import MARK_FOLDER, canonical
+from codiff_batch.errors import FolderUnavailable, JournalDamaged, OptionsConflict, PhotoError
+from codiff_batch.files.identity import MARK_FOLDER, canonical, seen_from
 from codiff_batch.files.reading import Contents, read_whole
 from codiff_batch.jpeg import JpegPhoto
 
@@ -47,19 +47,34 @@ def rebuild(folder: Path, photos: Sequence[Path]) -> Iterator[Outcome]:
         for owner in {owner_of(path) for path in journals_in(folder)} - {"all"}:
             with locked(folder, owner):
                 pass
-        mark = read_mark(folder)
+        try:
+            mark = read_mark(folder)
+        except JournalDamaged:
+            mark = None
         files = list(_files(folder))
         holds = mark.holds if mark is not None and mark.id else _guess(files)
+        before = _before(folder)
         _set_aside(folder)
         claim(folder, holds)
         journal = Journal(journal_path(folder, "all"))
         try:
-            journal.begin("rebuilt", len(files), [str(canonical(photo)) for photo in photos])
+            journal.begin("rebuilt", len(files), [*photos, *before.roots])
             for file in files:
-                yield _note(journal, folder, file, photos, in_place=holds is Holds.BACKUPS)
+                found = _note(journal, folder, file, photos, in_place=holds is Holds.BACKUPS)
+                if found.outcome is Kind.FAILED and (standing := before.standing.get(file.relative_to(folder))):
+                    journal.stand(standing)  # Its photo may be found again another day.
+                yield found
             journal.end()
         finally:
             journal.close()
+
+
+def _before(folder: Path) -> Ledger:
+    """What the old journals say, where they can still be read."""
+    try:
+        return read_ledger(folder)
+    except FolderUnavailable:
+        return Ledger()
 
 
 def _note(journal: Journal, folder: Path, file: Path, photos: Sequence[Path], *, in_place: bool) -> Outcome:
@@ -79,7 +94,7 @@ def _note(journal: Journal, folder: Path, file: Path, photos: Sequence[Path], *,
         if note["source"] and not original.sha256.startswith(note["source"]):
             return Outcome(file, None, Kind.FAILED, f"was not made from {source}", "another-original")
         made = Made(UNKNOWN_SHAPE, note["model"], program=note["program"])
-        below = Path(os.path.relpath(canonical(source), folder.resolve()))
+        below = seen_from(folder, source)
         standing = Standing(
             *(place, canonical(source), in_place, original.sha256, written.sha256, made), source_below=below
         )

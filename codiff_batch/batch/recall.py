@@ -12,8 +12,8 @@ from codiff_batch.batch.outcome import Code, Kind, Outcome
 from codiff_batch.batch.plan import Task
 from codiff_batch.batch.rows import Attempt, Standing
 from codiff_batch.errors import Collision, PhotoError
-from codiff_batch.files.identity import Stamp, canonical, same_file
-from codiff_batch.files.reading import Contents, read_whole, stamp_of
+from codiff_batch.files.identity import Stamp, canonical, same_file, seen_from
+from codiff_batch.files.reading import Contents, digest_of, read_whole, stamp_of
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def recall(task: Task, options: BatchOptions, journals: Journals) -> Recall:
     if quick and attempt is not None and (attempt.sha256 or standing is None):
         seen = Recall(stamp, attempt.sha256, None, attempt, standing)
     else:
-        contents = read_whole(task.source)
+        contents = read_whole(task.source, max_bytes=options.max_bytes)
         seen = Recall(contents.stamp, contents.sha256, contents, attempt, standing)
     asked = _Asked(task, options, journals)
     seen = asked.in_place(seen) if options.in_place else asked.beside(seen)
@@ -68,6 +68,13 @@ def recall(task: Task, options: BatchOptions, journals: Journals) -> Recall:
         return seen
     same = quick or (seen.sha256 is not None and attempt.sha256 == seen.sha256)
     return replace(seen, known=asked.skipped_before(attempt)) if same else seen
+
+
+def is_anothers(standing: Standing, task: Task) -> bool:
+    """Return True if what stands at a photo's place is there because of another photo that still exists."""
+    if standing.source_below == seen_from(task.root, task.source):
+        return False  # This one, of a library that was copied or moved together with the folder.
+    return os.path.lexists(standing.source) and not same_file(standing.source, task.source)
 
 
 def is_known(task: Task, options: BatchOptions, journals: Journals, *, failed_too: bool) -> bool:
@@ -126,10 +133,9 @@ class _Asked:
         standing, digest, target = seen.standing, seen.sha256, self._task.target
         if standing is None:
             return seen
-        others = os.path.lexists(standing.source) and not same_file(standing.source, self._task.source)
-        if others and digest not in (None, standing.original):
+        if is_anothers(standing, self._task) and digest not in (None, standing.original):
             raise Collision(f"its output would take the place of that of {standing.source}: {target}")
-        now = standing if standing.intent is None else standing.settled(_digest(target))
+        now = standing if standing.intent is None else standing.settled(digest_of(target))
         if digest == now.original and os.path.lexists(target) and self._is_done(now):
             return replace(seen, standing=now, known=self._done(seen, standing), finished=now.sha256 != standing.sha256)
         return seen
@@ -164,10 +170,3 @@ class _Asked:
         if made is None or standing.sha256 is None or self._options.overwrite:
             return False
         return self._journals.made_alike(made) and not (self._options.again and self._journals.is_outdated(made))
-
-
-def _digest(path: Path) -> str | None:
-    try:
-        return read_whole(path, follow=False).sha256
-    except PhotoError:
-        return None

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
+import os
+import stat
+import tempfile
 from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 
 from codiff_batch.batch.outcome import Outcome
-from codiff_batch.errors import OptionsConflict
+from codiff_batch.errors import FolderUnavailable, OptionsConflict, Role
 from codiff_batch.files.atomic import write_atomically
+from codiff_batch.files.text import no_formula
 
 COLUMNS = tuple(field.name for field in fields(Outcome))
 FORMATS = (".json", ".csv", ".html")
@@ -19,36 +24,73 @@ FORMATS = (".json", ".csv", ".html")
 
 
 def check_report_path(path: Path) -> None:
-    """Refuse a report that could not be written at the end of a long batch.
+    """Make sure that a report can be written at the end of a long batch; its folder is made if need be.
 
     Raises:
-        OptionsConflict: the suffix names no known format, or the folder does not exist.
+        OptionsConflict: the suffix names no known format, or the name is a folder's.
+        FolderUnavailable: nothing can be written there.
     """
+    if is_stream(path):
+        if not os.access(path, os.W_OK):
+            raise FolderUnavailable(f"report {path} cannot be written: Permission denied", Role.REPORT)
+        return
     if path.suffix.lower() not in FORMATS:
-        raise OptionsConflict(f"--report {path.name}: the name must end in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
-    if path.is_dir() or not path.resolve().parent.is_dir():
-        raise OptionsConflict(f"--report {path}: its folder does not exist, or the name is a folder")
+        raise OptionsConflict(f"report {path.name}: the name must end in .json, .csv or .html", Role.REPORT)
+    if path.is_dir():
+        raise OptionsConflict(f"report {path}: there is a folder of that name", Role.REPORT)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise FolderUnavailable(f"report {path} cannot be written: {error.strerror or error}", Role.REPORT) from error
+
+
+def is_stream(path: Path) -> bool:
+    """Return True for a pipe or a device such as ``/dev/stdout``, which gets JSON and is not replaced by a file."""
+    with contextlib.suppress(OSError):
+        mode = path.stat().st_mode
+        return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+    return False
 
 
 def write_report(path: Path, outcomes: Iterable[Outcome]) -> None:
-    """Write all records, replacing an earlier report.
+    """Write all records, in place of an earlier report.
 
     Bytes of a file name that are not UTF-8 survive: in JSON as the escapes that ``os.fsdecode`` gives them, in
     CSV as they are.
 
     Raises:
-        PhotoError: the file system refuses.
+        PhotoError, OSError: the file system refuses.
     """
-    records = [_record(outcome) for outcome in outcomes]
-    if path.suffix.lower() == ".json":
-        data = (json.dumps(records, indent=2) + "\n").encode()
+    if is_stream(path):
+        path.write_bytes(as_json(outcomes).encode())
+    elif path.suffix.lower() == ".csv":
+        write_atomically(path, _as_csv(outcomes), overwrite=True)
     else:
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, COLUMNS)
-        writer.writeheader()
-        writer.writerows(records)
-        data = text.getvalue().encode("utf-8", "surrogateescape")
-    write_atomically(path, data, overwrite=True)
+        write_atomically(path, as_json(outcomes).encode(), overwrite=True)
+
+
+def rescue_report(outcomes: Iterable[Outcome]) -> Path:
+    """Write the records to a file of their own in the folder for temporary files, where their place failed."""
+    handle, name = tempfile.mkstemp(prefix="codiff-batch-report-", suffix=".json")
+    with os.fdopen(handle, "w", encoding="ascii") as file:
+        file.write(as_json(outcomes))
+    return Path(name)
+
+
+def as_json(outcomes: Iterable[Outcome]) -> str:
+    """All records as one JSON list, in ASCII."""
+    return json.dumps([_record(outcome) for outcome in outcomes], indent=2) + "\n"
+
+
+def _as_csv(outcomes: Iterable[Outcome]) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, COLUMNS)
+    writer.writeheader()
+    for outcome in outcomes:
+        writer.writerow({n: no_formula(v) if isinstance(v, str) else v for n, v in _record(outcome).items()})
+    return text.getvalue().encode("utf-8", "surrogateescape")
 
 
 def _record(outcome: Outcome) -> dict[str, object]:

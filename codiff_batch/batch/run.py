@@ -1,16 +1,64 @@
-"""The one door to a batch: journals and locks around it, and the machinery that its options ask for."""
+"""The door to a whole batch: its plan, journals and locks around it, and the machinery that its options ask for."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 from codiff_batch.batch.journals import Journals, folders_of
 from codiff_batch.batch.options import BatchOptions
 from codiff_batch.batch.outcome import Outcome
 from codiff_batch.batch.pipeline import run_pipeline
-from codiff_batch.batch.plan import Task, without_collisions
+from codiff_batch.batch.plan import Task, plan, without_collisions
 from codiff_batch.batch.process import Stage
+from codiff_batch.models.catalogue import find
+
+
+def run(
+    options: BatchOptions,
+    *,
+    planned: Callable[[Sequence[Task]], None] = lambda tasks: None,
+    stage: Stage = lambda task, doing: None,
+    stop: threading.Event | None = None,
+) -> Generator[Outcome]:
+    """Find the photos, restore them, and yield what becomes of each as soon as it is known.
+
+    The same as the command line does::
+
+        from pathlib import Path
+        from codiff_batch import BatchOptions, run
+
+        for outcome in run(BatchOptions((Path("photos"),))):
+            print(outcome.source, outcome.outcome, outcome.reason)
+
+    Args:
+        options: what to do.
+        planned: called once, with all photos in their order and where their outputs go.
+        stage: called with what is being done to which photo, from worker threads; not by several devices or a cluster.
+        stop: when set, photos that have come far are finished, and the others left without an outcome.
+
+    Raises:
+        OptionsConflict: options cannot be meant together, or outputs would land on their sources.
+        FolderLocked: another run is at work in an output folder.
+        FolderUnavailable: an output folder cannot be written to.
+        ModelError, DeviceUnavailable: no photo can be restored.
+    """
+    options.check()
+    find(options.model, options.models_dir)
+    if options.cluster is None:
+        _refuse_devices(options.devices)
+    tasks = plan(options)
+    planned(tasks)
+    yield from run_batch(options, tasks, stage=stage, stop=stop)
+
+
+def _refuse_devices(names: Sequence[str]) -> None:
+    """Refuse devices that are not there before any photo is looked at; where none is named there is no need to look."""
+    if named := [name for name in names if name not in ("auto", "cpu")]:
+        from codiff_batch.engine.device import choose_device
+
+        for name in named:
+            choose_device(name)
 
 
 def run_batch(

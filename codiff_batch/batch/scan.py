@@ -1,20 +1,33 @@
-"""Finds the photos to work on."""
+"""Finds the photos to work on, and says of what it could not look at."""
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+import re
+import stat
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from codiff_batch.batch.marks import is_marked
-from codiff_batch.files.identity import Place, place_of
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif"})
 """File names that are taken from folders, whatever their case; files named one by one are always taken."""
 
-SKIPPED_FOLDERS = frozenset({"@eaDir"})
-"""Folders of thumbnails that storage boxes leave among photos; hidden folders are skipped as well."""
+SKIPPED_FOLDERS = frozenset(
+    {"@eadir", "@recycle", "@recently-snapshot", "@snapshot", "@sharesnap", "@sharebin", "@tmp"}  # storage boxes
+    | {"#recycle", "#snapshot", "~snapshot", "network trash folder", "temporary items", "lost+found"}
+    | {"$recycle.bin", "recycler", "recycled", "system volume information"}  # disks of Windows
+)
+"""Recycle bins, snapshots and thumbnails that lie among photos, in lower case; hidden folders are skipped as well."""
+
+_OWN_THUMBNAIL = re.compile(r"\d{6}-(before|after)\.jpg")
+"""In the folder ``<page>-files`` beside a report."""
+
+LeaveOut = Callable[[Path], bool]
+"""Asked of every folder and photo below a scanned folder; True leaves it out."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +37,8 @@ class Found:
     path: Path
     root: Path | None
     """The folder argument under which it was found; None for a file that was named itself."""
+    error: str | None = None
+    """Why nothing can be done with this path; a folder's photos are then missing."""
 
     @property
     def relative(self) -> Path:
@@ -31,46 +46,184 @@ class Found:
         return self.path.relative_to(self.root) if self.root is not None else Path(self.path.name)
 
 
-def scan(paths: Iterable[Path], exclude: Collection[Path] = ()) -> Iterator[Found]:
-    """Yield each photo once, folders recursively in a stable order.
+def scan(
+    paths: Iterable[Path],
+    exclude: Collection[Path] = (),
+    *,
+    names: Iterable[Path] = (),
+    patterns: Sequence[str] = (),
+    leave_out: LeaveOut = lambda path: False,
+) -> Iterator[Found]:
+    """Yield each photo once, folders recursively in a stable order; never raises for what it meets there.
 
-    Linked folders are not entered, so loops cannot happen. Hidden files and folders are left out.
+    Linked folders are not entered, so loops cannot happen. Hidden files and folders are left out, and so are
+    recycle bins, snapshots, thumbnails, outputs and backups of earlier runs, and links that lead nowhere. Folders
+    that cannot be read and links into them are yielded with an error.
 
     Args:
         paths: files and folders.
         exclude: folders not to enter: outputs and backups that lie inside what is scanned.
+        names: files of a list, whose tree is kept (see :func:`listed`); folders, and files in an excluded or left-out
+            folder, are passed over.
+        patterns: files and folders to leave out, see :func:`matches`.
+        leave_out: what else is not a source.
     """
-    seen: set[Place] = set()
-    barred = {folder.resolve() for folder in exclude}
+    seen: set[tuple[int, int, str]] = set()
+    entered: set[tuple[int, int]] = set()
     for path in paths:
-        found = _scan_folder(path, barred) if path.is_dir() else [Found(path, None)]
-        for photo in found:
-            if (place := place_of(photo.path)) not in seen:
-                seen.add(place)
-                yield photo
+        try:
+            found = path.stat()
+        except (OSError, ValueError) as error:
+            yield Found(path, None, reason(error))
+            continue
+        if stat.S_ISDIR(found.st_mode):
+            yield from _scan_folder(path, _Rule(path, exclude, patterns, leave_out), seen, entered)
+        elif not matches(Path(path.name), patterns) and _is_new(path, path.parent, seen):
+            yield Found(path, None)
+    for path in names:
+        yield from _scan_listed(listed(path), exclude, patterns, leave_out, seen)
 
 
-def accepts(path: Path, root: Path, barred: Collection[Path] = ()) -> bool:
-    """Whether a scan of the root would yield this path, as far as names tell; ``barred`` are resolved folders."""
-    if not (path.is_relative_to(root) and _is_photo_name(path.name)):
+def listed(path: Path) -> Found:
+    """A file of a list, whose tree is kept: below the current folder, or for files elsewhere below the whole disk."""
+    if not path.is_absolute() and ".." not in path.parts:
+        return Found(path, Path())
+    whole, here = identity(path), Path.cwd()
+    return Found(whole, here if whole.is_relative_to(here) else Path(whole.anchor))
+
+
+def matches(relative: Path, patterns: Sequence[str]) -> bool:
+    """Return True if a path below its root is left out.
+
+    A pattern with the wildcards ``*``, ``?`` and ``[...]`` fits the whole path, its end after any slash, or any folder
+    above, as tar's ``--exclude`` does: ``raw`` is any file or folder of that name, ``trip/*.jpg`` is everything below
+    any folder ``trip``.
+    """
+    if not patterns:
         return False
-    return all(_enters(root / folder, barred) for folder in path.relative_to(root).parents if folder.name)
+    parts = relative.parts
+    ends = ["/".join(parts[start:stop]) for stop in range(1, len(parts) + 1) for start in range(stop)]
+    return any(fnmatchcase(end, pattern.removeprefix("./").rstrip("/")) for pattern in patterns for end in ends)
 
 
-def _scan_folder(root: Path, barred: Collection[Path]) -> Iterator[Found]:
-    for folder, subfolders, names in os.walk(root):
-        subfolders[:] = sorted((n for n in subfolders if _enters(Path(folder, n), barred)), key=os.fsencode)
-        for name in sorted(names, key=os.fsencode):
-            path = Path(folder, name)
-            if _is_photo_name(name) and path.is_file():
-                yield Found(path, root)
+def identity(path: Path) -> Path:
+    """A path that is equal for equal names, without following a link at its end."""
+    return Path(os.path.realpath(path.parent)) / path.name
 
 
-def _is_photo_name(name: str) -> bool:
-    return Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
+def accepts(
+    path: Path,
+    root: Path,
+    exclude: Collection[Path] = (),
+    *,
+    patterns: Sequence[str] = (),
+    leave_out: LeaveOut = lambda path: False,
+) -> bool:
+    """Return True if a scan of the root would yield this path; never raises."""
+    rule = _Rule(root, exclude, patterns, leave_out)
+    if not (path.is_relative_to(root) and rule.takes(path)):
+        return False
+    folders = [root / folder for folder in path.relative_to(root).parents if folder.name]
+    try:
+        return not any(folder.is_symlink() or not rule.enters(folder) for folder in folders)
+    except OSError:
+        return False  # the next scan says why
 
 
-def _enters(folder: Path, barred: Collection[Path]) -> bool:
-    hidden = folder.name.startswith(".") or folder.name in SKIPPED_FOLDERS
-    # Outputs and backups of earlier runs are nobody's sources.
-    return not hidden and folder.resolve() not in barred and not is_marked(folder)
+def reason(error: OSError | ValueError) -> str:
+    """Say in one line why a path cannot be looked at."""
+    told = error.strerror if isinstance(error, OSError) else None
+    return f"cannot be read: {told or error}"
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """What below a scanned folder is a source."""
+
+    root: Path
+    exclude: Collection[Path]
+    patterns: Sequence[str]
+    leave_out: LeaveOut
+
+    def takes(self, path: Path) -> bool:
+        """Return True for a photo, as far as its name tells."""
+        own = path.parent.name.endswith("-files") and _OWN_THUMBNAIL.fullmatch(path.name)
+        photo = path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+        return photo and not own and not self._left_out(path)
+
+    def enters(self, folder: Path) -> bool:
+        """Return True for a folder whose photos are sources; folders are compared as they are now, not by name."""
+        if folder.name.startswith(".") or folder.name.lower() in SKIPPED_FOLDERS or is_marked(folder):
+            return False
+        return not any(_is_same(folder, other) for other in self.exclude) and not self._left_out(folder)
+
+    def _left_out(self, path: Path) -> bool:
+        return matches(path.relative_to(self.root), self.patterns) or self.leave_out(path)
+
+
+def _scan_folder(
+    root: Path, rule: _Rule, seen: set[tuple[int, int, str]], entered: set[tuple[int, int]]
+) -> Iterator[Found]:
+    folders = [root]
+    while folders:
+        folder = folders.pop()
+        try:
+            here = folder.stat()
+            if (here.st_dev, here.st_ino) in entered:
+                continue
+            entered.add((here.st_dev, here.st_ino))
+            with os.scandir(folder) as listed:
+                entries = sorted(listed, key=lambda entry: os.fsencode(entry.name))
+        except OSError as error:
+            yield Found(folder, root, reason(error))
+            continue
+        below = []
+        for entry in entries:
+            path = folder / entry.name
+            try:
+                if entry.is_dir(follow_symlinks=False):
+                    if rule.enters(path):
+                        below.append(path)
+                elif rule.takes(path) and entry.is_file() and _is_new(path, folder, seen):
+                    yield Found(path, root)
+            except OSError as error:
+                if error.errno != errno.ELOOP:  # leads nowhere, as a dangling link does
+                    yield Found(path, root, reason(error))
+        folders += reversed(below)
+
+
+def _scan_listed(
+    photo: Found,
+    exclude: Collection[Path],
+    patterns: Sequence[str],
+    leave_out: LeaveOut,
+    seen: set[tuple[int, int, str]],
+) -> Iterator[Found]:
+    """A file of a list, unless it is an output, a folder, or left out."""
+    if matches(photo.relative, patterns):
+        return
+    above = identity(photo.path).parents
+    if any(leave_out(folder) or any(_is_same(folder, other) for other in exclude) for folder in above):
+        return
+    try:
+        if not stat.S_ISDIR(photo.path.stat().st_mode) and _is_new(photo.path, photo.path.parent, seen):
+            yield photo
+    except (OSError, ValueError) as error:
+        yield replace(photo, error=reason(error))
+
+
+def _is_new(path: Path, folder: Path, seen: set[tuple[int, int, str]]) -> bool:
+    """Return True the first time a name is seen, however its folder is spelled."""
+    here = folder.stat()
+    name = here.st_dev, here.st_ino, path.name
+    if name in seen:
+        return False
+    seen.add(name)
+    return True
+
+
+def _is_same(folder: Path, other: Path) -> bool:
+    try:
+        return folder.samefile(other)
+    except OSError:
+        return False

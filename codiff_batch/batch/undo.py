@@ -18,7 +18,7 @@ from codiff_batch.batch.journal import Journal, journals_in, owner_of
 from codiff_batch.batch.journals import locked
 from codiff_batch.batch.ledger import find_folder, read_ledger
 from codiff_batch.batch.outcome import Code, Kind, Outcome, code_of
-from codiff_batch.batch.outputs import check_backup, write_atomically
+from codiff_batch.batch.outputs import check_backup, sweep, write_atomically
 from codiff_batch.batch.rows import Attempt, Made, Standing
 from codiff_batch.batch.scan import SUFFIXES
 from codiff_batch.errors import (
@@ -34,6 +34,9 @@ from codiff_batch.files.reading import Contents, read_whole, stamp_of
 from codiff_batch.jpeg import JpegPhoto
 
 log = logging.getLogger(__name__)
+
+_OWNER = "undo"
+"""Of temporary files; the next undo removes those of one that was killed."""
 
 
 def undo(folder: Path, patterns: Sequence[str] = (), *, dry_run: bool = False) -> Iterator[Outcome]:
@@ -62,6 +65,8 @@ def undo(folder: Path, patterns: Sequence[str] = (), *, dry_run: bool = False) -
             rows = [row for row in rows if _matches(row, patterns)]
             if not rows:
                 raise OptionsConflict(f"no photo that was restored in place matches {' '.join(patterns)}")
+        if not dry_run:
+            sweep({row.source.parent for row in rows}, _OWNER)
         for row in rows:
             yield _put_back(row, root, ledger.roots, books, dry_run=dry_run)
 
@@ -108,19 +113,21 @@ class _Books:
                 self._said = False
 
 
-def _put_back(row: Standing, root: Path, roots: frozenset[Path], books: _Books, *, dry_run: bool) -> Outcome:
+def _put_back(row: Standing, root: Path, roots: dict[Path, Path], books: _Books, *, dry_run: bool) -> Outcome:
     photo = row.source
     try:
         backup = _backup_of(row, root)
         photo, found = _find(row, root, roots)
+        # A run that was killed may have put the file in its place that it meant to, or not.
+        original = row.original if found is None else row.settled(found.sha256).original
         if found is not None and found.sha256 == row.original:
             outcome = Outcome(photo, photo, Kind.SKIPPED, "is the original already", Code.ORIGINAL_ALREADY)
         elif dry_run:
-            check_backup(backup, row.original)
+            check_backup(backup, original)
             reason = f"would be put back from {backup}"
             return Outcome(photo, photo, Kind.WOULD_BE_PUT_BACK, reason, Code.FROM_BACKUP)
         else:
-            _replace(photo, found, backup, row.original)
+            _replace(photo, found, backup, original)
             outcome = Outcome(photo, photo, Kind.PUT_BACK, f"put back from {backup}", Code.FROM_BACKUP)
     except PhotoError as error:
         return Outcome(photo, None, Kind.FAILED, str(error), code_of(error))
@@ -131,17 +138,16 @@ def _put_back(row: Standing, root: Path, roots: frozenset[Path], books: _Books, 
 
 
 def _replace(photo: Path, found: Contents | None, backup: Path, original: str) -> None:
-    check_backup(backup, original, photo=photo)
+    data = check_backup(backup, original, photo=photo)
 
     def guard() -> None:
         if found is not None and stamp_of(photo, follow=False) != found.stamp:
             raise SourceChanged("is being changed by another program, and is left alone")
 
-    data = read_whole(backup, follow=False).data
-    write_atomically(photo, data, like=backup, overwrite=found is not None, guard=guard)
+    write_atomically(photo, data, like=backup, overwrite=found is not None, owner=_OWNER, guard=guard)
 
 
-def _find(row: Standing, root: Path, roots: frozenset[Path]) -> tuple[Path, Contents | None]:
+def _find(row: Standing, root: Path, roots: dict[Path, Path]) -> tuple[Path, Contents | None]:
     """Where a photo lies, and what is there now; nothing where it was deleted.
 
     Raises:
@@ -149,32 +155,40 @@ def _find(row: Standing, root: Path, roots: frozenset[Path]) -> tuple[Path, Cont
     """
     places = [row.source]
     if row.source_below is not None:
-        # The disk that carries both may be mounted elsewhere now.
-        places.append(Path(os.path.normpath(root.resolve() / row.source_below)))
-    changed = None
-    for photo in places:
-        if not os.path.lexists(photo):
-            continue
-        found = read_whole(photo, follow=False)
+        # The disk that carries both may be mounted elsewhere now, or both were copied, and this is the copy's folder.
+        places.insert(0, Path(os.path.normpath(root.resolve() / row.source_below)))
+    there = [(photo, read_whole(photo, follow=False)) for photo in dict.fromkeys(places) if os.path.lexists(photo)]
+    for photo, found in there:
+        if found.sha256 in row.digests and _carries_note(found.data):
+            _refuse_outside(row.source, roots)
+            return photo, found
+    for photo, found in there:
         if found.sha256 == row.original:
             return photo, found
-        if found.sha256 in row.digests and _carries_note(found.data):
-            _refuse_outside(photo if photo == row.source else row.source, roots)
-            return photo, found
-        changed = photo
-    if changed is not None:
+    if there:
         raise SourceChanged("was changed since it was restored, and is left alone")
     _refuse_outside(row.source, roots)
     if row.source.suffix.lower() not in SUFFIXES or not (roots or row.source.parent.is_dir()):
         raise SourceChanged(f"is not there any more; its original is {root / row.place}")
-    return row.source, None
+    # It was deleted, or its disk is away, or it is mounted elsewhere and was deleted there.
+    photo = min(places, key=lambda place: sum(not folder.is_dir() for folder in place.parents))
+    away = [mount for mount in _mounts(row.source, roots) if not os.path.ismount(mount)]
+    if away and photo == row.source:
+        raise SourceChanged(f"is not there, and the disk that it was on is not mounted at {away[0]}")
+    return photo, None
 
 
-def _refuse_outside(photo: Path, roots: frozenset[Path]) -> None:
+def _refuse_outside(photo: Path, roots: dict[Path, Path]) -> None:
     """Refuse a place that no run took photos from. Journals of version 0.1 did not note where those were."""
-    inside = canonical(photo)
-    if roots and not any(inside == canonical(root) or inside.is_relative_to(root.resolve()) for root in roots):
+    if roots and not _mounts(photo, roots):
         raise SourceChanged("lies in no folder that photos were taken from, and is left alone")
+
+
+def _mounts(photo: Path, roots: dict[Path, Path]) -> list[Path]:
+    """Where the disks of the folders that a photo lies in were mounted."""
+    inside = canonical(photo)
+    around = {root for root in roots if inside == canonical(root) or inside.is_relative_to(root.resolve())}
+    return [roots[root] for root in around]
 
 
 def _backup_of(row: Standing, root: Path) -> Path:

@@ -17,18 +17,18 @@ _picture = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command("compare")
-@click.option("--original", type=_picture, help="A picture without compression, to measure both against.")
+@click.option("--original", type=_picture, help="An uncompressed picture to measure both against.")
 @output_file_option("compare.html", "An .html page, or one .png picture.")
 @click.option(
     "--networks",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder of the backbones of LPIPS and DISTS, to measure by them as well.  "
+    help="Folder with the backbones of LPIPS and DISTS, to report these too.  "
     "[default: $CODIFF_BATCH_NETWORKS, or 'networks' in the user's data directory, if it is there]",
 )
 @click.argument("first", type=_picture)
 @click.argument("second", type=_picture)
 def compare_command(first: Path, second: Path, original: Path | None, output: Path, networks: Path | None) -> None:
-    """Show two pictures of one size side by side, with the map of their differences, PSNR and SSIM."""
+    """Compare two pictures of the same size: side by side, with a map of their differences, PSNR and SSIM."""
     from codiff_batch.pages.comparison import compare, write_comparison
 
     if output.suffix.lower() not in (".html", ".png"):

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from codiff_batch.cli.exit_codes import ExitCode
 from codiff_batch.cli.parameters import device_option, models_dir_option
+from codiff_batch.exit_codes import ExitCode
 
 
 @click.command("doctor")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -12,21 +13,25 @@ from typing import TYPE_CHECKING
 
 import click
 
-from codiff_batch.cli.exit_codes import ExitCode
 from codiff_batch.cli.parameters import (
     device_option,
-    max_megapixels_option,
+    max_bytes_option,
+    max_pixels_option,
     min_qf_option,
     model_option,
     models_dir_option,
-    paths_argument,
+    sources,
 )
+from codiff_batch.cli.remedies import explained
 from codiff_batch.errors import PhotoError
+from codiff_batch.exit_codes import ExitCode
+from codiff_batch.settings import Judging, Settings
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from codiff_batch.batch.scan import Found
     from codiff_batch.engine import Embedding, Restorer
     from codiff_batch.jpeg.header import Header
     from codiff_batch.jpeg.history import History
@@ -67,43 +72,45 @@ class _Read:
 
 @click.command("inspect")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-@click.option("--look", is_flag=True, help="Let CaVE see every photo, also those whose header decides.")
+@click.option("--look", is_flag=True, help="Have CaVE look at every photo, even where the header decides.")
 @min_qf_option
 @model_option
 @device_option
-@max_megapixels_option
+@max_pixels_option
+@max_bytes_option
 @models_dir_option
-@paths_argument
+@sources
 @click.pass_context
 def inspect_command(
     ctx: click.Context,
     paths: tuple[Path, ...],
+    names: tuple[Path, ...],
+    exclude: tuple[str, ...],
     as_json: bool,
     look: bool,
     min_qf: float,
     model: str,
     device: str,
-    max_megapixels: float,
+    max_pixels: int,
+    max_bytes: int,
     models_dir: Path | None,
 ) -> None:
     """Print size, sampling, quality, verdict and metadata of photos.
 
-    "QF" is the quality factor by the file's tables ("~" where they are not the IJG's own), "pixels" is CaVE's estimate,
-    made where the header alone does not decide.
+    "QF" is the quality factor that fits the file's tables ("~" where they are not the IJG's own); "pixels" is CaVE's
+    estimate, made where the header alone does not decide.
     """
     from codiff_batch.batch.scan import scan
 
-    found = [photo.path for photo in scan(paths)]
+    found = list(scan(paths, names=names, patterns=exclude))
     if not found:
         click.echo("no JPEG files found", err=True)
-        return
-    inspector = _Inspector(min_qf, round(max_megapixels * 1e6), look, model, device, models_dir)
-    rows = list(inspector.rows(found))
-    if as_json:
-        click.echo(json.dumps([asdict(row) for row in rows], indent=2))
-    else:
-        _print_table(rows)
-    if any(row.verdict == "refuse" for row in rows):
+    inspector = _Inspector(min_qf, max_pixels, max_bytes, look, model, device, models_dir)
+    refused = False
+    show = _print_json if as_json else _print_table
+    for row in show([str(photo.path) for photo in found], inspector.rows(found)):
+        refused |= row.verdict == "refuse"
+    if refused:
         ctx.exit(ExitCode.SOME_FAILED)
 
 
@@ -111,25 +118,33 @@ class _Inspector:
     """Reads files in threads, and lets CaVE see those whose header does not decide, several at a time."""
 
     def __init__(
-        self, min_qf: float, max_pixels: int, look: bool, model: str, device: str, models_dir: Path | None
+        self,
+        min_qf: float,
+        max_pixels: int,
+        max_bytes: int,
+        look: bool,
+        model: str,
+        device: str,
+        models_dir: Path | None,
     ) -> None:
-        self._min_qf, self._max_pixels, self._look_at_all = min_qf, max_pixels, look
+        self._judging, self._look_at_all = Judging(min_qf), look
+        self._max_pixels, self._max_bytes = max_pixels, max_bytes
         self._model, self._device, self._models_dir = model, device, models_dir
 
-    def rows(self, paths: Sequence[Path]) -> Iterator[Inspection]:
-        """One row a path, in their order."""
+    def rows(self, photos: Sequence[Found]) -> Iterator[Inspection]:
+        """One row a photo, in their order."""
         with ThreadPoolExecutor(READERS) as readers:
-            for start in range(0, len(paths), LOOKS):
-                some = paths[start : start + LOOKS]
+            for start in range(0, len(photos), LOOKS):
+                some = photos[start : start + LOOKS]
                 read = list(readers.map(self._read, some))
                 seen = [photo for photo in read if isinstance(photo, _Read) and photo.crops]
                 embeddings = self._restorer.embed_crops([photo.crops for photo in seen]) if seen else []
                 by_photo = {id(photo): embedding for photo, embedding in zip(seen, embeddings, strict=True)}
-                for path, photo in zip(some, read, strict=True):
+                for named, photo in zip(some, read, strict=True):
                     if isinstance(photo, PhotoError):
-                        yield Inspection(str(path), reason=" ".join(str(photo).split()))
+                        yield Inspection(str(named.path), reason=" ".join(explained(photo).split()))
                     else:
-                        yield self._row(path, photo, by_photo.get(id(photo)))
+                        yield self._row(named.path, photo, by_photo.get(id(photo)))
 
     @cached_property
     def _restorer(self) -> Restorer:
@@ -137,30 +152,31 @@ class _Inspector:
 
         return Restorer.load(self._model, self._device, models_dir=self._models_dir)
 
-    def _read(self, path: Path) -> _Read | PhotoError:
-        from codiff_batch.engine.crops import textured_crops
-        from codiff_batch.engine.judge import header_decides
+    def _read(self, found: Found) -> _Read | PhotoError:
+        from codiff_batch.engine.photo import Decoded, judged_unseen
         from codiff_batch.formats import SAME, Order, refuse
         from codiff_batch.jpeg import JpegPhoto
-        from codiff_batch.jpeg.history import look_back
 
+        if found.error is not None:
+            return PhotoError(found.error)
         try:
-            photo = JpegPhoto.open(path, max_pixels=self._max_pixels)
+            photo = JpegPhoto.open(found.path, max_pixels=self._max_pixels, max_bytes=self._max_bytes)
             refuse(photo, SAME, Order("codiff-batch inspect", drop_signature=True))
-            if header_decides(photo.header.qf, self._min_qf) and not self._look_at_all:
+            if judged_unseen(photo.header.qf, Settings(), self._judging) and not self._look_at_all:
                 return _Read(photo.header, photo.metadata())
-            pixels = photo.pixels()
-            crops = [crop.copy() for crop in textured_crops(pixels)]
-            return _Read(photo.header, photo.metadata(), crops, look_back(crops, pixels, photo.header.tables))
+            decoded = Decoded.of(photo)
+            return _Read(photo.header, photo.metadata(), decoded.crops(Settings()), decoded.history)
         except PhotoError as error:
             return error
+        except Exception as error:
+            # The wall: one photo that breaks the program must not keep the others from being told.
+            return PhotoError(f"unexpected {type(error).__name__}: {error}")
 
     def _row(self, path: Path, photo: _Read, seen: Embedding | None) -> Inspection:
-        from codiff_batch.engine import judge
+        from codiff_batch.engine.photo import judged_by
 
         header, estimated_qf = photo.header, None if seen is None else seen.qf
-        spread = 0.0 if seen is None else seen.spread
-        verdict = judge(header.qf, estimated_qf, self._min_qf, photo.history, spread=spread)
+        verdict = judged_by(header.qf, seen, lambda: photo.history, Settings(), self._judging)
         return Inspection(
             path=str(path),
             width=header.width,
@@ -176,21 +192,37 @@ class _Inspector:
         )
 
 
-def _print_table(rows: Sequence[Inspection]) -> None:
+def _print_json(paths: Sequence[str], rows: Iterable[Inspection]) -> Iterator[Inspection]:
+    """Print one JSON list, a row as soon as it is there, and hand each on."""
+    click.echo("[", nl=False)
+    before = "\n"
+    for row in rows:
+        click.echo(before + textwrap.indent(json.dumps(asdict(row), indent=2), "  "), nl=False)
+        before = ",\n"
+        yield row
+    click.echo("\n]" if paths else "]")
+
+
+def _print_table(paths: Sequence[str], rows: Iterable[Inspection]) -> Iterator[Inspection]:
+    """Print a line as soon as its row is there, and hand each row on."""
     from codiff_batch.files.text import printable
 
-    titles = ("file", "size", "sampling", "QF", "pixels", "verdict", "metadata")
-    table = [titles]
+    # Only the names' width is known before; those of the others are of what is usual.
+    widths = (max((len(printable(path)) for path in paths), default=4), 11, 8, 4, 6, 7)
+
+    def show(*cells: str) -> None:
+        click.echo("  ".join([*(cell.ljust(w) for cell, w in zip(cells, widths, strict=False)), cells[-1]]).rstrip())
+
+    if paths:
+        show("file", "size", "sampling", "QF", "pixels", "verdict", "metadata")
     for row in rows:
         name = printable(row.path)
         if row.verdict == "refuse":
-            table.append((name, "", "", "", "", "refuse", row.reason))
-            continue
-        size = f"{row.width}x{row.height}"
-        pixels = "-" if row.estimated_qf is None else f"{row.estimated_qf:.0f}"
-        header = f"{'~' if row.header_misfit else ''}{row.header_qf:.0f}"
-        metadata = ", ".join(row.metadata) or "-"
-        table.append((name, size, row.sampling or "", header, pixels, row.verdict, metadata))
-    widths = [max(len(line[column]) for line in table) for column in range(len(titles) - 1)]
-    for line in table:
-        click.echo("  ".join([*(cell.ljust(w) for cell, w in zip(line, widths, strict=False)), line[-1]]).rstrip())
+            show(name, "", "", "", "", "refuse", printable(row.reason))
+        else:
+            size = f"{row.width}x{row.height}"
+            pixels = "-" if row.estimated_qf is None else f"{row.estimated_qf:.0f}"
+            header = f"{'~' if row.header_misfit else ''}{row.header_qf:.0f}"
+            metadata = printable(", ".join(row.metadata)) or "-"
+            show(name, size, row.sampling or "", header, pixels, row.verdict, metadata)
+        yield row

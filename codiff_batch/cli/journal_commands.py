@@ -10,8 +10,8 @@ from pathlib import Path
 
 import click
 
-from codiff_batch.cli.exit_codes import ExitCode
 from codiff_batch.cli.parameters import output_file_option
+from codiff_batch.exit_codes import ExitCode
 
 _folder = click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
 
@@ -20,7 +20,7 @@ _folder = click.argument("folder", metavar="DIR", type=click.Path(exists=True, f
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with every failure.")
 @_folder
 def status_command(folder: Path, as_json: bool) -> None:
-    """Say what was done, skipped and failed, and what is left.
+    """Show what was done, skipped and failed, and what is left.
 
     DIR is an output folder, the backup folder of --in-place, or the photo folder beside a default output folder.
     """
@@ -57,32 +57,31 @@ def status_command(folder: Path, as_json: bool) -> None:
 
 
 @click.command("report")
-@output_file_option("report.html", "The page; its thumbnails go into a folder beside it.")
+@output_file_option(
+    "report.html", "A page (.html), whose thumbnails go into a folder beside it; or one record a photo, .json or .csv."
+)
 @_folder
 def report_command(folder: Path, output: Path) -> None:
-    """Make a page of what became of every photo, from the journal.
+    """Report what became of every photo, from the journal.
 
     DIR is an output folder, the backup folder of --in-place, or the photo folder beside a default output folder.
     """
-    from codiff_batch.batch.report import check_report_path
-    from codiff_batch.errors import OptionsConflict
-    from codiff_batch.pages.report_page import rows_of_journals, write_page
+    from codiff_batch.cli.reports import check_report, write
+    from codiff_batch.pages.report_page import rows_of_journals
 
-    if output.suffix.lower() != ".html":
-        raise OptionsConflict(f"--output {output.name}: the name must end in .html")
-    check_report_path(output)
+    check_report(output)
     rows = rows_of_journals(folder)
-    write_page(output, rows)
+    write(output, [row.told for row in rows], {row.told.source: row.before for row in rows})
     click.echo(f"{output}: {len(rows)} photos", err=True)
 
 
 @click.command("undo")
-@click.option("--dry-run", is_flag=True, help="Say what would be put back, and do nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be put back, but change nothing.")
 @_folder
 @click.argument("patterns", metavar="[PATTERN]...", nargs=-1)
 @click.pass_context
 def undo_command(ctx: click.Context, folder: Path, patterns: tuple[str, ...], dry_run: bool) -> None:
-    """Put every original that --in-place replaced back from the backup.
+    """Put back every original that --in-place replaced.
 
     DIR is the backup folder. PATTERN picks photos by their path in it, such as 'holiday/*.jpg'. Photos that were
     changed since are left alone; those that were deleted come back.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import warnings
 from collections.abc import Sequence
@@ -11,65 +12,89 @@ import click
 from click.shell_completion import CompletionItem
 
 from codiff_batch import __version__
-from codiff_batch.cli.compare_command import compare_command
-from codiff_batch.cli.doctor_command import doctor_command
-from codiff_batch.cli.exit_codes import ExitCode
-from codiff_batch.cli.gimp_command import gimp_command
-from codiff_batch.cli.inspect_command import inspect_command
-from codiff_batch.cli.journal_commands import rebuild_command, report_command, status_command, undo_command
-from codiff_batch.cli.models_command import models_command
-from codiff_batch.cli.restore_command import restore_command
-from codiff_batch.cli.serve_command import serve_command
-from codiff_batch.cli.watch_command import watch_command
-from codiff_batch.errors import (
-    CodiffError,
-    DeviceUnavailable,
-    FolderLocked,
-    FolderUnavailable,
-    ModelError,
-    OptionsConflict,
-)
+from codiff_batch.cli.remedies import explained
+from codiff_batch.cli.streams import NobodyReads, safe_streams
+from codiff_batch.errors import CodiffError
+from codiff_batch.exit_codes import ExitCode
+from codiff_batch.files.text import printable
+
+COMMANDS = {
+    "compare": "compare_command:compare_command",
+    "doctor": "doctor_command:doctor_command",
+    "gimp": "gimp_command:gimp_command",
+    "inspect": "inspect_command:inspect_command",
+    "models": "models_command:models_command",
+    "preview": "preview_command:preview_command",
+    "rebuild": "journal_commands:rebuild_command",
+    "report": "journal_commands:report_command",
+    "restore": "restore_command:restore_command",
+    "serve": "serve_command:serve_command",
+    "status": "journal_commands:status_command",
+    "undo": "journal_commands:undo_command",
+    "watch": "watch_command:watch_command",
+}
+"""Where each command is; its module is imported when the command is asked for."""
 
 _OWN_OPTIONS = frozenset({"--help", "-h", "--version"})
 
 _EPILOG = """\
-Files and folders that are called like a command are reached with a path: ./models.
+To restore a folder that is named like a command, write it as a path: ./models.
 
 \b
 Exit codes:
-  0    all well; skipped photos are fine
-  2    the command line cannot be understood
+  0    success; photos may have been skipped
+  2    invalid command line
   3    some photos failed, the others were done
-  4    the model, the device or the output folder cannot be used
+  4    the model, the device, the output folder or the report's place cannot be used
   5    another run is at work in the same output folder
   130  interrupted (143 by SIGTERM); photos done so far are whole
 """
 
 
-class DefaultGroup(click.Group):
-    """A group that hands everything which is not a command's name to one of its commands."""
+class LazyGroup(click.Group):
+    """A group whose commands are imported on first use, as click's documentation describes."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, without importing anything."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, name = COMMANDS[cmd_name].split(":")
+        command: click.Command = getattr(importlib.import_module(f"codiff_batch.cli.{module}"), name)
+        return command
+
+
+class DefaultGroup(LazyGroup):
+    """A group that hands everything that is not a command's name to one of its commands."""
 
     default = "restore"
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put the default command's name in front where no command is named."""
-        if args and args[0] not in self.commands and args[0] not in _OWN_OPTIONS:
+        if args and args[0] not in COMMANDS and args[0] not in _OWN_OPTIONS:
             args = [self.default, *args]
         return super().parse_args(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Complete commands, the group's own options, and the default command's."""
         own = super().shell_complete(ctx, incomplete)
-        return own + self.commands[self.default].shell_complete(ctx, incomplete)
+        return own + self._default(ctx).shell_complete(ctx, incomplete)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Show the default command's options as the program's own, then the other commands."""
-        default = self.commands[self.default]
         with formatter.section("Options"):
-            options = [p for p in [*default.params, *self.get_params(ctx)] if isinstance(p, click.Option)]
-            records = [option.get_help_record(ctx) for option in options]
+            parameters = [*self._default(ctx).params, *self.get_params(ctx)]
+            records = [p.get_help_record(ctx) for p in parameters if isinstance(p, click.Option)]
             formatter.write_dl([record for record in records if record is not None])
         self.format_commands(ctx, formatter)
+
+    def _default(self, ctx: click.Context) -> click.Command:
+        command = self.get_command(ctx, self.default)
+        assert command is not None
+        return command
 
 
 @click.group(
@@ -89,44 +114,26 @@ def cli() -> None:
     """
 
 
-cli.add_command(restore_command)
-cli.add_command(inspect_command)
-cli.add_command(models_command)
-cli.add_command(status_command)
-cli.add_command(report_command)
-cli.add_command(compare_command)
-cli.add_command(undo_command)
-cli.add_command(rebuild_command)
-cli.add_command(watch_command)
-cli.add_command(serve_command)
-cli.add_command(gimp_command)
-cli.add_command(doctor_command)
-
-
 def main(args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> None:
     """Run the program and exit with its code; errors raised on purpose become one line on stderr."""
+    with safe_streams():
+        sys.exit(_run(args, prog_name, **extra))
+
+
+def _run(args: Sequence[str] | None, prog_name: str | None, **extra: Any) -> int:
     if not sys.warnoptions:
         # Libraries warn of odd metadata in their own words; what matters to the user is in the outcomes.
         warnings.simplefilter("ignore")
     try:
-        code = cli.main(args, prog_name, standalone_mode=False, **extra)
+        return cli.main(args, prog_name, standalone_mode=False, **extra) or ExitCode.OK
     except click.ClickException as error:
         error.show()
-        code = error.exit_code
+        return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
-        code = ExitCode.INTERRUPTED
+        return ExitCode.INTERRUPTED
+    except NobodyReads:
+        return ExitCode.NOBODY_READS
     except CodiffError as error:
-        click.echo(f"codiff-batch: error: {error}", err=True)
-        code = _code_of(error)
-    sys.exit(code or ExitCode.OK)
-
-
-def _code_of(error: CodiffError) -> ExitCode:
-    if isinstance(error, OptionsConflict):
-        return ExitCode.USAGE
-    if isinstance(error, FolderLocked):
-        return ExitCode.LOCKED
-    if isinstance(error, (ModelError, DeviceUnavailable, FolderUnavailable)):
-        return ExitCode.UNAVAILABLE
-    return ExitCode.SOME_FAILED
+        click.echo(f"codiff-batch: error: {printable(explained(error))}", err=True)
+        return error.exit_code

@@ -10,6 +10,7 @@ import click
 
 from codiff_batch.cli.parameters import models_dir_option
 from codiff_batch.errors import CannotInstall
+from codiff_batch.files.text import printable
 
 _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -27,7 +28,7 @@ def list_command(models_dir: Path | None) -> None:
 
     for entry in available(models_dir):
         size = f"{entry.size_bytes / 1e6:.1f} MB" if entry.size_bytes else "-"
-        click.echo(f"{entry.name:<16} {entry.status:<10} {size:>9}  {entry.summary}")
+        click.echo(f"{printable(entry.name):<16} {entry.status:<10} {size:>9}  {printable(entry.summary)}")
     click.echo(f"installed models are looked for in {user_models_dir(models_dir)}", err=True)
 
 
@@ -39,21 +40,22 @@ def show_command(name: str, models_dir: Path | None) -> None:
     from codiff_batch.models.card import read_card
     from codiff_batch.models.catalogue import find
 
-    click.echo(json.dumps(asdict(read_card(find(name, models_dir))), indent=2, ensure_ascii=False))
+    text = json.dumps(asdict(read_card(find(name, models_dir))), indent=2, ensure_ascii=False)
+    click.echo("\n".join(map(printable, text.split("\n"))))
 
 
 @models_command.command("pull")
 @click.argument("name", default="codiff-sd21")
-@click.option("--mirror", "mirrors", multiple=True, metavar="ID", help="Repository to try instead of the known ones.")
+@click.option("--mirror", "mirrors", multiple=True, metavar="ID", help="Repository to download from.")
 @models_dir_option
 def pull_command(name: str, mirrors: tuple[str, ...], models_dir: Path | None) -> None:
-    """Fetch what a known model is built on, and say what is left to fetch by hand."""
+    """Download what a known model is built on, and say what is left to download by hand."""
     from codiff_batch.models.hub import pull_base, source_of
 
     source = source_of(name)
     repository, folder = pull_base(mirrors or source.base, models_dir)
     click.echo(f"{repository} is in {folder}")
-    click.echo("Two files are left that only a person can fetch, because they are behind a web page:")
+    click.echo("Two files are left to download by hand, because they are behind a web page:")
     for file, page in source.by_hand.items():
         click.echo(f"  {file}: {page}")
     click.echo("Then install the model:")
@@ -70,9 +72,9 @@ def pull_command(name: str, mirrors: tuple[str, ...], models_dir: Path | None) -
     "--base",
     metavar="DIR|ID",
     help="Stable Diffusion 2.1-base: a folder with unet/, vae/ and scheduler/, or a repository on the hub.  "
-    "[default: what 'models pull' fetched, fetched now if need be]",
+    "[default: what 'models pull' downloaded, or downloaded now]",
 )
-@click.option("--name", default="codiff-sd21", show_default=True, help="What --model is to call it.")
+@click.option("--name", default="codiff-sd21", show_default=True, help="Name of the model, for --model.")
 @click.option("--precision", type=click.Choice(["fp16", "bf16"]), default="fp16", show_default=True)
 @click.option("--replace", "replace_existing", is_flag=True, help="Replace an installed model of this name.")
 @models_dir_option

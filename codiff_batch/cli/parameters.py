@@ -1,7 +1,9 @@
-"""Options that several commands share."""
+"""Parameters that several commands share, and the types that turn words into values."""
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,53 +11,38 @@ from typing import Any, TypeVar
 import click
 
 from codiff_batch.batch.shard import Shard
+from codiff_batch.files.text import printable
 from codiff_batch.models.catalogue import DEFAULT_MODEL
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 folder = click.Path(file_okay=False, path_type=Path)
 
-paths_argument = click.argument(
-    "paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path)
-)
-
-min_qf_option = click.option(
-    "--min-qf",
-    type=click.FloatRange(0, 100),
-    default=60,
-    show_default=True,
-    metavar="N",
-    help="Photos that are at least this good are skipped (JPEG quality factor 0..100).",
-)
-
-model_option = click.option(
-    "--model",
-    default=DEFAULT_MODEL,
-    show_default=True,
-    metavar="NAME",
-    help="Model to use, by name or as a path to its folder (see 'models list').",
-)
-
-device_option = click.option(
-    "--device",
-    default="auto",
-    show_default=True,
-    metavar="auto|cpu|cuda[:N]|mps",
-    help="Where the networks run; auto takes a GPU if there is one.",
-)
+_NULL = f"{__name__}.null"
+"""Key in a context's notes: names of a list end with NUL."""
 
 
-def output_file_option(default: str, help_text: str) -> Callable[[Command], Command]:
-    """``-o``: the one file that a command writes."""
-    return click.option(
-        "-o",
-        "--output",
-        type=click.Path(dir_okay=False, path_type=Path),
-        default=Path(default),
-        show_default=True,
-        metavar="FILE",
-        help=help_text,
-    )
+class Devices(click.ParamType[tuple[str, ...]]):
+    """One device, or several with commas between."""
+
+    name = "devices"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """Split; which devices there are is only known once torch is loaded."""
+        devices = tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else tuple(value)
+        if not all(devices):
+            self.fail(f"{value!r} has an empty name between its commas", param, ctx)
+        return devices
+
+
+class Millions(click.ParamType[int]):
+    """Megapixels or megabytes above zero, as pixels or bytes."""
+
+    name = "millions"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Parse, or fail as a wrong command line does."""
+        return round(click.FloatRange(min=0, min_open=True).convert(value, param, ctx) * 1e6)
 
 
 class ShardType(click.ParamType[Shard]):
@@ -73,15 +60,128 @@ class ShardType(click.ParamType[Shard]):
             self.fail(str(error), param, ctx)
 
 
+def _read_names(ctx: click.Context, param: click.Parameter, file: Path | None) -> tuple[Path, ...]:
+    if file is None:
+        return ()
+    try:
+        data = _stdin() if file == Path("-") else file.read_bytes()
+    except OSError as error:
+        raise click.BadParameter(f"{file}: {error.strerror}", ctx, param) from error
+    names = data.split(b"\0") if ctx.meta.get(_NULL) else data.splitlines()
+    return tuple(Path(os.fsdecode(name)) for name in names if name)
+
+
+def _named(ctx: click.Context, param: click.Parameter, paths: tuple[Path, ...]) -> tuple[Path, ...]:
+    """One name of many that is gone fails alone, later; where none is there, the command line is wrong."""
+    if "names" in ctx.params:  # A list, even an empty one: arguments come after the options that were given.
+        return paths
+    if not paths:
+        raise click.MissingParameter(ctx=ctx, param=param)
+    if not any(map(os.path.lexists, paths)):
+        raise click.BadParameter(f"{printable(str(paths[0]))} does not exist", ctx, param)
+    return paths
+
+
+def _stdin() -> bytes:
+    return sys.stdin.buffer.read() if sys.stdin else b""
+
+
+def _note_null(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    ctx.meta[_NULL] = value
+
+
+exclude_option = click.option(
+    "--exclude",
+    multiple=True,
+    metavar="GLOB",
+    help="Leave out files and folders that match; may be given several times.",
+)
+
+paths_argument = click.argument(
+    "paths", metavar="PATH...", nargs=-1, callback=_named, type=click.Path(readable=False, path_type=Path)
+)
+
+_SOURCES = (
+    click.option(
+        "--files-from", "names", callback=_read_names, metavar="FILE",
+        type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
+        help="Take the files listed in FILE ('-': stdin); their outputs keep their tree below the current folder.",
+    ),
+    # Eager, as reading the list depends on it.
+    click.option(
+        "-0", "--null", is_flag=True, is_eager=True, expose_value=False, callback=_note_null,
+        help="With --files-from: names end with NUL, as 'find -print0' writes them.",
+    ),
+    exclude_option,
+    paths_argument,
+)  # fmt: skip
+
+
+def sources(command: Command) -> Command:
+    """Give a command the ways to say which photos: ``paths``, ``names`` and ``exclude``, a tuple each."""
+    for parameter in reversed(_SOURCES):
+        command = parameter(command)
+    return command
+
+
+min_qf_option = click.option(
+    "--min-qf",
+    type=click.FloatRange(0, 100),
+    default=60,
+    show_default=True,
+    metavar="N",
+    help="Skip photos of at least this JPEG quality factor, 0..100.",
+)
+
+model_option = click.option(
+    "--model",
+    default=DEFAULT_MODEL,
+    show_default=True,
+    metavar="NAME",
+    help="Model to use: a name from 'models list', or the path of a model folder.",
+)
+
+device_option = click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    metavar="DEVICE",
+    help="Where the networks run: auto, cpu, cuda, cuda:N or mps; auto takes a GPU if there is one.",
+)
+
 models_dir_option = click.option(
     "--models-dir", type=folder, help="Folder of installed models, instead of the user's data directory."
 )
 
-max_megapixels_option = click.option(
+max_pixels_option = click.option(
     "--max-megapixels",
-    type=click.FloatRange(min=0, min_open=True),
+    "max_pixels",
+    type=Millions(),
     default=200,
     show_default=True,
     metavar="N",
-    help="Refuse larger photos, before they are decoded.",
+    help="Refuse larger photos before they are decoded.",
 )
+
+max_bytes_option = click.option(
+    "--max-megabytes",
+    "max_bytes",
+    type=Millions(),
+    default=256,
+    show_default=True,
+    metavar="N",
+    help="Refuse larger files before they are read.",
+)
+
+
+def output_file_option(default: str, help_text: str) -> Callable[[Command], Command]:
+    """``-o``: the one file that a command writes."""
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Path(allow_dash=True, readable=False, path_type=Path),
+        default=Path(default),
+        show_default=True,
+        metavar="FILE",
+        help=help_text,
+    )

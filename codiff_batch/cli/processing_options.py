@@ -1,100 +1,145 @@
-"""The options that restoring and watching share: what to do with photos, and where results go."""
+"""The options that restoring and watching share, made from the fields of what they become."""
 
 from __future__ import annotations
 
-from typing import get_args
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, Field, fields
+from pathlib import Path
+from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
 import click
 
-from codiff_batch.batch.options import Format
-from codiff_batch.cli.parameters import (
-    Command,
-    device_option,
-    folder,
-    max_megapixels_option,
-    min_qf_option,
-    model_option,
-    models_dir_option,
-)
+from codiff_batch.batch.options import BatchOptions
+from codiff_batch.batch.shard import Shard
+from codiff_batch.cli.parameters import Command, Devices, Millions, ShardType, folder
+from codiff_batch.settings import Judging, Knob, Settings, knobs
 
-_OPTIONS = (
-    min_qf_option,
-    click.option("-o", "--output", type=folder, help="Output folder.  [default: <name>-restored beside the source]"),
-    model_option,
-    device_option,
-    click.option(
-        "--compile",
-        "compiled",
-        is_flag=True,
-        help="Have torch compile the networks first: minutes once, then faster; for large models and many photos.",
-    ),
-    click.option(
-        "--format",
-        type=click.Choice(get_args(Format)),
-        default="same",
-        show_default=True,
-        help="Format of the outputs.",
-    ),
-    click.option(
-        "--quality",
-        type=click.IntRange(1, 100),
-        default=95,
-        show_default=True,
-        metavar="N",
-        help="Quality of JPEG (always 4:4:4), WebP, AVIF and JPEG XL outputs.",
-    ),
-    click.option(
-        "--strength",
-        type=click.FloatRange(0, 1),
-        default=1,
-        show_default=True,
-        metavar="0..1",
-        help="Blend with the source: 0 changes nothing, 1 restores fully.",
-    ),
-    click.option(
-        "--texture",
-        type=click.FloatRange(0, 1),
-        default=1,
-        show_default=True,
-        metavar="0..1",
-        help="How much of its texture a model such as natural adds; 0 is its faithful restoration.",
-    ),
-    click.option(
-        "--constrain/--no-constrain",
-        default=True,
-        show_default=True,
-        help="Keep the result inside the source's quantization cells.",
-    ),
-    click.option("--copy-skipped", is_flag=True, help="Copy skipped photos too, so that nothing is missing."),
-    click.option("--overwrite", is_flag=True, help="Replace outputs that exist."),
-    click.option("--again", is_flag=True, help="Restore again what an older model or version of this program made."),
-    click.option("--in-place", is_flag=True, help="Replace the photos themselves; needs --backup."),
-    click.option("--backup", type=folder, help="Where --in-place keeps the untouched originals."),
-    click.option(
-        "--new-backup",
-        "--new-output",
-        "new_folder",
-        is_flag=True,
-        help="Start an empty backup or output folder where earlier runs kept theirs.",
-    ),
-    click.option("--include-signed", is_flag=True, help="Restore C2PA-signed photos too and drop their manifest."),
-    click.option(
-        "--jobs",
-        type=click.IntRange(1, 64),
-        default=2,
-        show_default=True,
-        metavar="N",
-        help="Photos under way at a time.",
-    ),
-    max_megapixels_option,
-    models_dir_option,
-    click.option("-v", "--verbose", is_flag=True, help="Say of each photo what was done and why."),
-    click.option("-q", "--quiet", is_flag=True, help="No progress and no summary; failures only."),
+SPELLED = {
+    "output": ("-o", "--output"),
+    "devices": ("--device",),
+    "compiled": ("--compile",),
+    "new_folder": ("--new-backup", "--new-output"),
+    "max_pixels": ("--max-megapixels",),
+    "max_bytes": ("--max-megabytes",),
+}
+"""Options that are not spelled as their field is."""
+
+_TYPES: Mapping[str, Callable[[], click.ParamType[Any]]] = {
+    "devices": Devices,
+    "max_pixels": Millions,
+    "max_bytes": Millions,
+}
+"""Of fields whose words are not those of their type."""
+
+_TALK = (
+    click.option("-v", "--verbose", is_flag=True, help="Report every photo, with the reason."),
+    click.option("-q", "--quiet", is_flag=True, help="Print failures only: no progress, no summary."),
 )
 
 
-def processing_options(command: Command) -> Command:
-    """Give a command these options, in this order in its help."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+def processing_options(*, once: bool) -> Callable[[Command], Command]:
+    """Give a command these options, in this order in its help; it is called with ``options``, one typed value.
+
+    All parameters of the command that belong to :class:`BatchOptions` go into it, and the others are passed as they
+    are.
+
+    Args:
+        once: also the options of a run that ends.
+    """
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def gathered(**values: Any) -> Any:
+            return command(options=_gather(values), **values)
+
+        wrapped: Any = gathered
+        for option in reversed([*_options(once), *_TALK]):
+            wrapped = option(wrapped)
+        return cast(Command, wrapped)
+
+    return decorate
+
+
+def _gather(values: dict[str, Any]) -> BatchOptions:
+    """Take from the values what belongs to the options."""
+
+    def own(kind: type[Any]) -> dict[str, Any]:
+        return {each.name: values.pop(each.name) for each in fields(kind) if each.name in values}
+
+    return BatchOptions(judging=Judging(**own(Judging)), settings=Settings(**own(Settings)), **own(BatchOptions))
+
+
+def _options(once: bool) -> Iterator[Callable[[Any], Any]]:
+    types = get_type_hints(BatchOptions)
+    for each in fields(BatchOptions):
+        if each.name in ("judging", "settings"):
+            yield from map(knob_option, knobs(types[each.name]).values())
+        elif "help" in each.metadata and (once or not each.metadata.get("once")):
+            yield _field_option(each, types[each.name])
+
+
+def knob_option(knob: Knob) -> Callable[[Any], Any]:
+    """The option of a setting."""
+    name = knob.name.replace("_", "-")
+    if knob.is_switch:
+        return click.option(f"--{name}/--no-{name}", default=knob.default, show_default=True, help=knob.help)
+    unit = f"  [{knob.unit}]" if knob.unit else ""
+    return click.option(
+        f"--{name}",
+        type=click.FloatRange(knob.low, knob.high),
+        default=None
+        if knob.default is None
+        else int(knob.default)
+        if knob.default == int(knob.default)
+        else knob.default,
+        show_default=knob.default is not None,
+        metavar="N",
+        help=knob.help + unit,
+    )
+
+
+def _field_option(each: Field[Any], hint: Any) -> Callable[[Any], Any]:
+    names = SPELLED.get(each.name, (f"--{each.name.replace('_', '-')}",))
+    told = each.metadata.get("told_default")
+    help = each.metadata["help"] + (f"  [default: {told}]" if told else "")
+    if hint is bool:
+        return click.option(*names, each.name, is_flag=True, help=help)
+    assert each.default is not MISSING
+    return click.option(
+        *names,
+        each.name,
+        type=_TYPES[each.name]() if each.name in _TYPES else _type(hint, each.metadata),
+        default=_in_words(each.name, each.default),
+        show_default=each.default is not None,
+        metavar=each.metadata.get("placeholder"),
+        help=help,
+    )
+
+
+def _short(number: float | None) -> float | None:
+    """A whole number without a fraction, as help shows it."""
+    return int(number) if number is not None and number == int(number) else number
+
+
+def _in_words(name: str, default: Any) -> Any:
+    """A default as a user would type it."""
+    if name == "devices":
+        return ",".join(default)
+    return default // 1_000_000 if _TYPES.get(name) is Millions else default
+
+
+def _type(hint: Any, limits: Mapping[str, Any]) -> click.ParamType[Any]:
+    """The parameter type for a field's type; None in it means that there is no default."""
+    if get_origin(hint) is Literal:
+        return click.Choice(get_args(hint))
+    kind = next(one for one in (*get_args(hint), hint) if one is not type(None))
+    low, high, above = (limits.get(name) for name in ("low", "high", "above"))
+    known: Mapping[Any, click.ParamType[Any]] = {
+        Path: folder,
+        Shard: ShardType(),
+        int: click.IntRange(low, high),
+        float: click.FloatRange(low if above is None else above, high, min_open=above is not None),
+        str: click.STRING,
+    }
+    return known[kind]

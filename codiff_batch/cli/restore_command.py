@@ -2,69 +2,65 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from codiff_batch.batch.options import BatchOptions
-from codiff_batch.cli.exit_codes import ExitCode
-from codiff_batch.cli.parameters import ShardType, paths_argument
+from codiff_batch.cli.parameters import sources
 from codiff_batch.cli.processing_options import processing_options
+from codiff_batch.exit_codes import ExitCode
+
+if TYPE_CHECKING:
+    from codiff_batch.batch.outcome import Outcome
+    from codiff_batch.batch.plan import Task
 
 
 @click.command("restore", hidden=True)
-@processing_options
-@click.option("--dry-run", is_flag=True, help="Judge everything, write nothing (but the report).")
+@processing_options(once=True)
+@sources
 @click.option(
     "--report",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=click.Path(readable=False, allow_dash=True, path_type=Path),
     metavar="FILE",
-    help="Write one record a photo to a .json or .csv file, or a page to look at to an .html file.",
+    help="Write one record a photo as .json or .csv ('-': JSON to stdout), or a page to look at as .html.",
 )
-@click.option(
-    "--shard",
-    type=ShardType(),
-    metavar="I/N|auto",
-    help="Work on part I of N only; auto reads SLURM's variables.",
-)
-@click.option("--cluster", metavar="ADDRESS", help="Share the work on a Ray cluster ('auto': the running one).")
-@paths_argument
 @click.pass_context
-def restore_command(
-    ctx: click.Context, /, report: Path | None, max_megapixels: float, verbose: bool, quiet: bool, **values: Any
-) -> None:
-    """Restore photos (what the program does when no command is named)."""
-    from codiff_batch.batch.plan import plan
-    from codiff_batch.batch.report import check_report_path, write_report
-    from codiff_batch.batch.run import run_batch
-    from codiff_batch.batch.summary import summarize
+def restore_command(ctx: click.Context, options: BatchOptions, report: Path | None, verbose: bool, quiet: bool) -> None:
+    """Restore photos (the default command)."""
+    from codiff_batch.batch.run import run
     from codiff_batch.cli.progress import Progress
+    from codiff_batch.cli.reports import check_report, save_report
     from codiff_batch.cli.signals import GentleStop
-    from codiff_batch.models.catalogue import find
+    from codiff_batch.cli.summary import summarize
 
-    options = BatchOptions(max_pixels=round(max_megapixels * 1e6), **values)
-    options.check()
     if report is not None:
-        check_report_path(report)
-    find(options.model, options.models_dir)
-    tasks = plan(options)
+        options.check()  # Before the report's folder is made.
+        check_report(report)
     started = time.monotonic()
-    order = {task.source: place for place, task in enumerate(tasks)}
-    outcomes = []
-    with GentleStop() as stop, Progress(len(tasks), verbose=verbose, quiet=quiet) as progress:
-        for outcome in run_batch(options, tasks, stage=progress.stage, stop=stop.event):
-            outcomes.append(outcome)
-            progress.finished(outcome)
-    outcomes.sort(key=lambda outcome: order[outcome.source])
-    if report is not None and report.suffix.lower() == ".html":
-        from codiff_batch.pages.report_page import Row, write_page
+    tasks: list[Task] = []
+    outcomes: list[Outcome] = []
+    code = ExitCode.OK
+    with GentleStop() as stop, Progress(verbose=verbose, quiet=quiet) as progress:
 
-        backups = {task.source: task.backup for task in tasks}
-        write_page(report, [Row.of(outcome, backups[outcome.source]) for outcome in outcomes])
-    elif report is not None:
-        write_report(report, outcomes)
+        def planned(all_tasks: Sequence[Task]) -> None:
+            tasks.extend(all_tasks)
+            progress.planned(len(tasks))
+
+        try:
+            for outcome in run(options, planned=planned, stage=progress.stage, stop=stop.event):
+                outcomes.append(outcome)
+                progress.finished(outcome)
+        finally:
+            order = {task.source: place for place, task in enumerate(tasks)}
+            outcomes.sort(key=lambda outcome: order[outcome.source])
+            # A run that an error ends is reported as far as it came; one that did not begin keeps the earlier report.
+            if report is not None and (outcomes or sys.exception() is None):
+                code = save_report(report, outcomes, {task.source: task.backup for task in tasks})
     if not quiet:
         if not tasks:
             click.echo("no JPEG files found; folders are searched for .jpg, .jpeg, .jpe and .jfif", err=True)
@@ -75,3 +71,4 @@ def restore_command(
         ctx.exit(stop.exit_code)
     if any(outcome.outcome == "failed" for outcome in outcomes):
         ctx.exit(ExitCode.SOME_FAILED)
+    ctx.exit(code)

@@ -11,21 +11,20 @@ from codiff_batch.errors import OptionsConflict
 
 
 @click.command("serve")
-@click.option(
-    "--stdio", is_flag=True, help="Requests on standard input, answers on standard output; ends with the input."
-)
+@click.option("--stdio", is_flag=True, help="Read requests from stdin and write answers to stdout, until stdin ends.")
 @click.option(
     "--folder",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Listen on a socket in this folder, which goes with the server in the end.",
+    help="Listen on a socket in this private folder, which holds a key.",
 )
-@click.option("--host", type=int, help="With --folder: process to end with.")
+@click.option("--host", type=int, metavar="PID", help="With --folder: exit when this process exits.")
 @click.option(
     "--idle",
     type=click.FloatRange(min=0),
     default=300,
     show_default=True,
-    help="With --folder: seconds to wait unused.",
+    metavar="SECONDS",
+    help="With --folder: exit after this long without a client.",
 )
 @device_option
 @models_dir_option
@@ -36,10 +35,11 @@ def serve_command(
     from codiff_batch.serve.channel import StdioChannel
     from codiff_batch.serve.engine import Engine
     from codiff_batch.serve.server import FolderServer, serve
+    from codiff_batch.serve.turns import Turns
 
     if stdio == (folder is not None) or (folder is not None) != (host is not None):
-        raise OptionsConflict("say either --stdio, or --folder and --host")
+        raise OptionsConflict("give either --stdio, or --folder with --host")
     engine = Engine(device, models_dir)
     if folder is not None and host is not None:
         FolderServer(folder, host, idle, engine).run()
-    serve(StdioChannel(), engine)
+    serve(StdioChannel(), engine, Turns())

@@ -38,4 +38,4 @@ class GentleStop:
             os._exit(128 + number)
         self.exit_code = 128 + number
         self.event.set()
-        click.echo("stopping after the photos under way; once more to quit at once", err=True)
+        click.echo("finishing the photos under way; stop again to quit at once", err=True)

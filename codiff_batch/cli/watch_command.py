@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import click
 
 from codiff_batch.batch.options import BatchOptions
-from codiff_batch.cli.exit_codes import ExitCode
+from codiff_batch.cli.parameters import exclude_option
 from codiff_batch.cli.processing_options import processing_options
+from codiff_batch.exit_codes import ExitCode
 
 
 @click.command("watch")
-@processing_options
+@processing_options(once=False)
 @click.option(
     "--settle",
     type=click.FloatRange(min=0),
     default=5,
     show_default=True,
     metavar="SECONDS",
-    help="A photo is taken once nobody has touched it for so long.",
+    help="Take a photo once nobody has touched it for this long.",
 )
 @click.option(
     "--rescan",
@@ -28,37 +29,38 @@ from codiff_batch.cli.processing_options import processing_options
     default=300,
     show_default=True,
     metavar="SECONDS",
-    help="Look through the whole folder so often, whatever the events said.",
+    help="Rescan the whole folder at this interval, whatever the events said.",
 )
-@click.option("--polling", is_flag=True, help="Scan every 10 s rather than wait for events; chosen on network mounts.")
-@click.option("--once", is_flag=True, help="Wait until what is there has settled, do it, and end.")
-@click.option("--log-json", is_flag=True, help="Log JSON, a line an event.")
-@click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--polling", is_flag=True, help="Scan every 10 s, not by events; the default on network mounts.")
+@click.option("--once", is_flag=True, help="Process what is there once it has settled, then exit.")
+@click.option("--log-json", is_flag=True, help="Log one JSON object per line.")
+@exclude_option
+@click.argument(
+    "folders", metavar="DIR...", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path)
+)
 @click.pass_context
 def watch_command(
     ctx: click.Context,
-    /,
-    folder: Path,
+    options: BatchOptions,
+    folders: tuple[Path, ...],
     settle: float,
     rescan: float,
     polling: bool,
     once: bool,
     log_json: bool,
-    max_megapixels: float,
     verbose: bool,
     quiet: bool,
-    **values: Any,
 ) -> None:
-    """Watch a folder and restore what arrives, for as long as the program runs.
+    """Watch folders and restore what arrives, until stopped.
 
-    Outputs go where the batch puts them. Every photo is done once; a journal in the output folder remembers it.
+    Outputs go where a batch would put them. Every photo is done once; a journal in the output folder keeps track.
     """
     from codiff_batch.cli.signals import GentleStop
     from codiff_batch.models.catalogue import find
     from codiff_batch.watch.daemon import Daemon, WatchOptions
     from codiff_batch.watch.logs import log_outcome, start_log
 
-    options = BatchOptions((folder,), max_pixels=round(max_megapixels * 1e6), **values)
+    options = replace(options, paths=folders)
     options.check()
     find(options.model, options.models_dir)
     start_log(as_json=log_json, verbose=verbose)

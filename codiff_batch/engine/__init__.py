@@ -11,28 +11,37 @@ from typing import TYPE_CHECKING
 from codiff_batch.engine.judge import Action, Verdict, header_decides, judge
 
 if TYPE_CHECKING:
-    from codiff_batch.engine.photo import restore_photo, settle
+    from codiff_batch.engine.photo import Decoded, restore, restore_photo
     from codiff_batch.engine.restorer import Restorer
+    from codiff_batch.engine.settling import Restored, Settled, settle
     from codiff_batch.engine.stream import Embedding, Request, Result
 
 _LAZY = {
+    "Decoded": "photo",
+    "Restored": "settling",
+    "Settled": "settling",
+    "restore": "photo",
     "Embedding": "stream",
     "Request": "stream",
     "Restorer": "restorer",
     "Result": "stream",
     "restore_photo": "photo",
-    "settle": "photo",
+    "settle": "settling",
 }
 
 __all__ = [
     "Action",
+    "Decoded",
     "Embedding",
     "Request",
+    "Restored",
     "Restorer",
     "Result",
+    "Settled",
     "Verdict",
     "header_decides",
     "judge",
+    "restore",
     "restore_photo",
     "settle",
 ]

@@ -1,4 +1,4 @@
-"""Which device the networks run on, in which precision, and how long that will take."""
+"""Which device the networks run on, and how long that will take."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def choose_device(name: str) -> torch.device:
     if kind not in ("cpu", "cuda", "mps") or (index and not (kind == "cuda" and index.isdecimal())):
         raise DeviceUnavailable(f"device {name!r} is not one of auto, cpu, cuda, cuda:N, mps")
     if kind == "mps" and not has_mps:
-        raise DeviceUnavailable("device 'mps' is not available on this machine; use --device cpu")
+        raise DeviceUnavailable("device 'mps' is not available on this machine")
     if kind == "cuda" and int(index or 0) >= cuda_count:
         found = f"{cuda_count} CUDA device(s) found" if cuda_count else "no CUDA device found"
-        raise DeviceUnavailable(f"device {name!r} is not available: {found}; use --device cpu")
+        raise DeviceUnavailable(f"device {name!r} is not available: {found}")
     return indexed(torch.device(name))
 
 
@@ -44,21 +44,6 @@ def indexed(device: torch.device) -> torch.device:
 def as_current(device: torch.device) -> AbstractContextManager[object]:
     """Make a GPU the current one, on whose streams work is queued and in whose context memory is pinned."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
-
-
-def choose_precision(card: ModelCard, device: torch.device) -> torch.dtype:
-    """16-bit floats where the model allows them and the device has them: float16 on GPUs, bfloat16 on CPUs."""
-    if not card.half_precision:
-        return torch.float32
-    if device.type != "cpu":
-        return torch.float16
-    return torch.bfloat16 if has_native_bfloat16() else torch.float32
-
-
-def has_native_bfloat16() -> bool:
-    """Return True if the processor computes in bfloat16 by itself; elsewhere it is slower than 32-bit floats."""
-    has_mkldnn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 @torch.inference_mode()

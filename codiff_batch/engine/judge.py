@@ -29,11 +29,25 @@ class Action(StrEnum):
     SKIP = "skip"
 
 
+class Ground(StrEnum):
+    """What a verdict rests on: a stable name beside the sentence."""
+
+    HEADER = "header-says-so"
+    PIXELS = "pixels-say-so"
+    SAVED_AGAIN = "saved-again"
+    MADE_SMALLER = "made-smaller"
+    GOOD = "good-already"
+    NO_EVIDENCE = "no-evidence"
+    BY_HAND = "quality-by-hand"
+    ASKED = "asked-for"
+
+
 @dataclass(frozen=True)
 class Verdict:
     """A decision with its grounds."""
 
     action: Action
+    ground: Ground
     reason: str
     header_qf: float | None
     """Quality factor 1..100 that fits the file's quantization tables best; None where there is no file."""
@@ -55,7 +69,7 @@ def judge_by_header(header_qf: float, min_qf: float) -> Verdict | None:
     """Decide by the header alone, where it does: a low one means "restore", and no network is needed to judge."""
     if is_good(header_qf, min_qf):
         return None
-    return Verdict(Action.RESTORE, f"header says QF {header_qf:.0f}, below {min_qf:g}", header_qf, None)
+    return Verdict(Action.RESTORE, Ground.HEADER, f"header says QF {header_qf:.0f}, below {min_qf:g}", header_qf, None)
 
 
 def judge(
@@ -88,21 +102,29 @@ def judge(
     if earlier is not None and earlier.qf is not None and not is_good(earlier.qf, min_qf):
         grid = "" if earlier.shift == (0, 0) else " on a shifted grid"
         reason = f"saved again: traces of QF {earlier.qf:.0f}{grid}, below {min_qf:g}, though {header}"
-        return Verdict(Action.RESTORE, reason, header_qf, estimated_qf)
+        return Verdict(Action.RESTORE, Ground.SAVED_AGAIN, reason, header_qf, estimated_qf)
     if earlier is not None and earlier.was_resized and _is_harmed(header_qf, estimated_qf):
         reason = f"made smaller after a compression; {looks}, though {header}"
-        return Verdict(Action.RESTORE, reason, header_qf, estimated_qf)
+        return Verdict(Action.RESTORE, Ground.MADE_SMALLER, reason, header_qf, estimated_qf)
     if is_good(estimated_qf, min_qf):
         by_header = "" if header_qf is None else f"{header_qf:.0f} by header and "
         reason = f"good already: QF {by_header}{estimated_qf:.0f} by pixels, at least {min_qf:g}"
-        return Verdict(Action.SKIP, reason, header_qf, estimated_qf)
+        return Verdict(Action.SKIP, Ground.GOOD, reason, header_qf, estimated_qf)
     if history is not None and not history.tells_enough:
         why = "drawn or written, not photographed" if history.is_drawn else "too little texture to judge by"
-        return Verdict(Action.SKIP, f"{why}; no trace of an earlier compression, and {header}", header_qf, estimated_qf)
+        return Verdict(
+            Action.SKIP,
+            Ground.NO_EVIDENCE,
+            f"{why}; no trace of an earlier compression, and {header}",
+            header_qf,
+            estimated_qf,
+        )
     if is_good(estimated_qf + spread, min_qf):
         reason = f"{looks}, but its parts disagree by {spread:.0f}; no trace of an earlier compression, and {header}"
-        return Verdict(Action.SKIP, reason, header_qf, estimated_qf)
-    return Verdict(Action.RESTORE, f"{looks}, below {min_qf:g}, though {header}", header_qf, estimated_qf)
+        return Verdict(Action.SKIP, Ground.NO_EVIDENCE, reason, header_qf, estimated_qf)
+    return Verdict(
+        Action.RESTORE, Ground.PIXELS, f"{looks}, below {min_qf:g}, though {header}", header_qf, estimated_qf
+    )
 
 
 def was_saved_again(header_qf: float, estimated_qf: float, history: History) -> bool:

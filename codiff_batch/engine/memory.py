@@ -37,8 +37,7 @@ def free_memory(device: torch.device) -> int:
     held = torch.cuda.memory_allocated(device)
     # What torch keeps of memory that no tensor uses any more is free for this process.
     free += torch.cuda.memory_reserved(device) - held
-    limit = getattr(torch.cuda, "get_per_process_memory_fraction", None)  # torch 2.7 and later
-    return min(free, int(total * limit(device)) - held) if limit is not None else free
+    return min(free, int(total * torch.cuda.get_per_process_memory_fraction(device)) - held)
 
 
 def total_memory(device: torch.device) -> int:

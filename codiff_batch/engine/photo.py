@@ -9,16 +9,16 @@ This module alone calls the judge, and :mod:`~codiff_batch.engine.settling` alon
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from codiff_batch.engine.by_hand import compressed_at, tables_of
 from codiff_batch.engine.crops import textured_crops
-from codiff_batch.engine.judge import Action, Verdict, judge, judge_by_header
+from codiff_batch.engine.judge import Action, Ground, Verdict, judge, judge_by_header
 from codiff_batch.engine.region import Region
 from codiff_batch.engine.settling import Restored, settled
 from codiff_batch.engine.stream import Embedding, Pixels, Progress, Request, Tables
@@ -79,7 +79,7 @@ class Judged:
         """
         tables = self.decoded.tables if settings.qf is None else tables_of(settings.qf)
         pixels = self.decoded.pixels if region is None else np.ascontiguousarray(self.decoded.pixels[region.window])
-        return Request(pixels, self.embedding, settings.strength, settings.texture, tables, **rest)
+        return Request(pixels, self.embedding, settings, tables, **rest)
 
 
 def judged_unseen(header_qf: float | None, settings: Settings, judging: Judging | None) -> Verdict | None:
@@ -91,10 +91,32 @@ def judged_unseen(header_qf: float | None, settings: Settings, judging: Judging 
         judging: None to restore it whatever it is like, because somebody asked for that.
     """
     if settings.qf is not None:
-        return Verdict(Action.RESTORE, f"quality {settings.qf:g} given by hand", header_qf, None)
+        return Verdict(Action.RESTORE, Ground.BY_HAND, f"quality {settings.qf:g} given by hand", header_qf, None)
     if judging is None:
-        return Verdict(Action.RESTORE, "asked for", header_qf, None)
+        return Verdict(Action.RESTORE, Ground.ASKED, "asked for", header_qf, None)
     return None if header_qf is None else judge_by_header(header_qf, judging.min_qf)
+
+
+def judged_by(
+    header_qf: float | None,
+    embedding: Embedding | None,
+    history: Callable[[], History | None],
+    settings: Settings,
+    judging: Judging | None,
+) -> Verdict:
+    """Return the verdict once CaVE has spoken, if it had to; the rest as for :func:`judged_unseen`.
+
+    Args:
+        history: what the pixels tell of earlier compressions; asked for only where the header does not decide.
+
+    Raises:
+        ValueError: CaVE had to speak, and did not.
+    """
+    estimated_qf = None if embedding is None else embedding.qf
+    if verdict := judged_unseen(header_qf, settings, judging):
+        return replace(verdict, estimated_qf=estimated_qf)
+    spread = 0.0 if embedding is None else embedding.spread
+    return judge(header_qf, estimated_qf, (judging or Judging()).min_qf, history(), spread=spread)
 
 
 def judged(decoded: Decoded, embedding: Embedding, settings: Settings, judging: Judging | None) -> Judged:
@@ -102,11 +124,7 @@ def judged(decoded: Decoded, embedding: Embedding, settings: Settings, judging: 
     if settings.qf is not None:
         embedding = replace(embedding, qf=settings.qf)
     header_qf = None if decoded.photo is None else decoded.photo.header.qf
-    verdict = judged_unseen(header_qf, settings, judging)
-    if verdict is None:
-        assert judging is not None
-        verdict = judge(header_qf, embedding.qf, judging.min_qf, decoded.history, spread=embedding.spread)
-    return Judged(decoded, embedding, replace(verdict, estimated_qf=embedding.qf))
+    return Judged(decoded, embedding, judged_by(header_qf, embedding, lambda: decoded.history, settings, judging))
 
 
 def restore(
@@ -167,17 +185,3 @@ def restore_photo(
     """
     chosen = replace(settings or Settings(), **changed)
     return restore(Decoded.of(photo, pixels), restorer, chosen, embedding=embedding, progress=progress).pixels
-
-
-def settle(
-    levels: NDArray[np.float32],
-    photo: JpegPhoto,
-    estimated_qf: float,
-    *,
-    constrain: bool = True,
-    pixels: Pixels | None = None,
-) -> NDArray[np.uint8]:
-    """For the batch until it takes the steps above."""
-    verdict = Verdict(Action.RESTORE, "", photo.header.qf, estimated_qf)
-    seen = Judged(Decoded.of(photo, pixels), Embedding((), estimated_qf), verdict)
-    return settled(seen, levels, Settings(constrain=constrain)).pixels

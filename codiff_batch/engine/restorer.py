@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from codiff_batch.engine.device import choose_device, choose_precision, seconds_per_megapixel
+from codiff_batch.engine.device import choose_device, seconds_per_megapixel
 from codiff_batch.engine.memory import fit_tiles, free_memory, total_memory
 from codiff_batch.engine.photo import Decoded, restore
+from codiff_batch.engine.precision import choose_precision
 from codiff_batch.engine.scheduler import Scheduler
 from codiff_batch.engine.stream import Embedding, Levels, Pixels, Progress, Request, Result, Tables
 from codiff_batch.engine.tiling import Geometry
@@ -51,16 +52,17 @@ class Restorer:
         tile: int | None = None,
         *,
         compiled: bool = False,
+        precision: str = "auto",
     ) -> None:
         self.card = card
         self.networks = networks
-        precision = choose_precision(card, device)
-        self._backend = TorchBackend(networks, device, card, precision=precision, compiled=compiled)
+        floats = choose_precision(card, device, precision)
+        self._backend = TorchBackend(networks, device, card, precision=floats, compiled=compiled)
         device = self._backend.device
         # A CPU gains nothing from more than one tile at a time and would need the memory for them.
         alone = device.type == "cpu"
         free, total = free_memory(device), total_memory(device)
-        side, most = fit_tiles(card, free, total, precision=precision, one_at_a_time=alone, one_size=compiled)
+        side, most = fit_tiles(card, free, total, precision=floats.weights, one_at_a_time=alone, one_size=compiled)
         if side < card.tile and tile is None:
             log.warning("little memory is free on %s: working with tiles of %d pixels", device, side)
         # Compiled networks are made for one size.
@@ -78,6 +80,7 @@ class Restorer:
         batch: int | None = None,
         tile: int | None = None,
         compiled: bool = False,
+        precision: str = "auto",
     ) -> Restorer:
         """Load a model by name, or from a model folder given as a path.
 
@@ -89,6 +92,8 @@ class Restorer:
                 device's free memory allows.
             tile: side of the tiles in pixels; the model's own by default, or less where memory is short.
             compiled: have torch compile the networks first, which takes minutes and then makes each step faster.
+            precision: floats that the networks compute in, ``auto``, ``fp32``, ``bf16`` or ``fp16``; ``auto`` takes
+                what is faster on this machine.
 
         Raises:
             ModelNotFound, ModelDamaged: there is no such model, or its files are not what its card says.
@@ -96,7 +101,7 @@ class Restorer:
         """
         chosen = choose_device(device)
         card, networks = load_networks(find(model, models_dir))
-        restorer = cls(card, networks, chosen, batch, tile, compiled=compiled)
+        restorer = cls(card, networks, chosen, batch, tile, compiled=compiled, precision=precision)
         restorer._tell_what_to_expect()
         return restorer
 
@@ -106,7 +111,7 @@ class Restorer:
             minutes = seconds_per_megapixel(self.card, self._backend.device, self._backend.precision) / 60
             log.warning(
                 "%s on a processor takes about %.1f minutes a megapixel (a 12-megapixel photo: %.0f minutes); "
-                "it is made for GPUs, and --model %s takes seconds",
+                "it is made for GPUs, and the model %s takes seconds",
                 *(self.name, minutes, 12 * minutes, DEFAULT_MODEL),
             )
 
@@ -129,6 +134,11 @@ class Restorer:
     def busy_seconds(self) -> float:
         """Time spent in the networks so far, transfers included."""
         return self._backend.busy_seconds
+
+    @property
+    def precision(self) -> str:
+        """Floats that the generator computes in, as torch calls them."""
+        return str(self._backend.steps or self._backend.precision).removeprefix("torch.")
 
     def estimate_qf(self, image: Pixels | Image) -> float:
         """Estimate the quality factor that a picture's pixels went through, 0..100.
@@ -171,7 +181,8 @@ class Restorer:
             image: as for :meth:`estimate_qf`.
             settings: how to restore; what nothing is said of is as by default.
             tables: the file's quantization tables in natural order, (8, 8) each, luma first, if they are known.
-            progress: called with (tiles done, tiles in all) after each batch of tiles; what it raises ends the work.
+            progress: called with (tiles done, tiles in all) after each batch of tiles; what it raises ends the work, or
+                this picture alone where it is a PhotoError and there are several.
             embedding: from :meth:`embed`, if the caller has it already.
             changed: single settings by name, such as ``strength=0.5``.
 

@@ -14,7 +14,7 @@ from codiff_batch.engine.crops import textured_crops
 from codiff_batch.engine.pool import Batch, PictureUnderWay, TilePool, bucket
 from codiff_batch.engine.stream import Embedding, Pixels, Request, Result
 from codiff_batch.engine.tiling import Geometry
-from codiff_batch.errors import RestoreFailed
+from codiff_batch.errors import PhotoError, RestoreFailed
 from codiff_batch.models.card import ModelCard
 
 log = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ class Scheduler:
         except RestoreFailed as error:
             yield Result(request, error=error)
             return
-        strength = request.strength * self._fade(embedding.qf)
+        strength = request.settings.strength * self._fade(embedding.qf)
         if strength == 0:
             yield Result(request, request.pixels.astype(np.float32))
             return
@@ -158,8 +158,13 @@ class Scheduler:
         for picture in batch.pictures:
             if picture.given_up:
                 continue
-            if picture.request.progress is not None:
-                picture.request.progress(picture.done, len(picture.tiles))
+            try:
+                if picture.request.progress is not None:
+                    picture.request.progress(picture.done, len(picture.tiles))
+            except PhotoError as error:
+                pool.remove(picture)
+                yield Result(picture.request, error=error)
+                continue
             if picture.done == len(picture.tiles):
                 yield from self._fetch(picture, pool)
 

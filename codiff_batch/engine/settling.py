@@ -5,21 +5,25 @@ This module alone calls the projection.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from codiff_batch.engine.crops import textured_crops
 from codiff_batch.engine.judge import Verdict, was_saved_again
 from codiff_batch.engine.region import Region
 from codiff_batch.engine.stream import Levels, Pixels
 from codiff_batch.errors import PhotoError
 from codiff_batch.jpeg import can_project, project_to_cells
+from codiff_batch.jpeg.history import History, look_back
 from codiff_batch.settings import Settings
 
 if TYPE_CHECKING:
     from codiff_batch.engine.photo import Judged
+    from codiff_batch.jpeg import JpegPhoto
 
 
 class Settled(Enum):
@@ -49,8 +53,7 @@ class Restored:
     @property
     def pixels(self) -> Pixels:
         """The picture in 8 bits: uint8 (H, W, 3) RGB or (H, W) gray."""
-        rounded = np.empty(self.levels.shape, np.uint8)
-        return np.rint(self.levels, out=rounded, casting="unsafe")
+        return in_8_bits(self.levels)
 
     @property
     def constrained(self) -> bool:
@@ -77,28 +80,53 @@ def settled(judged: Judged, levels: Levels, settings: Settings, region: Region |
         settings: as for the request.
         region: as for the request.
     """
-    how, decoded = _how(judged, settings), judged.decoded
-    keep_neutral(levels, decoded.pixels if region is None else decoded.pixels[region.window])
+    pixels, photo = judged.decoded.pixels, judged.decoded.photo
+    how = _how(photo, judged.embedding.qf, lambda: judged.decoded.history, settings)
     if how is Settled.UNCHANGED:
-        return _unchanged(judged, region)
-    if how is not Settled.CONSTRAINED:
+        return Restored(pixels if region is None else pixels[region.place], how, judged.verdict)
+    keep_neutral(levels, pixels if region is None else pixels[region.window])
+    if photo is None or how is not Settled.CONSTRAINED:
         return Restored(levels if region is None else levels[region.inner], how, judged.verdict)
-    assert decoded.photo is not None
     whole = levels
     if region is not None:
-        whole = decoded.pixels.astype(np.float32)
+        whole = pixels.astype(np.float32)
         whole[region.window] = levels
     try:
-        projected = project_to_cells(whole, decoded.photo, decoded.pixels)
+        projected = project_to_cells(whole, photo, pixels)
     except PhotoError:
         # Damaged, or read otherwise by the decoder: then its cells are not what we take them for.
         return Restored(levels if region is None else levels[region.inner], Settled.NOT_MODELLED, judged.verdict)
     return Restored(projected if region is None else projected[region.place], how, judged.verdict)
 
 
-def _how(judged: Judged, settings: Settings) -> Settled:
+def settle(levels: Levels, photo: JpegPhoto, estimated_qf: float, *, constrain: bool = True) -> Pixels:
+    """As :func:`settled`, for levels that somebody made otherwise of a photo.
+
+    Args:
+        levels: float32 in [0, 255] of the photo's shape; may be overwritten.
+        photo: the source.
+        estimated_qf: CaVE's estimate from the source's pixels, 0..100.
+        constrain: whether to keep the picture inside the photo's cells, where that can be.
+
+    Raises:
+        DamagedJpeg: the photo's coefficients cannot be read.
+    """
+
+    def history() -> History:
+        pixels = photo.pixels()
+        return look_back(textured_crops(pixels), pixels, photo.header.tables)
+
+    how = _how(photo, estimated_qf, history, Settings(constrain=constrain))
+    return project_to_cells(levels, photo) if how is Settled.CONSTRAINED else in_8_bits(levels)
+
+
+def in_8_bits(levels: Levels | Pixels) -> Pixels:
+    """Round levels, without a float copy of them."""
+    return np.rint(levels, out=np.empty(levels.shape, np.uint8), casting="unsafe")
+
+
+def _how(photo: JpegPhoto | None, estimated_qf: float, history: Callable[[], History], settings: Settings) -> Settled:
     """Whether a picture is kept inside its file's cells, and why not."""
-    photo = judged.decoded.photo
     if settings.strength == 0:
         return Settled.UNCHANGED
     if photo is None:
@@ -109,9 +137,8 @@ def _how(judged: Judged, settings: Settings) -> Settled:
         return Settled.NOT_ASKED
     if not can_project(photo):
         return Settled.NOT_MODELLED
-    if was_saved_again(photo.header.qf, judged.embedding.qf, judged.decoded.history):
-        return Settled.SAVED_AGAIN
-    return Settled.CONSTRAINED
+    again = was_saved_again(photo.header.qf, estimated_qf, history())
+    return Settled.SAVED_AGAIN if again else Settled.CONSTRAINED
 
 
 def keep_neutral(levels: Levels, pixels: Pixels) -> None:
@@ -124,8 +151,3 @@ def keep_neutral(levels: Levels, pixels: Pixels) -> None:
 
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-
-
-def _unchanged(judged: Judged, region: Region | None) -> Restored:
-    pixels = judged.decoded.pixels
-    return Restored(pixels if region is None else pixels[region.place], Settled.UNCHANGED, judged.verdict)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -36,15 +36,11 @@ class Request:
     pixels: Pixels
     embedding: Embedding | None = None
     """From :meth:`~codiff_batch.engine.restorer.Restorer.embed`, if the caller has it already."""
-    strength: float = 1.0
-    texture: float = 1.0
+    settings: Settings = field(default_factory=Settings)
     tables: Tables | None = None
     progress: Progress | None = None
     key: Any = None
     """Comes back with the result."""
-
-    def __post_init__(self) -> None:
-        Settings(self.strength, self.texture)
 
 
 @dataclass(frozen=True, eq=False)

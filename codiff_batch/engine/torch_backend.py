@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from codiff_batch.engine import colour
 from codiff_batch.engine.device import as_current, indexed
 from codiff_batch.engine.memory import give_back, is_out_of_memory, total_memory
+from codiff_batch.engine.precision import Precision
 from codiff_batch.engine.stream import Embedding, Levels, Pixels, Request
 from codiff_batch.engine.tiling import Tile
 from codiff_batch.errors import RestoreFailed
@@ -46,7 +47,7 @@ class TorchBackend:
     """CaVE and the generator of one model; a :class:`~codiff_batch.engine.backend.Backend`.
 
     Args:
-        precision: what the networks compute in.
+        precision: what the networks compute in; CaVE in that of the weights.
         compiled: have torch compile the networks; the first step of each shape then takes minutes.
     """
 
@@ -56,15 +57,15 @@ class TorchBackend:
         device: torch.device,
         card: ModelCard,
         *,
-        precision: torch.dtype = torch.float32,
+        precision: Precision = Precision(torch.float32),  # noqa: B008  a constant
         compiled: bool = False,
     ) -> None:
-        self.device, self.precision = indexed(device), precision
+        self.device, (self.precision, self.steps) = indexed(device), precision
         self.busy_seconds = 0.0
         """Time that the host spent on the networks so far, waiting for them included."""
         self._card = card
         for network in networks:
-            network.to(self.device, precision, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            network.to(self.device, self.precision, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._cave = networks.cave
         # Whoever judges waits for the answer; on a stream beside, that is not for all that has been queued before.
         on_cuda = self.device.type == "cuda"
@@ -86,7 +87,7 @@ class TorchBackend:
     @property
     def can_widen(self) -> bool:
         """Whether values that overflow may do so for want of range: float16 ends at 65504."""
-        return self.precision == torch.float16
+        return torch.float16 in (self.precision, self.steps)
 
     def look(self, crops: Sequence[Pixels]) -> list[tuple[Tensor, float]] | None:
         """CaVE's tokens (1, K, D) and quality factor of each of several crops of one size; None if memory ran out."""
@@ -141,7 +142,7 @@ class TorchBackend:
         if self._card.uses_tables and (tables := request.tables):
             told["tables"] = np.stack((tables[0], tables[1] if len(tables) > 1 else tables[0])).astype(np.float32)
         if self._card.adds_texture:
-            told["amount"] = np.full(() if request.texture else (0,), request.texture, np.float32)
+            told["amount"] = np.full(() if request.settings.texture else (0,), request.settings.texture, np.float32)
         return told
 
     def start(self, tiles: Sequence[tuple[TorchPicture, Tile]], shape: tuple[int, int, int]) -> UnderWay | None:
@@ -188,13 +189,12 @@ class TorchBackend:
         return landing
 
     def _range(self, *, wide: bool) -> Any:
-        return torch.autocast(self.device.type, torch.bfloat16) if wide else nullcontext()
+        floats = torch.bfloat16 if wide else self.steps
+        return torch.autocast(self.device.type, floats) if floats is not None else nullcontext()
 
     def _within_memory(self, step: Callable[[], T]) -> T | None:
-        # The same input gives the same bytes on one device: no choosing of kernels by the clock, and 32 bits are 32.
-        exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
         try:
-            with self._waiting(), as_current(self.device), torch.inference_mode(), exact:
+            with self._waiting(), as_current(self.device), torch.inference_mode(), exactly():
                 return step()
         except Exception as error:
             if not is_out_of_memory(error):
@@ -227,6 +227,14 @@ class TorchBackend:
     def _floats(self, rows: Tensor) -> Tensor:
         """uint8 (B, h, w, 3) -> floats (B, 3, h, w) in [0, 1] on the device; bytes travel, not floats."""
         return rows.to(self.device).permute(0, 3, 1, 2).to(self.precision).div_(255)
+
+
+def exactly() -> AbstractContextManager[None]:
+    """Set torch's flags so that the same input gives the same bytes on one device.
+
+    No kernel is chosen by the clock, and 32-bit floats are 32-bit floats; matrix products have no TF32 by default.
+    """
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
 
 
 class TorchPicture:

@@ -103,6 +103,22 @@ def make_folders(folder: Path, *, like: Path | None = None) -> None:
     sync_folder(folder.parent)
 
 
+def make_durable(path: Path) -> None:
+    """Make a file that another program or an earlier run wrote durable, with its name.
+
+    Raises:
+        PhotoError: the disk did not take it.
+    """
+    if os.name != "posix":
+        return
+    try:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        sync_folder(path.parent)
+    except OSError as error:
+        raise PhotoError(f"cannot make {path} durable: {error.strerror or error}") from error
+
+
 def sync_folder(folder: Path) -> None:
     """Make names in a folder durable, where the platform and the file system can.
 

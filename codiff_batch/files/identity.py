@@ -65,6 +65,17 @@ def canonical(path: Path) -> Path:
     return path.parent.resolve() / path.name
 
 
+def seen_from(folder: Path, path: Path) -> Path:
+    """A path relative to a folder, for disks that carry both and are mounted elsewhere."""
+    return Path(os.path.relpath(canonical(path), folder.resolve()))
+
+
+def mount_of(path: Path) -> Path:
+    """Where the disk of a file or folder, links followed, is mounted."""
+    resolved = path.resolve()
+    return next(above for above in (resolved, *resolved.parents) if os.path.ismount(above))
+
+
 def same_file(one: Path, other: Path) -> bool:
     """Return True if both paths lead to one existing file."""
     key = key_of(one)

@@ -1,15 +1,17 @@
-"""Reads files whole: without blocking, regular files only, with what tells later whether they changed."""
+"""Reads files whole, with what tells later whether they changed."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from codiff_batch.errors import PhotoError
-from codiff_batch.files.identity import FileKey, Stamp, is_regular
+from codiff_batch.errors import PhotoError, TooManyBytes
+from codiff_batch.files.identity import FileKey, Stamp
+from codiff_batch.files.opening import open_regular, read_at_most
 
 
 @dataclass(frozen=True)
@@ -30,30 +32,32 @@ class Contents:
         return FileKey(self.stamp.device, self.stamp.inode)
 
 
-def read_whole(path: Path, *, follow: bool = True) -> Contents:
-    """Read a file.
+def read_whole(path: Path, *, follow: bool = True, max_bytes: int | None = None) -> Contents:
+    """Read a regular file, without waiting for anybody.
 
     Args:
         follow: take a link's target; without, a link is refused.
+        max_bytes: largest size that is read; None for any, where the file is our own.
 
     Raises:
+        TooManyBytes: it is larger; nothing was read.
         PhotoError: it cannot be read, or is no regular file.
     """
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
     try:
-        handle = os.open(path, flags if follow else flags | getattr(os, "O_NOFOLLOW", 0))
-    except (OSError, ValueError) as error:
-        raise PhotoError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    try:
-        found = os.fstat(handle)
-        if not is_regular(found):
-            raise PhotoError("cannot be read: not a regular file")
-        with os.fdopen(handle, "rb", closefd=False) as file:
-            return Contents(file.read(), Stamp.of(found))
+        with open_regular(path, follow=follow, max_bytes=max_bytes) as file:
+            return Contents(read_at_most(file, max_bytes), Stamp.of(os.fstat(file.fileno())))
     except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise TooManyBytes(f"{error.strerror}") from error
         raise PhotoError(f"cannot be read: {error.strerror or error}") from error
-    finally:
-        os.close(handle)
+
+
+def digest_of(path: Path) -> str | None:
+    """Digest of a regular file's bytes; None for a link, for anything else, and where there is nothing to read."""
+    try:
+        return read_whole(path, follow=False).sha256
+    except PhotoError:
+        return None
 
 
 def stamp_of(path: Path, *, follow: bool = True) -> Stamp:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from codiff_batch import __version__
 from codiff_batch.gimp.install import PYTHON
-from codiff_batch.gimp.places import NAME, environ_file, plugin_file, plugin_source
+from codiff_batch.gimp.places import NAME, environ_file, plugin_file, plugin_files, plugin_folder, plugin_source
 
 AGAIN = "run 'codiff-batch gimp install' again"
 
@@ -25,12 +25,11 @@ def complaints(gimp: Path) -> Iterator[str]:
     if not plugin.is_file():
         yield f"the plug-in is not installed: {plugin} is missing; run 'codiff-batch gimp install'"
         return
-    if plugin.read_bytes() != plugin_source().read_bytes():
+    if _contents(plugin_folder(gimp)) != _contents(plugin_source()):
         yield f"{plugin} is of another version than this codiff-batch, {__version__}; {AGAIN}"
     if os.name != "nt" and not os.access(plugin, os.X_OK):
         yield f"{plugin} is not executable, so that GIMP passes over it in silence; {AGAIN}"
     yield from _about_engine(gimp)
-    yield from _about_gimps_python()
     if ".var/app" in gimp.as_posix() or "/snap/" in gimp.as_posix():
         yield (
             "this GIMP is a Flatpak or a snap, which cannot start programs outside itself; use your system's "
@@ -65,8 +64,12 @@ def _about_engine(gimp: Path) -> Iterator[str]:
         yield f"the engine's Python, {python}, has codiff-batch {told.stdout.strip()}, not {__version__}; {AGAIN}"
 
 
-def _about_gimps_python() -> Iterator[str]:
-    """Whether the ``python3`` that a GIMP started from this shell would take is one that knows GIMP."""
+def _contents(folder: Path) -> dict[Path, bytes]:
+    return {name: (folder / name).read_bytes() for name in plugin_files(folder)}
+
+
+def remarks() -> Iterator[str]:
+    """What would go wrong with a GIMP started from this very shell, though nothing is wrong with the plug-in."""
     if sys.platform in ("win32", "darwin"):
         return  # There GIMP brings its own.
     first, system = shutil.which("python3"), Path("/usr/bin/python3")
@@ -75,7 +78,7 @@ def _about_gimps_python() -> Iterator[str]:
     has_gi = subprocess.run([first, "-c", "import gi"], capture_output=True, check=False).returncode == 0
     if not has_gi:
         yield (
-            f"started from this shell, GIMP takes {first} for its plug-ins, which lacks GIMP's bindings (gi), so that "
-            "none of its Python plug-ins works; start GIMP from the desktop's menu, or from a shell without the "
-            "virtual environment, conda or pyenv in front"
+            f"a GIMP started from this shell would take {first} for its plug-ins, which lacks GIMP's bindings (gi), so "
+            "that none of its Python plug-ins would work; start GIMP from the desktop's menu, or from a shell without "
+            "the virtual environment, conda or pyenv in front"
         )

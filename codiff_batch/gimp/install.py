@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from codiff_batch.errors import FolderUnavailable
-from codiff_batch.gimp.places import environ_file, plugin_file, plugin_folder, plugin_source
+from codiff_batch.gimp.places import environ_file, plugin_file, plugin_files, plugin_folder, plugin_source
 
 PYTHON = "CODIFF_PYTHON"
 
@@ -18,22 +18,23 @@ def install(gimp: Path) -> None:
     Raises:
         FolderUnavailable: the folder cannot be written to.
     """
-    plugin, environ = plugin_file(gimp), environ_file(gimp)
+    plugin, environ, source = plugin_folder(gimp), environ_file(gimp), plugin_source()
     try:
-        for file, data in (
-            (plugin, plugin_source().read_bytes()),
-            (environ, f"{PYTHON}={sys.executable}\n".encode()),
-        ):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(data)
+        if plugin.is_dir():
+            shutil.rmtree(plugin)  # no file of an older version stays behind
+        for name in plugin_files(source):
+            (plugin / name).parent.mkdir(parents=True, exist_ok=True)
+            (plugin / name).write_bytes((source / name).read_bytes())
         # GIMP passes over a plug-in without this bit, and says nothing.
-        plugin.chmod(0o755)
+        plugin_file(gimp).chmod(0o755)
+        environ.parent.mkdir(parents=True, exist_ok=True)
+        environ.write_text(f"{PYTHON}={sys.executable}\n", encoding="utf-8")
     except OSError as error:
         raise FolderUnavailable(f"{gimp}: {error}") from error
 
 
 def uninstall(gimp: Path) -> bool:
-    """Take the plug-in away; tell whether there was one.
+    """Take the plug-in away; return True if there was one.
 
     Raises:
         FolderUnavailable: it cannot be removed.

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from codiff_batch.errors import FolderUnavailable
+from codiff_batch.errors import FolderUnavailable, Role
 
 NAME = "codiff-batch"
 DIRECTORY_VARIABLE = "GIMP3_DIRECTORY"
@@ -38,8 +38,9 @@ def gimp_folders(named: Path | None = None) -> list[Path]:
         found = [fresh]
     if not found:
         raise FolderUnavailable(
-            "no GIMP 3 was found; start it once, or say where its folder is with --gimp-dir (GIMP shows it in "
-            "Edit > Preferences > Folders)"
+            "no GIMP 3 was found; start it once, or say where its folder is (GIMP shows it in Edit > Preferences > "
+            "Folders)",
+            Role.GIMP_FOLDER,
         )
     return found
 
@@ -60,7 +61,7 @@ def environ_file(gimp: Path) -> Path:
 
 
 def plugin_source() -> Path:
-    """The plug-in in this installation: packed with the package, or in the clone it was installed from.
+    """The plug-in's folder in this installation: packed with the package, or in the clone it was installed from.
 
     Raises:
         FolderUnavailable: this installation lacks it.
@@ -68,8 +69,14 @@ def plugin_source() -> Path:
     here = Path(__file__).resolve().parent
     for place in (here / "plug-in", here.parents[1] / "plugins/gimp" / NAME):
         if (place / f"{NAME}.py").is_file():
-            return place / f"{NAME}.py"
+            return place
     raise FolderUnavailable("this installation of codiff-batch lacks the GIMP plug-in; install it again")
+
+
+def plugin_files(folder: Path) -> list[Path]:
+    """The files of a plug-in's folder, relative to it."""
+    found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return sorted(path for path in found if "__pycache__" not in path.parts)
 
 
 def _roots() -> list[Path]:

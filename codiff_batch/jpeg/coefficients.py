@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from codiff_batch.errors import DamagedJpeg, UnsupportedJpeg
+from codiff_batch.errors import DamagedJpeg, Role, UnsupportedJpeg
 from codiff_batch.jpeg import markers
 
 if TYPE_CHECKING:
@@ -45,12 +45,12 @@ def read_coefficients(photo: JpegPhoto) -> tuple[NDArray[np.int16], ...]:
         planes = [decoded.Y, decoded.Cb, decoded.Cr][: len(photo.header.components)]
         blocks = tuple(np.asarray(plane, np.int16) for plane in planes)
     except (OSError, ValueError, RuntimeError) as error:
-        raise DamagedJpeg("its coefficients cannot be read; --no-constrain does without them") from error
+        raise DamagedJpeg("its coefficients cannot be read", Role.CONSTRAIN) from error
     finally:
         Path(name).unlink()
     for component, plane in zip(photo.header.components, blocks, strict=True):
         if plane.shape != (*block_counts(photo, component.h, component.v), 8, 8):
-            raise DamagedJpeg("its coefficients have an unexpected geometry; --no-constrain does without them")
+            raise DamagedJpeg("its coefficients have an unexpected geometry", Role.CONSTRAIN)
     return blocks
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from codiff_batch.errors import PhotoError, UnsupportedJpeg
+from codiff_batch.errors import PhotoError, Role, UnsupportedJpeg
 from codiff_batch.jpeg import markers
 from codiff_batch.jpeg.metadata import EXTENDED_XMP, XMP, c2pa_segments, is_signed
 from codiff_batch.jpeg.mpf import is_index, rewrite_index
@@ -64,7 +64,7 @@ def refuse_jpeg(source: JpegPhoto, *, drop_signature: bool = False) -> None:
         PhotoError: libjpeg stops at 65500 pixels a side.
     """
     if not drop_signature and is_signed(source.structure):
-        raise UnsupportedJpeg("signed: its C2PA manifest would not fit a changed picture (see --include-signed)")
+        raise UnsupportedJpeg("signed: its C2PA manifest would not fit a changed picture", Role.INCLUDE_SIGNED)
     if max(source.header.width, source.header.height) > LARGEST_SIDE:
         raise PhotoError(f"cannot be written as JPEG: more than {LARGEST_SIDE} pixels a side")
     _with_index_put_right(source.structure, source.structure)

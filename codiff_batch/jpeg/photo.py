@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from codiff_batch.errors import DamagedJpeg, PhotoError, TooManyPixels, UnsupportedJpeg
+from codiff_batch.errors import DamagedJpeg, TooManyPixels, UnsupportedJpeg
+from codiff_batch.files.opening import DEFAULT_MAX_BYTES
+from codiff_batch.files.reading import read_whole
 from codiff_batch.jpeg.header import Header, read_header
 from codiff_batch.jpeg.metadata import MetadataSummary, has_xyb_colours, summarize
 from codiff_batch.jpeg.segments import Structure, parse
@@ -32,16 +34,14 @@ class JpegPhoto:
     header: Header
 
     @classmethod
-    def open(cls, path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> JpegPhoto:
-        """Read a file.
+    def open(cls, path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS, max_bytes: int = DEFAULT_MAX_BYTES) -> JpegPhoto:
+        """Read a regular file.
 
         Raises:
+            TooManyBytes: the file is larger than ``max_bytes``; nothing was read.
             PhotoError: as :meth:`from_bytes`, or the file cannot be read.
         """
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise PhotoError(f"cannot be read: {error.strerror or error}") from error
+        data = read_whole(path, max_bytes=max_bytes).data
         return cls.from_bytes(data, path=path, max_pixels=max_pixels)
 
     @classmethod
@@ -60,7 +60,7 @@ class JpegPhoto:
             raise UnsupportedJpeg("XYB colours, as jpegli can write them; only RGB and grayscale photos are handled")
         if header.width * header.height > max_pixels:
             size = f"{header.width}x{header.height} pixels"
-            raise TooManyPixels(f"{size} is over the limit of {max_pixels / 1e6:g} megapixels (see --max-megapixels)")
+            raise TooManyPixels(f"{size} is over the limit of {max_pixels / 1e6:g} megapixels")
         return cls(path, data, structure, header)
 
     def pixels(self) -> NDArray[np.uint8]:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from codiff_batch.errors import ModelDamaged, ModelNotFound
+from codiff_batch.files.opening import open_regular
+from codiff_batch.models.plain import check_settings, read_json
 
 CARD_NAME = "model.json"
 FORMAT = 1
@@ -17,9 +23,11 @@ FORMAT = 1
 
 COLOUR_FIXES = ("none", "adain", "wavelet")
 VIEWS = (1, 2, 4)
+LARGEST_TILE, LARGEST_MULTIPLE = 8192, 1024
+"""Sides in pixels that no network's memory holds."""
 _MERELY_TOLD = (
     *("name", "summary", "licence", "scores", "training", "weights_of"),
-    *("working_memory", "macs_per_pixel"),
+    *("working_memory", "macs_per_pixel", "half_steps"),
 )
 
 
@@ -28,7 +36,7 @@ class ModelCard:
     """A model folder's description.
 
     Attributes:
-        name: what ``--model`` calls it.
+        name: what it is chosen by.
         summary: one line for ``codiff-batch models list``.
         architecture: which builder of :mod:`codiff_batch.models.loading` makes the networks.
         sizes: arguments of the networks' constructors.
@@ -47,6 +55,8 @@ class ModelCard:
         views: how many mirrored views of a tile the generator restores, 1, 2 or 4; their mean is the result
             (the self-ensemble of EDSR, Lim et al. 2017, section 3.4, without its transposes).
         half_precision: whether the networks may run in 16-bit floats, on devices that gain by it.
+        half_steps: whether the generator's layers may compute in 16-bit floats, while the picture, its sums and CaVE
+            keep 32 bits.
         embeds_tiles: whether each tile is guided by CaVE's tokens of its own, as the full model is, instead of by
             the tokens of a few crops of the photo.
         working_memory: bytes that a step needs for each pixel of a tile in 16-bit floats, beside the weights; 0 where
@@ -71,6 +81,7 @@ class ModelCard:
     fade: tuple[float, float] = (100.0, 100.0)
     colour_fix: str = "none"
     half_precision: bool = False
+    half_steps: bool = False
     embeds_tiles: bool = False
     working_memory: int = 0
     macs_per_pixel: float = 0.0
@@ -104,35 +115,65 @@ class ModelCard:
         (folder / CARD_NAME).write_text(text + "\n", encoding="utf-8")
 
 
+class _Format(msgspec.Struct):
+    """What is looked at first: other formats may have other fields."""
+
+    format: int = FORMAT
+
+
 def read_card(folder: Path) -> ModelCard:
-    """Read and check ``model.json``.
+    """Read and check ``model.json``; fields of later programs are ignored.
 
     Raises:
         ModelNotFound: the folder has no card.
-        ModelDamaged: the card is not valid JSON, lacks a field, or is of a newer format.
+        ModelDamaged: the card is not valid JSON, lacks a field or has one wrong, or is of a newer format.
     """
     path = folder / CARD_NAME
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise ModelNotFound(f"{folder} is not a model folder: it has no {CARD_NAME}")
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        card = ModelCard(**values)
-    except (ValueError, TypeError) as error:
+        version = read_json(path, _Format).format
+        if version != FORMAT:
+            raise ValueError(f"format {version} is not known to this version, which reads format {FORMAT}")
+        card = read_json(path, ModelCard)
+        _check(card)
+    except ValueError as error:
         raise ModelDamaged(f"{path}: {error}") from error
-    if card.format != FORMAT:
-        raise ModelDamaged(f"{path}: format {card.format} is not known to this version, which reads format {FORMAT}")
-    if card.colour_fix not in COLOUR_FIXES:
-        raise ModelDamaged(f"{path}: colour_fix must be one of {', '.join(COLOUR_FIXES)}")
-    if card.views not in VIEWS:
-        raise ModelDamaged(f"{path}: views must be one of {', '.join(map(str, VIEWS))}")
-    if card.weights_of != Path(card.weights_of).name:
-        raise ModelDamaged(f"{path}: weights_of must be the name of a model beside this one")
     return card
 
 
+def _check(card: ModelCard) -> None:
+    """Refuse values that no network can follow.
+
+    Raises:
+        ValueError: with the field's name.
+    """
+    if card.colour_fix not in COLOUR_FIXES:
+        raise ValueError(f"colour_fix must be one of {', '.join(COLOUR_FIXES)}")
+    if card.views not in VIEWS:
+        raise ValueError(f"views must be one of {', '.join(map(str, VIEWS))}")
+    if card.weights_of != Path(card.weights_of).name or card.weights_of == "..":
+        raise ValueError("weights_of must be the name of a model beside this one")
+    if not 1 <= card.multiple <= LARGEST_MULTIPLE:
+        raise ValueError(f"multiple must be from 1 to {LARGEST_MULTIPLE}")
+    if not 2 * card.multiple <= card.tile <= LARGEST_TILE or card.tile % card.multiple:
+        raise ValueError(f"tile must be a multiple of {card.multiple}, from {2 * card.multiple} to {LARGEST_TILE}")
+    if not 0 <= card.overlap <= card.tile // 2:
+        raise ValueError("overlap must be from 0 to half a tile")
+    if not all(map(math.isfinite, (*card.value_range, *card.fade))) or card.value_range[0] >= card.value_range[1]:
+        raise ValueError("value_range and fade must be two numbers each, value_range rising")
+    if not (card.working_memory >= 0 and card.macs_per_pixel >= 0):
+        raise ValueError("working_memory and macs_per_pixel must not be negative")
+    check_settings(card.sizes)
+
+
 def sha256_of(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    with path.open("rb") as file:
+    """Hexadecimal SHA-256 of a regular file.
+
+    Raises:
+        OSError: it cannot be read, or is a pipe, a device or a folder.
+    """
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -147,7 +188,11 @@ def verify(card: ModelCard, folder: Path) -> None:
             raise ModelDamaged(
                 f"{folder.name}: {name!r} is refused, only safetensors files in the model's folder are read"
             )
-        if not path.is_file():
+        if not os.path.lexists(path):
             raise ModelDamaged(f"{path} is missing; install the model {card.name!r} again")
-        if sha256_of(path) != card.files[name]:
+        try:
+            digest = sha256_of(path)
+        except OSError as error:
+            raise ModelDamaged(f"{path} cannot be read: {error.strerror or error}") from error
+        if digest != card.files[name]:
             raise ModelDamaged(f"{path} differs from its checksum; install the model {card.name!r} again")

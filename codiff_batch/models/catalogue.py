@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from codiff_batch.errors import ModelError, ModelNotFound
+from codiff_batch.models.appearing import put_back
 from codiff_batch.models.card import CARD_NAME, read_card
 
 DEFAULT_MODEL = "compact"
@@ -63,8 +64,8 @@ def available(models_dir: Path | None = None) -> list[ModelEntry]:
         (user_models_dir(models_dir), "installed"),
     )
     for root, status in places:
-        for card_path in sorted(root.glob(f"*/{CARD_NAME}")):
-            entry = _entry(card_path.parent, status)
+        for folder in _folders(root):
+            entry = _entry(folder, status)
             entries[entry.name] = entry
     return sorted(entries.values(), key=lambda entry: entry.name)
 
@@ -77,11 +78,12 @@ def find(model: str | Path, models_dir: Path | None = None) -> Path:
     """
     text = str(model)
     if os.sep in text or "/" in text or isinstance(model, Path):
-        if (Path(model) / CARD_NAME).is_file():
+        if _has_card(Path(model)):
             return Path(model)
         raise ModelNotFound(f"{text} is not a model folder: it has no {CARD_NAME}")
+    put_back(user_models_dir(models_dir))
     for root in (user_models_dir(models_dir), BUNDLED):
-        if text and (root / text / CARD_NAME).is_file():
+        if text and _has_card(root / text):
             return root / text
     if text in KNOWN:
         raise ModelNotFound(f"model {text!r} is known but not installed: {KNOWN[text]}")
@@ -89,10 +91,24 @@ def find(model: str | Path, models_dir: Path | None = None) -> Path:
     raise ModelNotFound(f"no model is called {text!r}; available: {names}")
 
 
+def _folders(root: Path) -> list[Path]:
+    """The model folders in a folder."""
+    put_back(root)
+    try:
+        return sorted(path for path in root.iterdir() if not path.name.startswith(".") and _has_card(path))
+    except OSError:
+        return []  # There is none, or it may not be looked into.
+
+
+def _has_card(folder: Path) -> bool:
+    return os.path.lexists(folder / CARD_NAME)
+
+
 def _entry(folder: Path, status: Literal["bundled", "installed"]) -> ModelEntry:
+    """A model's line; whatever is wrong with it is said there, and hides no other model."""
     try:
         card = read_card(folder)
-    except ModelError as error:
+        size = sum(file.stat().st_size for file in card.paths(folder).values() if os.path.lexists(file))
+    except (ModelError, OSError, ValueError) as error:
         return ModelEntry(folder.name, "damaged", folder, str(error))
-    size = sum(file.stat().st_size for file in card.paths(folder).values() if file.is_file())
     return ModelEntry(folder.name, status, folder, card.summary, size, card.licence)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import os
 from pathlib import Path
 from typing import Any
 
 from codiff_batch.errors import CannotInstall
+from codiff_batch.files.opening import open_regular
+from codiff_batch.models.plain import check_settings, read_json
 
 _WEB_PAGE_STARTS = (b"<!doctype", b"<html", b"<head", b"<?xml")
 
@@ -20,11 +22,12 @@ def check_base(base: Path) -> None:
     settings: dict[str, dict[str, Any]] = {}
     for part, name in (("unet", "config.json"), ("vae", "config.json"), ("scheduler", "scheduler_config.json")):
         file = base / part / name
+        if not os.path.lexists(file):
+            raise CannotInstall(f"{base} is not a base model: it has no {part}/{name}")
         try:
-            settings[part] = json.loads(file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise CannotInstall(f"{base} is not a base model: it has no {part}/{name}") from None
-        except (OSError, ValueError) as error:
+            settings[part] = read_json(file, dict[str, Any])
+            check_settings({key: value for key, value in settings[part].items() if part != "scheduler"})
+        except ValueError as error:
             raise CannotInstall(f"{file}: {error}") from error
     prediction, side = settings["scheduler"].get("prediction_type", "epsilon"), settings["unet"].get("sample_size")
     if prediction != "epsilon" or side != 64:
@@ -38,9 +41,12 @@ def refuse_web_page(file: Path) -> None:
     """Tell a web page that was saved in place of a file, as download sites hand out when they want a click more.
 
     Raises:
-        CannotInstall: it is one.
+        CannotInstall: it is one, or cannot be read.
     """
-    with file.open("rb") as opened:
-        start = opened.read(256).lstrip().lower()
+    try:
+        with open_regular(file) as opened:
+            start = opened.read(256).lstrip().lower()
+    except OSError as error:
+        raise CannotInstall(f"{file} cannot be read: {error.strerror or error}") from error
     if start.startswith(_WEB_PAGE_STARTS):
         raise CannotInstall(f"{file} is a web page, not the file itself: open the link in a browser and download it")

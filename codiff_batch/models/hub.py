@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from codiff_batch.errors import CannotInstall
+from codiff_batch.errors import CannotInstall, Role
 from codiff_batch.models.card import sha256_of
 from codiff_batch.models.catalogue import user_models_dir
 from codiff_batch.models.downloads import check_base, refuse_web_page
+from codiff_batch.models.plain import LARGEST_TEXT
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +21,9 @@ SOURCES = Path(__file__).with_name("sources.toml")
 SETTINGS = ("scheduler/scheduler_config.json", "unet/config.json", "vae/config.json")
 WEIGHTS = ("diffusion_pytorch_model.fp16.safetensors", "diffusion_pytorch_model.safetensors")
 """What a mirror may have, best first: the merged model is kept in 16 bits anyway."""
+
+LARGEST_WEIGHTS = 16_000_000_000
+"""Bytes; the UNet in 32 bits has 3.5 billion."""
 
 COMPLETE = ".complete"
 """Marks a folder whose files are all there and checked."""
@@ -45,6 +49,12 @@ def source_of(model: str) -> Source:
         raise CannotInstall(f"no model {model!r} can be pulled; known are {', '.join(sources)}")
     own = sources[model]
     return Source(own["base"], {row["file"]: row["page"] for row in own["by_hand"]})
+
+
+def _pins(repository: str) -> Mapping[str, str]:
+    """What ``sources.toml`` knows of a repository beforehand."""
+    sources: dict[str, Any] = tomllib.loads(SOURCES.read_text(encoding="utf-8"))
+    return next((own["pins"][repository] for own in sources.values() if repository in own.get("pins", {})), {})
 
 
 def base_folder(repository: str, models_dir: Path | None = None) -> Path:
@@ -78,7 +88,7 @@ def pull_base(repositories: Sequence[str], models_dir: Path | None = None) -> tu
     for repository in repositories:
         folder = base_folder(repository, models_dir)
         try:
-            _fetch(repository, folder)
+            _fetch(repository, folder, _pins(repository))
         except CannotInstall as error:
             reasons.append(f"{repository}: {error}")
             log.warning("%s", reasons[-1])
@@ -86,29 +96,51 @@ def pull_base(repositories: Sequence[str], models_dir: Path | None = None) -> tu
         return repository, folder
     raise CannotInstall(
         f"the base model could not be fetched (tried {len(reasons)}, last {reasons[-1]}); fetch its unet/, "
-        "vae/ and scheduler/ in any other way and give their folder to 'codiff-batch models import --base'"
+        "vae/ and scheduler/ in any other way and import the model with their folder",
+        Role.BASE_MODEL,
     )
 
 
-def _fetch(repository: str, folder: Path) -> None:
+def _fetch(repository: str, folder: Path, pins: Mapping[str, str]) -> None:
+    """Fetch and check one repository's files, without a token: nobody but the hub itself has a right to see it.
+
+    Args:
+        pins: what is known of this repository: SHA-256 by file, and its ``revision``.
+
+    Raises:
+        CannotInstall: with the reason; what cannot be verified is not kept.
+    """
     from huggingface_hub import HfApi, hf_hub_download
 
     try:
-        told = HfApi().model_info(repository, files_metadata=True)
-        listed = {file.rfilename: file.lfs.sha256 if file.lfs else None for file in told.siblings or []}
+        told = HfApi(token=False).model_info(repository, revision=pins.get("revision"), files_metadata=True)
+        files = {file.rfilename: file for file in told.siblings or []}
+
+        def fetch(name: str) -> Path:
+            arrived = hf_hub_download(repository, name, revision=told.sha, local_dir=folder, token=False)
+            return Path(arrived)
+
         for name in SETTINGS:
-            hf_hub_download(repository, name, revision=told.sha, local_dir=folder)
+            if name in files and (files[name].size or 0) > LARGEST_TEXT:
+                raise CannotInstall(f"{name} is far too large")
+            fetch(name)
         check_base(folder)  # Before gigabytes are fetched.
         for part in ("unet", "vae"):
-            there = [f"{part}/{weights}" for weights in WEIGHTS if f"{part}/{weights}" in listed]
+            there = [f"{part}/{weights}" for weights in WEIGHTS if f"{part}/{weights}" in files]
             if not there:
                 raise CannotInstall(f"it has no safetensors weights in {part}/")
             name = there[0]
-            file = Path(hf_hub_download(repository, name, revision=told.sha, local_dir=folder))
+            blob = files[name].lfs
+            expected = pins.get(name, blob.sha256 if blob else None)
+            if expected is None:
+                raise CannotInstall(f"{name} has no checksum, so it cannot be verified")
+            if (files[name].size or 0) > LARGEST_WEIGHTS:
+                raise CannotInstall(f"{name} is far too large")
+            file = fetch(name)
             refuse_web_page(file)
-            if listed[name] is not None and sha256_of(file) != listed[name]:
+            if sha256_of(file) != expected:
                 file.unlink()
-                raise CannotInstall(f"{name} arrived damaged; try again")
+                raise CannotInstall(f"{name} arrived damaged, or is another file; try again")
     except CannotInstall:
         raise
     except Exception as error:  # Connection errors are those of whichever HTTP client the hub's library uses today.

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 
 from codiff_batch import __version__
-from codiff_batch.errors import CannotInstall
+from codiff_batch.errors import CannotInstall, Role
+from codiff_batch.models.appearing import appearing
 from codiff_batch.models.card import ModelCard, sha256_of
 from codiff_batch.models.catalogue import user_models_dir
 from codiff_batch.models.loading import save_weights
@@ -30,6 +27,8 @@ FILES = {
     "projector.safetensors": "generator.",
 }
 """A file for each network, by the beginning of its weights' names."""
+
+_NAME = re.compile(r"\w[\w.+-]{0,99}")
 
 SUMMARY = "CODiff of the paper on Stable Diffusion 2.1: brings texture back; for GPUs"
 LICENCE = "CreativeML Open RAIL++-M (Stable Diffusion 2.1); CODiff's adapters as their authors say"
@@ -61,10 +60,10 @@ def import_official(
     """
     root = user_models_dir(models_dir)
     folder = root / name
-    if Path(name).name != name or name.startswith("."):
+    if not _NAME.fullmatch(name):
         raise CannotInstall(f"{name!r} cannot be the name of a model")
     if folder.exists() and not replace_existing:
-        raise CannotInstall(f"{folder} exists; give another --name, or --replace")
+        raise CannotInstall(f"{folder} exists already", Role.MODEL_NAME, Role.REPLACE_MODEL)
     networks, sizes = import_networks(codiff, cave, base)
     provenance = {
         "imported": datetime.now(UTC).date().isoformat(),
@@ -73,7 +72,7 @@ def import_official(
         **{f"{told} sha256": sha256_of(file) for told, file in (("codiff.pkl", codiff), ("cave.pth", cave))},
         "changes": "adapters merged; CaVE's decoder and the base's text encoder left out",
     }
-    with _appearing(folder) as partial:
+    with appearing(folder) as partial:
         card = full_card(name, sizes, provenance)
         replace(card, files=save_weights(networks, partial, precision, FILES)).save(partial)
     return folder
@@ -100,26 +99,3 @@ def full_card(name: str, sizes: dict[str, Any], training: dict[str, Any]) -> Mod
         macs_per_pixel=9.2e6,
         training=training,
     )
-
-
-@contextmanager
-def _appearing(folder: Path) -> Iterator[Path]:
-    """A temporary folder that takes the name of ``folder`` at the end, or is gone after an error."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.parent / f".{folder.name}.lock"):
-            # What a killed import has left: nobody else works under the lock.
-            for left in folder.parent.glob(f".{folder.name}-*"):
-                shutil.rmtree(left, ignore_errors=True)
-            partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-            try:
-                yield partial
-                partial.chmod(0o755)
-                if folder.exists():
-                    folder.replace(partial.with_name(f"{partial.name}-old"))
-                partial.replace(folder)
-                shutil.rmtree(partial.with_name(f"{partial.name}-old"), ignore_errors=True)
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
-    except OSError as error:
-        raise CannotInstall(f"{folder} cannot be written: {error.strerror or error}") from error

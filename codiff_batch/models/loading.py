@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -69,11 +68,13 @@ def build_stable_diffusion(sizes: Mapping[str, Any]) -> Networks:
 
 def _specialize(networks: Networks) -> None:
     """Fold and fuse what is constant in the one step; no value changes but for rounding."""
+    from codiff_batch.networks.gpu_layers import suit_gpus
     from codiff_batch.networks.stable_diffusion import fold_timestep
 
     unet = networks.generator.unet.unet  # type: ignore[union-attr]
     fold_timestep(unet)
     unet.fuse_qkv_projections()  # type: ignore[union-attr,operator]
+    suit_gpus(networks.generator)
 
 
 class Architecture(NamedTuple):
@@ -109,8 +110,22 @@ def build(card: ModelCard) -> Networks:
     architecture = _architecture(card)
     try:
         return architecture.build(card.sizes)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelDamaged(f"model {card.name!r}: sizes do not fit its architecture: {error!r}") from error
+    except Exception as error:  # Whatever a library says to settings that it never saw before.
+        words = " ".join(repr(error).split())[:300]
+        raise ModelDamaged(f"model {card.name!r}: sizes do not fit its architecture: {words}") from error
+
+
+def _build_if_it_fits(card: ModelCard, size: int, *, large: bool) -> Networks:
+    """Build the networks once their weights are known to lie in files of ``size`` bytes; memory is not asked for more.
+
+    Raises:
+        ModelDamaged: they need more, or sizes do not fit the architecture.
+    """
+    with torch.device("meta"):
+        networks = build(card)
+    if sum(weight.numel() for weight in networks.weights().values()) > size:
+        raise ModelDamaged(f"model {card.name!r}: its files are too small for its sizes")
+    return networks if large else build(card)
 
 
 def load_networks(folder: Path) -> tuple[ModelCard, Networks]:
@@ -124,15 +139,14 @@ def load_networks(folder: Path) -> tuple[ModelCard, Networks]:
     card = read_card(folder)
     verify(card, folder)
     architecture = _architecture(card)
-    with torch.device("meta") if architecture.large else contextlib.nullcontext():
-        networks = build(card)
-    state: dict[str, Tensor] = {}
     files = card.paths(folder).values()
+    networks = _build_if_it_fits(card, sum(file.stat().st_size for file in files), large=architecture.large)
+    state: dict[str, Tensor] = {}
     for file in files:
         try:
             state |= load_file(file)
-        except (SafetensorError, OSError) as error:
-            raise ModelDamaged(f"{file}: {str(error).splitlines()[0]}") from error
+        except (SafetensorError, OSError, ValueError) as error:
+            raise ModelDamaged(f"{file}: {(str(error) or repr(error)).splitlines()[0]}") from error
     for part, module in networks._asdict().items():
         own = {key.removeprefix(f"{part}."): value for key, value in state.items() if key.startswith(f"{part}.")}
         if not card.half_precision:

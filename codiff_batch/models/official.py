@@ -6,24 +6,33 @@ Both are zip pickles of dicts, lists, strings, numbers and tensors, and are read
 
 from __future__ import annotations
 
+import os
+import struct
 import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from codiff_batch.errors import CannotInstall
+from codiff_batch.files.opening import open_regular
 from codiff_batch.models.downloads import check_base, refuse_web_page
 from codiff_batch.models.loading import Networks
+from codiff_batch.models.plain import check_settings
 from codiff_batch.networks.cave import CaVE, DualCaVE
 from codiff_batch.networks.one_step import OneStepGenerator
 from codiff_batch.networks.stable_diffusion import DenoisingUNet, LatentAutoencoder
 
 LORA_ALPHA = 8
 """peft's default, which the authors trained with: adapters of rank 16 are scaled by a half."""
+
+DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64)
+
+LARGEST_RANK = 1024
+LARGEST_PICKLE = 64 << 20
+"""Bytes of names and shapes; the authors' files have less than one megabyte of them."""
 
 UNET_ADAPTERS = {
     "default_encoder": "unet_lora_encoder_modules",
@@ -75,16 +84,19 @@ def import_networks(codiff: Path, cave: Path, base: Path) -> tuple[Networks, dic
     """
     check_base(base)
     embedder, sizes = _read_cave(cave)
-    adapters = _read_pickle(codiff, {"state_dict_unet", "state_dict_vae", "proj", "rank_unet", "rank_vae"})
+    adapters = _read_adapters(codiff)
     unet, vae = load_base(base)
     _merge(unet, adapters, "state_dict_unet", UNET_ADAPTERS, "rank_unet", codiff)
     _merge(vae, adapters, "state_dict_vae", VAE_ADAPTERS, "rank_vae", codiff)
-    weight = adapters["proj"]["weight"]
+    weight = adapters["proj"].get("weight", torch.zeros(()))
     width = unet.config["cross_attention_dim"]
     if weight.shape != (width, sizes["cave_widths"][-1]):
         raise CannotInstall(f"{codiff} and {cave} do not belong together: their tokens differ in size")
     projector = nn.Linear(weight.shape[1], weight.shape[0])
-    projector.load_state_dict(adapters["proj"])
+    try:
+        projector.load_state_dict(adapters["proj"])
+    except RuntimeError as error:
+        raise CannotInstall(f"{codiff}: {str(error).splitlines()[0]}") from error
     sizes |= {"unet": _own_settings(unet), "vae": _own_settings(vae)}
     return Networks(embedder, OneStepGenerator(LatentAutoencoder(vae), DenoisingUNet(unet), projector)), sizes
 
@@ -93,33 +105,87 @@ def _read_pickle(file: Path, expected: Collection[str]) -> dict[str, Any]:
     """Read a zip pickle of plain values and tensors.
 
     Raises:
-        CannotInstall: it is something else, or lacks an expected key.
+        CannotInstall: it is something else, lacks an expected key, or would take more memory than it has bytes.
     """
-    if not file.is_file():
+    if not os.path.lexists(file):
         raise CannotInstall(f"{file} does not exist")
     refuse_web_page(file)
-    if not zipfile.is_zipfile(file):
-        raise CannotInstall(f"{file} is not a checkpoint, or was not downloaded whole")
+    _check_zip(file)
     try:
         values = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    except (UnpicklingError, RuntimeError, EOFError) as error:
-        raise CannotInstall(f"{file} cannot be read as plain weights: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # A pickle may make its reader stumble in any way.
+        words = (str(error).splitlines() or [repr(error)])[0][:300]
+        raise CannotInstall(f"{file} cannot be read as plain weights: {words}") from error
     if not isinstance(values, dict) or not set(expected) <= set(values):
         raise CannotInstall(f"{file} is a checkpoint of something else: it lacks {', '.join(sorted(expected))}")
     return values
 
 
+def _read_adapters(file: Path) -> dict[str, Any]:
+    """The authors' second file, every part of it of the kind that it has to be.
+
+    Raises:
+        CannotInstall: it is something else.
+    """
+    states, ranks = ("state_dict_unet", "state_dict_vae", "proj"), ("rank_unet", "rank_vae")
+    lists = (*UNET_ADAPTERS.values(), *VAE_ADAPTERS.values())
+    values = _read_pickle(file, {*states, *ranks, *lists})
+    for name in ranks:
+        if type(values[name]) is not int or not 1 <= values[name] <= LARGEST_RANK:
+            raise CannotInstall(f"{file}: {name} must be a number from 1 to {LARGEST_RANK}")
+    for name in lists:
+        if not isinstance(values[name], list) or not all(isinstance(module, str) for module in values[name]):
+            raise CannotInstall(f"{file}: {name} must be a list of names")
+    return {**values, **{name: _tensors(file, values[name]) for name in states}}
+
+
+def _check_zip(file: Path) -> None:
+    """Refuse archives that torch would not write: compressed ones can hold a thousand times their size.
+
+    Raises:
+        CannotInstall: with what is wrong.
+    """
+    try:
+        with open_regular(file) as opened, zipfile.ZipFile(opened) as archive:
+            members, size = archive.infolist(), os.fstat(opened.fileno()).st_size
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError, struct.error) as error:
+        raise CannotInstall(f"{file} is not a checkpoint, or was not downloaded whole") from error
+    pickles = [member for member in members if member.filename.endswith(".pkl")]
+    compressed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
+    if compressed or sum(member.file_size for member in members) > size:
+        raise CannotInstall(f"{file} is compressed, which checkpoints are not")
+    if sum(member.file_size for member in pickles) > LARGEST_PICKLE:
+        raise CannotInstall(f"{file} is not a checkpoint of this model: it has far too many parts")
+
+
+def _tensors(file: Path, values: object) -> dict[str, Tensor]:
+    """A state dict whose tensors are what they seem: plain numbers that lie in the file.
+
+    Raises:
+        CannotInstall: something else is in it.
+    """
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise CannotInstall(f"{file} does not hold weights by name")
+    for key, value in values.items():
+        plain = type(value) in (Tensor, nn.Parameter) and value.layout is torch.strided and value.dtype in DTYPES
+        if not plain or value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise CannotInstall(f"{file}: {key[:100]!r} is not a plain tensor")
+    return values
+
+
 def _read_cave(file: Path) -> tuple[CaVE, dict[str, Any]]:
     """CaVE without its decoder, and its sizes."""
-    state = _read_pickle(file, {"m_head.weight", "m_down1.0.res.0.weight", "m_body_encoder.0.res.0.weight"})
+    known = {"m_head.weight", "m_down1.0.res.0.weight", "m_body_encoder.0.res.0.weight"}
+    state = _tensors(file, _read_pickle(file, known))
     depth = len({key.split(".")[1] for key in state if key.startswith("m_body_encoder.")})
     try:
         widths = [state[name].shape[0] for name in ("m_head.weight", *(f"m_down{i}.{depth}.weight" for i in (1, 2, 3)))]
+        check_settings({"widths": widths, "depth": depth})
         with torch.device("meta"):
             whole, used = DualCaVE(widths, depth), CaVE(widths, depth)
         whole.load_state_dict(state, assign=True)
         used.load_state_dict({name: whole.state_dict()[name] for name in used.state_dict()}, assign=True)
-    except (KeyError, RuntimeError) as error:
+    except (LookupError, RuntimeError, ValueError) as error:
         raise CannotInstall(f"{file} is not CaVE's checkpoint: {str(error).splitlines()[0]}") from error
     return used.eval(), {"cave_widths": widths, "cave_depth": depth}
 
@@ -134,16 +200,21 @@ def load_base(base: Path) -> tuple[Any, Any]:
 
     loaded = []
     for part, kind in (("unet", UNet2DConditionModel), ("vae", AutoencoderKL)):
-        names = {path.name for path in (base / part).iterdir()}
-        plain = any(name.startswith("diffusion_pytorch_model.") and "fp16" not in name for name in names)
+        names = {path.name for path in (base / part).glob("diffusion_pytorch_model*.safetensors")}
+        plain = any("fp16" not in name for name in names)
         try:
             loaded.append(
                 kind.from_pretrained(
-                    base / part, local_files_only=True, torch_dtype=torch.float32, variant=None if plain else "fp16"
+                    base / part,
+                    local_files_only=True,
+                    use_safetensors=True,
+                    torch_dtype=torch.float32,
+                    variant=None if plain else "fp16",
                 )
             )
-        except (OSError, ValueError, RuntimeError) as error:
-            raise CannotInstall(f"{base / part} cannot be loaded: {str(error).splitlines()[0]}") from error
+        except Exception as error:  # Whatever a library says to files that it never saw before.
+            words = (str(error).splitlines() or [repr(error)])[0][:300]
+            raise CannotInstall(f"{base / part} cannot be loaded: {words}") from error
     return loaded[0].eval(), loaded[1].eval()
 
 
@@ -155,12 +226,13 @@ def _merge(
     Raises:
         CannotInstall: the file's adapters are not all used, or some that are needed are not in it.
     """
-    add_adapters(module, {name: adapters[key] for name, key in lists.items()}, adapters[rank])
     weights: Mapping[str, Tensor] = adapters[state]
     try:
+        add_adapters(module, {name: adapters[key] for name, key in lists.items()}, adapters[rank])
         missing, unexpected = module.load_state_dict(dict(weights), strict=False)
-    except RuntimeError as error:
-        raise CannotInstall(f"{file} does not fit the base model: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # peft has words of many kinds for names that it does not know.
+        words = (str(error).splitlines() or [repr(error)])[0][:300]
+        raise CannotInstall(f"{file} does not fit the base model: {words}") from error
     lacking = [key for key in missing if "lora" in key]
     if lacking or unexpected:
         named = (lacking or unexpected)[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import html
 import io
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from codiff_batch.errors import CannotCompare
 from codiff_batch.files.atomic import write_atomically
+from codiff_batch.files.reading import read_whole
 from codiff_batch.metrics import SSIM_WINDOW, Pixels, psnr, ssim
-from codiff_batch.pages.files import address, folder_beside, template
+from codiff_batch.pages.files import address, folder_beside, render, shown
 
 if TYPE_CHECKING:
     from codiff_batch.perceptual import Perceptual
@@ -26,6 +26,9 @@ SMALLEST_SIDE = 64
 AMPLIFIED = 8
 """How much brighter than it is a difference map shows a difference."""
 LABEL_HEIGHT = 34
+
+READERS = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF", "JPEG2000", "GIF", "BMP", "PPM")
+"""Of Pillow's readers those of pictures; an EPS would start Ghostscript, others wait for files of their own."""
 
 
 @dataclass(frozen=True)
@@ -97,19 +100,17 @@ def write_comparison(target: Path, panels: list[Panel]) -> None:
     for index, panel in enumerate(panels):
         name = f"panel-{index}.png"
         write_atomically(folder / name, _png(Image.fromarray(panel.pixels)), overwrite=True)
-        caption = f"<b>{html.escape(panel.name)}</b> {html.escape(panel.words)}"
-        image = f'<img src="{address(folder, name)}" alt="">'
-        figures.append(f"<figure><figcaption>{caption}</figcaption><div>{image}</div></figure>")
-    page = template("comparison.html").replace("@FIGURES@", "\n".join(figures))
-    write_atomically(target, page.encode(), overwrite=True)
+        figures.append({"name": shown(panel.name), "words": panel.words, "picture": address(folder, name)})
+    write_atomically(target, render("comparison.html", "", figures).encode(), overwrite=True)
 
 
 def _read(path: Path) -> Pixels:
     try:
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(read_whole(path).data), formats=READERS) as image:
             return np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise CannotCompare(f"{path}: cannot be read as a picture: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # Decoders raise anything on damaged files.
+        words = " ".join(str(error).split()) or type(error).__name__
+        raise CannotCompare(f"{shown(path)}: cannot be read as a picture: {words}") from error
 
 
 def _row(panels: list[Panel]) -> Image.Image:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
-import urllib.parse
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +14,11 @@ from typing import Any
 from codiff_batch import __version__
 from codiff_batch.batch.ledger import find_folder, read_ledger
 from codiff_batch.batch.outcome import Kind, Outcome
-from codiff_batch.errors import PhotoError
 from codiff_batch.files.atomic import write_atomically
-from codiff_batch.pages.files import address, folder_beside, template
-from codiff_batch.pages.thumbnails import make_thumbnails
+from codiff_batch.pages.files import address, folder_beside, link, render, shown
+from codiff_batch.pages.thumbnails import Thumbnails, make_thumbnails
 
-_THUMBNAIL = re.compile(r"\d{6}-(before|after)\.jpg")
+_THUMBNAIL = re.compile(r"\d{6}-(before|after)\.(jpg|webp)")
 
 
 @dataclass(frozen=True)
@@ -36,10 +33,18 @@ class Row:
 
     @classmethod
     def of(cls, told: Outcome, backup: Path | None = None) -> Row:
-        """From a record of the report or of the journal."""
+        """From a record of the report or of the journal.
+
+        A file that was refused, as no JPEG, damaged or too large, is not shown: no decoder sees it, here or in the
+        browser.
+        """
         restored = told.outcome == "restored"
-        in_place = restored and told.output == told.source
-        return cls(told, before=backup if in_place else told.source, after=told.output if restored else None)
+        before: Path | None = told.source
+        if restored and told.output == told.source:  # in place
+            before = backup
+        elif told.outcome == "failed" and told.header_qf is None:
+            before = None
+        return cls(told, before=before, after=told.output if restored else None)
 
 
 def rows_of_journals(folder: Path) -> list[Row]:
@@ -59,61 +64,49 @@ def rows_of_journals(folder: Path) -> list[Row]:
 def write_page(page: Path, rows: Sequence[Row]) -> None:
     """Write a page and, beside it, a folder of thumbnails, in place of earlier ones.
 
-    Photos themselves are not copied: the page shows them from where they are.
+    Photos themselves are not copied: the page shows them from where they are. Where there is no room for thumbnails,
+    the page goes without.
 
     Raises:
-        PhotoError: the file system refuses.
+        PhotoError: the file system refuses the page itself.
     """
     folder = folder_beside(page)
+    _make_room(folder)
+    # Decoding releases Python's lock.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        records = list(pool.map(lambda item: _record(page, folder, *item), enumerate(rows)))
+    made = f"codiff-batch {__version__}, {time.strftime('%Y-%m-%d %H:%M')}"
+    write_atomically(page, render("report.html", made, records).encode(), overwrite=True)
+
+
+def _make_room(folder: Path) -> None:
+    """Make the folder of thumbnails, without those of an earlier page."""
     try:
-        folder.mkdir(exist_ok=True)
-        for earlier in folder.glob("[0-9]*-*.jpg"):
+        folder.mkdir(parents=True, exist_ok=True)
+        for earlier in folder.iterdir():
             if _THUMBNAIL.fullmatch(earlier.name):  # whatever else lies there is not ours
                 earlier.unlink()
-        # Decoding releases Python's lock.
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            records = list(pool.map(lambda item: _record(page, folder, *item), enumerate(rows)))
-    except OSError as error:
-        raise PhotoError(f"cannot write {folder}: {error.strerror or error}") from error
-    write_atomically(page, _html(records).encode(), overwrite=True)
+    except OSError:
+        pass  # Each photo will meet it again, and go without.
 
 
 def _record(page: Path, folder: Path, index: int, row: Row) -> dict[str, Any]:
-    told, small = row.told, make_thumbnails(folder, f"{index:06}", row.before, row.after)
+    told = row.told
+    try:
+        small = make_thumbnails(folder, f"{index:06}", row.before, row.after)
+    except OSError:
+        small = Thumbnails()
     return {
-        "name": _text(told.source.name),
-        "folder": _text(str(told.source.parent)),
-        "before": _link(page, row.before),
-        "after": _link(page, row.after),
+        "name": shown(told.source.name),
+        "folder": shown(told.source.parent),
+        "before": row.before and link(page, row.before),
+        "after": row.after and link(page, row.after),
         "small": [name and address(folder, name) for name in (small.before, small.after)],
         "change": small.change,
         "outcome": told.outcome,
-        "reason": _text(told.reason),
+        "reason": shown(told.reason),
         "header": told.header_qf,
         "estimate": told.estimated_qf,
         "size": [told.width, told.height],
         "seconds": round(told.seconds, 2),
     }
-
-
-def _link(page: Path, target: Path | None) -> str | None:
-    """A photo's address as seen from the page, so that both may move together."""
-    if target is None:
-        return None
-    try:
-        relative = Path(os.path.relpath(target.absolute(), page.absolute().parent)).as_posix()
-    except ValueError:  # another drive
-        return target.absolute().as_uri()
-    return urllib.parse.quote(os.fsencode(relative))
-
-
-def _text(name: str) -> str:
-    """A file name as far as it can be shown."""
-    return os.fsencode(name).decode("utf-8", "replace")
-
-
-def _html(records: Iterable[dict[str, Any]]) -> str:
-    # Inside a script element only "</" could end it, and "<!--" change its meaning.
-    data = json.dumps(list(records), ensure_ascii=False).replace("<", "\\u003c")
-    made = f"codiff-batch {__version__}, {time.strftime('%Y-%m-%d %H:%M')}"
-    return template("report.html").replace("@MADE@", made).replace("@DATA@", data)

@@ -2,58 +2,130 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
+
+from codiff_batch.errors import DamagedJpeg, TooManyPixels
+from codiff_batch.files.opening import DEFAULT_MAX_BYTES
+from codiff_batch.files.reading import read_whole
+from codiff_batch.files.text import printable
+from codiff_batch.jpeg import DEFAULT_MAX_PIXELS, JpegPhoto
+
+log = logging.getLogger(__name__)
 
 SIDE = 320
 """Longest side of a thumbnail, in pixels."""
 COMPARED = 1024
 """Photos are compared at about this size or more, which a JPEG decoder reaches without decoding in full."""
+SUFFIX = ".webp"
+"""Of thumbnails: never that of a JPEG, so that no scan of the folder takes them for photos."""
+
+OUTPUT_READERS = {".png": "PNG", ".webp": "WEBP", ".tif": "TIFF", ".avif": "AVIF", ".jxl": "JXL"}
+"""Which of Pillow's readers an output in another format is given to: none that starts a program."""
+
+_JPEG = b"\xff\xd8"
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 @dataclass(frozen=True)
 class Thumbnails:
     """What was made for one photo."""
 
-    before: str | None
+    before: str | None = None
     """Name of the thumbnail's file in the folder."""
-    after: str | None
-    change: float | None
+    after: str | None = None
+    change: float | None = None
     """Mean difference between before and after in levels, at reduced size."""
 
 
 def make_thumbnails(folder: Path, name: str, before: Path | None, after: Path | None) -> Thumbnails:
-    """Write the thumbnails of a photo; what cannot be read gets none.
+    """Write the thumbnails of a photo; what cannot be read gets none, whatever is wrong with it.
 
     Args:
         folder: where to write.
         name: how their names begin.
-        before, after: the photo's files, where there are any.
+        before: the photo's file, a JPEG; None for none.
+        after: the restored one, a JPEG or one of :data:`OUTPUT_READERS`.
+
+    Raises:
+        OSError: a thumbnail cannot be written.
     """
-    small = [(kind, _reduced(path)) for kind, path in (("before", before), ("after", after)) if path is not None]
-    names: dict[str, str] = {}
-    for kind, picture in small:
-        if picture is not None:
-            names[kind] = f"{name}-{kind}.jpg"
-            shown = ImageOps.exif_transpose(picture)
-            shown.thumbnail((SIDE, SIDE))
-            shown.save(folder / names[kind], "JPEG", quality=85)
-    pictures = [picture.convert("RGB") for _, picture in small if picture is not None]
-    change = None
-    if len(pictures) == 2 and pictures[0].size == pictures[1].size:
-        first, second = (np.asarray(picture, np.int16) for picture in pictures)
-        change = round(float(np.abs(first - second).mean()), 2)
-    return Thumbnails(names.get("before"), names.get("after"), change)
+    pictures: dict[str, Image.Image] = {}
+    orientation = None
+    for kind, path in (("before", before), ("after", after)):
+        if path is None:
+            continue
+        try:
+            pictures[kind], found = _read(path)
+        except Exception as error:  # The wall: one odd file must not cost the page.
+            log.debug("no thumbnail of %s: %s", printable(str(path)), error)
+            continue
+        orientation = orientation or found
+    names = {}
+    for kind, picture in pictures.items():
+        names[kind] = f"{name}-{kind}{SUFFIX}"
+        shown = upright(picture, orientation)
+        shown.thumbnail((SIDE, SIDE))
+        shown.save(folder / names[kind], "WEBP", quality=80, method=2)
+    return Thumbnails(names.get("before"), names.get("after"), _change(list(pictures.values())))
 
 
-def _reduced(path: Path) -> Image.Image | None:
-    """A picture at the smallest of the decoder's sizes that is enough to compare, not turned."""
+def reduced(photo: JpegPhoto, side: int) -> Image.Image:
+    """A photo at the smallest of the decoder's sizes that is at least ``side`` pixels, RGB or L, as stored.
+
+    Raises:
+        DamagedJpeg: the decoder gives up.
+    """
     try:
-        with Image.open(path) as image:
-            image.draft("RGB", (COMPARED, COMPARED))
+        # The decoder sees the coded image alone: metadata cannot stop it.
+        with JpegImageFile(BytesIO(photo.structure.emit_coded_image())) as image:
+            image.draft(None, (side, side))
             return image.copy() if image.mode in ("L", "RGB") else image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except Exception as error:
+        raise DamagedJpeg(f"cannot be decoded: {error}") from error
+
+
+def upright(picture: Image.Image, orientation: int | None) -> Image.Image:
+    """A picture turned as an EXIF Orientation says, 1..8; a copy in any case."""
+    turn = _TURNS.get(orientation or 1)
+    return picture.copy() if turn is None else picture.transpose(turn)
+
+
+def _read(path: Path) -> tuple[Image.Image, int | None]:
+    """A picture of moderate size, not turned, and its orientation where the file tells."""
+    data, reader = read_whole(path, max_bytes=DEFAULT_MAX_BYTES).data, OUTPUT_READERS.get(path.suffix.lower())
+    if reader is None or data.startswith(_JPEG):
+        photo = JpegPhoto.from_bytes(data)
+        return reduced(photo, COMPARED), photo.metadata().orientation
+    with Image.open(BytesIO(data), formats=[reader]) as image:
+        if image.width * image.height > DEFAULT_MAX_PIXELS:
+            raise TooManyPixels(f"{image.width}x{image.height}")
+        return image.convert("L" if image.mode == "L" else "RGB"), None
+
+
+def _change(pictures: Sequence[Image.Image]) -> float | None:
+    if len(pictures) != 2:
         return None
+    first, second = (picture.convert("RGB") for picture in pictures)
+    if abs(first.width * second.height - first.height * second.width) > first.width + first.height:
+        return None  # of another shape
+    if second.size != first.size:
+        second = second.resize(first.size, Image.Resampling.BOX)
+    one, other = (np.asarray(picture, np.int16) for picture in (first, second))
+    return round(float(np.abs(one - other).mean()), 2)

@@ -12,6 +12,9 @@ from typing import Any, Protocol
 
 Message = dict[str, Any]
 
+LONGEST_MESSAGE = 1 << 20
+"""Bytes; pictures come in files, so no honest message is nearly as long."""
+
 
 class Channel(Protocol):
     """Messages to and from one client."""
@@ -43,6 +46,7 @@ class StdioChannel:
             *lines, rest = (rest + data).split(b"\n")
             for line in lines:
                 self._lines.put(line)
+            rest = rest[: LONGEST_MESSAGE + 1]  # What is longer is no message, however it ends.
         self._lines.put(None)
 
     def receive(self) -> Message | None:
@@ -74,8 +78,8 @@ class SocketChannel:
     def receive(self) -> Message | None:
         """The next message, waiting for it; None when the client is gone."""
         try:
-            return parse(self._connection.recv_bytes())
-        except (EOFError, OSError):
+            return parse(self._connection.recv_bytes(LONGEST_MESSAGE))
+        except (EOFError, OSError):  # One that is too long ends the connection.
             return None
 
     def waiting(self) -> bool:
@@ -94,7 +98,7 @@ class SocketChannel:
 def parse(data: bytes) -> Message:
     """A message, or ``{"do": "…"}`` of what was not one, which no request is called."""
     try:
-        message = json.loads(data)
-    except ValueError:
+        message = json.loads(data) if len(data) <= LONGEST_MESSAGE else None
+    except (ValueError, RecursionError):
         message = None
     return message if isinstance(message, dict) else {"do": data[:40].decode("utf-8", "replace")}

@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from codiff_batch import __version__
 from codiff_batch.engine.photo import Decoded, restore
 from codiff_batch.engine.region import Region
-from codiff_batch.engine.settling import Settled
+from codiff_batch.engine.settling import Restored, Settled
 from codiff_batch.errors import RequestRefused
 from codiff_batch.jpeg import JpegPhoto
+from codiff_batch.models.card import read_card
 from codiff_batch.models.catalogue import DEFAULT_MODEL, available
 from codiff_batch.serve.origin import jpeg_behind
-from codiff_batch.serve.pixels import read_picture
+from codiff_batch.serve.pixels import identity, read_picture, write_picture
+from codiff_batch.serve.preview import Memory, preview
 from codiff_batch.settings import Settings
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ class Engine:
     def __init__(self, device: str = "auto", models_dir: Path | None = None) -> None:
         self._device, self._models_dir = device, models_dir
         self._loaded: tuple[str, Restorer] | None = None
+        self._memory = Memory()
 
     def answer(self, request: Mapping[str, Any], report: Report) -> Answer:
         """Follow one request; ``report`` is called with (tiles done, tiles in all) and may raise to end it.
@@ -47,6 +50,8 @@ class Engine:
                 return self._hello()
             case "estimate":
                 return self._estimate(request)
+            case "preview":
+                return self._preview(request, report)
             case "restore":
                 return self._restore(request, report)
             case other:
@@ -54,7 +59,11 @@ class Engine:
 
     def _hello(self) -> Answer:
         entries = [entry for entry in available(self._models_dir) if entry.status in ("bundled", "installed")]
-        models = [{"name": entry.name, "summary": entry.summary} for entry in entries]
+        models = [
+            {"name": entry.name, "summary": entry.summary, "texture": read_card(entry.path).adds_texture}
+            for entry in entries
+            if entry.path is not None
+        ]
         return {"protocol": PROTOCOL, "version": __version__, "models": models}
 
     def _estimate(self, request: Mapping[str, Any]) -> Answer:
@@ -65,32 +74,30 @@ class Engine:
             "header_qf": _rounded(photo.header.qf if photo else None),
         }
 
+    def _preview(self, request: Mapping[str, Any], report: Report) -> Answer:
+        """As :meth:`_restore`, of a small region and with what is known from earlier calls."""
+        into, settings, told = _into(request), _settings(request), _part(request, "picture")
+        about = (*identity(told), str(request.get("jpeg")), str(request.get("jpeg_settings")))
+        picture = self._memory.recall(about, "picture", lambda: read_picture(told))
+        seen = self._memory.recall(about, "seen", lambda: picture.eight_bits)
+        place = _region(request, *seen.shape[:2])
+        decoded = self._memory.recall(about, "decoded", lambda: _decoded(seen, _origin(request, seen)))
+        restored = preview(self._memory, about, decoded, place, self._restorer(request), settings, report)
+        changed = restored.levels if restored.settled is not Settled.UNCHANGED else seen[place]
+        write_picture(into, picture.region(*place).changed(seen[place], changed))
+        return _told(restored)
+
     def _restore(self, request: Mapping[str, Any], report: Report) -> Answer:
-        into = request.get("into")
-        if not isinstance(into, str):
-            raise RequestRefused("'into' must name the file for the result")
-        # A host without a wish of its own says 0.
-        settings = Settings.read({**request, "qf": request.get("qf") or None})
+        into, settings = _into(request), _settings(request)
         picture = read_picture(_part(request, "picture"))
         seen = picture.eight_bits
-        rows, columns = _region(request, *seen.shape[:2])
+        place = _region(request, *seen.shape[:2])
         restorer = self._restorer(request)
-        photo = _origin(request, seen)
-        # The file's own pixels are what the command line sees; a JPEG that was made anew has only tables to give.
-        from_file = photo is not None and photo.path is not None
-        decoded = Decoded.of(photo, pixels=None if from_file else seen) if photo is not None else Decoded(seen)
-        region = Region.of((rows, columns), seen.shape[:2], restorer.card)
-        restored = restore(decoded, restorer, settings, region=region, progress=report)
-        before = seen[rows, columns]
-        changed = restored.levels if restored.settled is not Settled.UNCHANGED else before
-        picture.region(rows, columns).changed(before, changed).tofile(into)
-        verdict = restored.verdict
-        return {
-            "qf": _rounded(verdict.estimated_qf),
-            "header_qf": _rounded(verdict.header_qf),
-            "settled": restored.settled.code,
-            "reason": restored.reason,
-        }
+        region = Region.of(place, seen.shape[:2], restorer.card)
+        restored = restore(_decoded(seen, _origin(request, seen)), restorer, settings, region=region, progress=report)
+        changed = restored.levels if restored.settled is not Settled.UNCHANGED else seen[place]
+        write_picture(into, picture.region(*place).changed(seen[place], changed))
+        return _told(restored)
 
     def _restorer(self, request: Mapping[str, Any]) -> Restorer:
         from codiff_batch.engine import Restorer
@@ -100,6 +107,34 @@ class Engine:
             self._loaded = None
             self._loaded = name, Restorer.load(name, self._device, models_dir=self._models_dir)
         return self._loaded[1]
+
+
+def _into(request: Mapping[str, Any]) -> Path:
+    into = request.get("into")
+    if not isinstance(into, str):
+        raise RequestRefused("'into' must name the file for the result")
+    return Path(into)
+
+
+def _settings(request: Mapping[str, Any]) -> Settings:
+    """How to restore; a host without a wish for a quality of its own says 0."""
+    return Settings.read({**request, "qf": request.get("qf") or None})
+
+
+def _decoded(seen: NDArray[np.uint8], photo: JpegPhoto | None) -> Decoded:
+    """The picture to restore: the file's own pixels, which are what the command line sees, where there is a file."""
+    if photo is None:
+        return Decoded(seen)
+    return Decoded.of(photo, pixels=None if photo.path is not None else seen)
+
+
+def _told(restored: Restored) -> Answer:
+    return {
+        "qf": _rounded(restored.verdict.estimated_qf),
+        "header_qf": _rounded(restored.verdict.header_qf),
+        "settled": restored.settled.code,
+        "reason": restored.reason,
+    }
 
 
 def _origin(request: Mapping[str, Any], pixels: NDArray[np.uint8]) -> JpegPhoto | None:
@@ -124,7 +159,7 @@ def _region(request: Mapping[str, Any], height: int, width: int) -> tuple[slice,
     region = request.get("region", [0, 0, width, height])
     try:
         x, y, w, h = (int(value) for value in region)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise RequestRefused("'region' must be [x, y, width, height]") from None
     if min(x, y) < 0 or min(w, h) < 1 or x + w > width or y + h > height:
         raise RequestRefused(f"region {region} does not lie in a picture of {width}x{height}")

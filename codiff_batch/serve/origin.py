@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ def jpeg_behind(pixels: NDArray[np.uint8], file: Path | None = None, settings: b
             if _differences(pixels, photo).max(initial=0) <= LARGEST_DIFFERENCE:
                 return photo
     if settings is not None:
-        with contextlib.suppress(CodiffError, ValueError, LookupError):
+        with contextlib.suppress(CodiffError, ValueError, LookupError, OSError, TypeError, OverflowError, struct.error):
             photo = compressed_again(pixels, settings)
             if _differences(pixels, photo).mean() <= MEAN_DIFFERENCE:
                 return photo

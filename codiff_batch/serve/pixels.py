@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codiff_batch.errors import RequestRefused
+from codiff_batch.files.opening import open_regular
+from codiff_batch.jpeg.photo import DEFAULT_MAX_PIXELS
 
 TYPES: dict[str, tuple[np.dtype[Any], float]] = {
     "u8": (np.dtype(np.uint8), 1.0),
@@ -64,16 +68,60 @@ def read_picture(told: Mapping[str, Any]) -> HostPicture:
     """Read a picture from its file, as a request tells: file, width, height, channels, type.
 
     Raises:
-        RequestRefused: the file is not such a picture.
+        RequestRefused: the file is not such a picture; nothing larger than it is ever read.
     """
     try:
         dtype, level = TYPES[told["type"]]
         height, width, channels = shape = (int(told["height"]), int(told["width"]), int(told["channels"]))
-        values = np.fromfile(Path(told["file"]), dtype)
+        path = Path(told["file"])
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise RequestRefused(f"'picture' lacks something, or has it wrong: {error}") from error
+    if min(height, width) < 1 or channels not in (1, 2, 3, 4) or height * width > DEFAULT_MAX_PIXELS:
+        raise RequestRefused(f"a picture of {width}x{height} with {channels} channels cannot be read")
+    try:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size != height * width * channels * dtype.itemsize:
+                words = (
+                    f"{size // dtype.itemsize} values are not a picture of {width}x{height} with {channels} channels"
+                )
+                raise RequestRefused(words)
+            values = np.fromfile(file, dtype, count=height * width * channels)
     except OSError as error:
-        raise RequestRefused(f"{told['file']}: {error.strerror}") from error
+        raise RequestRefused(f"{path}: {error.strerror or error}") from error
+    if values.size != height * width * channels:
+        raise RequestRefused(f"{path} became shorter while it was read")
+    return HostPicture(values.reshape(shape), level)
+
+
+def write_picture(path: Path, values: NDArray[Any]) -> None:
+    """Write a picture's values into a regular file, without waiting for anybody.
+
+    Raises:
+        RequestRefused: it cannot be written, or is a link, a pipe or a device.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
+    try:
+        handle = os.open(path, flags | getattr(os, "O_BINARY", 0), 0o600)
+        with os.fdopen(handle, "wb") as file:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise RequestRefused(f"{path} is not a regular file")
+            file.truncate()
+            values.tofile(file)
+    except (OSError, ValueError) as error:
+        raise RequestRefused(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def identity(told: Mapping[str, Any]) -> tuple[object, ...]:
+    """What tells a picture's file from any other and from its own past: changes when it is written again.
+
+    Raises:
+        RequestRefused: there is no such file.
+    """
+    try:
+        status = Path(told["file"]).stat()
     except (KeyError, TypeError, ValueError) as error:
         raise RequestRefused(f"'picture' lacks something, or has it wrong: {error}") from error
-    if min(height, width) < 1 or channels not in (1, 2, 3, 4) or values.size != height * width * channels:
-        raise RequestRefused(f"{values.size} values are not a picture of {width}x{height} with {channels} channels")
-    return HostPicture(values.reshape(shape), level)
+    except OSError as error:
+        raise RequestRefused(f"{told['file']}: {error.strerror}") from error
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, str(sorted(told.items()))

@@ -4,33 +4,52 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
+import socket
+import stat
 import threading
 import time
 import traceback
+from collections.abc import Iterator
 from multiprocessing import AuthenticationError
-from multiprocessing.connection import Listener
+from multiprocessing import connection as connections
+from multiprocessing.connection import Connection, Listener
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from codiff_batch.errors import Cancelled, CodiffError, FolderUnavailable
+from codiff_batch.errors import Cancelled, CodiffError, FolderUnavailable, PhotoError
+from codiff_batch.files.reading import read_whole
 from codiff_batch.serve.channel import Channel, Message, SocketChannel
 from codiff_batch.serve.engine import Engine
+from codiff_batch.serve.turns import Turns
 
 KEY = "key"
 """File in the folder whose bytes a client must know."""
+SHORTEST_KEY = 16
+"""Bytes."""
+OWN = ("socket", KEY, "log", "starting")
+"""What a server's folder is made of, beside the pictures under way; "starting" is the mark of who starts it."""
+SHORT = ("hello", "estimate", "preview")
+"""Requests that someone waits for before a dialog; they go first."""
+LONGEST_ADDRESS = 100
+"""Bytes that every system allows in the path of a socket (``sun_path`` has 104 or 108)."""
 PULSE = 0.5
 """Seconds between two looks at whether there is still somebody to serve."""
+KNOCK_SECONDS = 5.0
+"""How long a client may take to show that it knows the key."""
+CLIENTS = 32
+"""Connections at a time; more are refused."""
 
 
-def serve(channel: Channel, engine: Engine) -> set[Path]:
-    """Answer one client's requests until it is gone; return the files it spoke of."""
-    files: set[Path] = set()
+def serve(channel: Channel, engine: Engine, turns: Turns | None = None, files: set[Path] | None = None) -> None:
+    """Answer one client's requests until it is gone; the files it speaks of are added to ``files``."""
+    turns, files = turns or Turns(), set() if files is None else files
     while (request := channel.receive()) is not None:
         number, picture = request.get("id"), request.get("picture")
+        if not isinstance(number, (str, int, float, type(None))):
+            number = None
         named = [request.get("into"), picture.get("file") if isinstance(picture, dict) else None]
         files.update(Path(name) for name in named if isinstance(name, str))
 
@@ -38,9 +57,11 @@ def serve(channel: Channel, engine: Engine) -> set[Path]:
             channel.send({"id": number, "event": "progress", "done": done, "total": total})
             if channel.waiting():
                 _heed(channel.receive())
+            turns.give_way()
 
         try:
-            answer = {"event": "done", **engine.answer(request, report)}
+            with turns.mine(short=request.get("do") in SHORT):
+                answer = {"event": "done", **engine.answer(request, report)}
         except Cancelled:
             answer = {"event": "cancelled"}
         except CodiffError as error:
@@ -50,7 +71,6 @@ def serve(channel: Channel, engine: Engine) -> set[Path]:
             traceback.print_exc()
             answer = {"event": "error", "message": f"{type(error).__name__}: {error}"}
         channel.send({"id": number, **answer})
-    return files
 
 
 def _heed(message: Message | None) -> None:
@@ -60,9 +80,10 @@ def _heed(message: Message | None) -> None:
 
 
 class FolderServer:
-    """Serves the clients of one host program, one after the other, through a socket in a folder of theirs.
+    """Serves the clients of one host program through a socket in a folder of theirs.
 
-    It ends, and removes the folder, when the host is gone or nobody came for a while.
+    Each client has a thread of its own, so none can keep the others waiting but by its turn at the engine. The server
+    ends, and removes what belongs to it, when the host is gone or nobody came for a while.
     """
 
     def __init__(self, folder: Path, host: int, idle: float, engine: Engine) -> None:
@@ -75,18 +96,29 @@ class FolderServer:
             engine: what answers.
 
         Raises:
-            FolderUnavailable: another server listens there already, or there is no key.
+            FolderUnavailable: another server listens there already, others may enter, or there is no good key.
         """
         self._folder, self._idle, self._engine = folder, idle, engine
+        self._turns, self._clients = Turns(), 0
+        self._began, self._spoken = time.time(), list[set[Path]]()
+        self._lock = threading.Lock()
         try:
             self._host = psutil.Process(host)
-        except psutil.NoSuchProcess:
+        except (psutil.Error, ValueError, OverflowError):
             raise FolderUnavailable(f"there is no process {host} to serve") from None
+        _check_private(folder)
         try:
-            self._listener = Listener(address(folder), authkey=(folder / KEY).read_bytes())
+            self._key = read_whole(folder / KEY, follow=False, max_bytes=1 << 16).data
+        except PhotoError as error:
+            raise FolderUnavailable(f"{folder / KEY} {error}") from error
+        if len(self._key) < SHORTEST_KEY:
+            raise FolderUnavailable(f"{folder / KEY} is too short: a key has at least {SHORTEST_KEY} bytes")
+        try:
+            with address(folder) as place:
+                self._listener = Listener(place)
         except OSError as error:
             raise FolderUnavailable(f"{folder}: {error}") from error
-        self._busy, self._last = False, time.monotonic()
+        self._last = time.monotonic()
 
     def run(self) -> None:
         """Serve until there is nobody left to serve; does not return."""
@@ -94,27 +126,107 @@ class FolderServer:
             signal.signal(number, lambda *_: self._end())
         threading.Thread(target=self._watch, daemon=True).start()
         while True:
-            # A client that has not the key, or dies while it knocks, is no reason to stop.
-            with contextlib.suppress(AuthenticationError, EOFError, OSError), self._listener.accept() as connection:
-                self._busy = True
-                # A client that was killed could not clean up.
-                for file in serve(SocketChannel(connection), self._engine):
-                    if file.parent == self._folder:
-                        file.unlink(missing_ok=True)
-            self._busy, self._last = False, time.monotonic()
+            try:
+                connection = self._listener.accept()
+            except OSError:
+                time.sleep(PULSE)  # No descriptors left, for instance.
+                continue
+            with self._lock:
+                full = self._clients >= CLIENTS
+                self._clients += not full
+            if full:
+                connection.close()
+                continue
+            threading.Thread(target=self._welcome, args=(connection,), daemon=True).start()
+
+    def _welcome(self, connection: Connection) -> None:
+        """Serve a client from its knocking to its end; whatever it does is its own matter."""
+        pictures: set[Path] = set()
+        try:
+            with contextlib.suppress(AuthenticationError, EOFError, OSError), connection:
+                self._let_in(connection)
+                self._spoken.append(pictures)
+                serve(SocketChannel(connection), self._engine, self._turns, pictures)
+        except Exception:
+            traceback.print_exc()
+        finally:
+            self._remove(pictures)  # A client that was killed could not clean up.
+            with self._lock:
+                self._clients -= 1
+                self._last = time.monotonic()
+
+    def _let_in(self, connection: Connection) -> None:
+        """Have a client show that it knows the key, in time."""
+        timer = threading.Timer(KNOCK_SECONDS, _hang_up, [connection])
+        timer.start()
+        try:
+            connections.deliver_challenge(connection, self._key)
+            connections.answer_challenge(connection, self._key)
+        finally:
+            timer.cancel()
 
     def _watch(self) -> None:
-        while self._host.is_running() and self._host.status() != psutil.STATUS_ZOMBIE:
-            if not self._busy and time.monotonic() - self._last > self._idle:
-                break
-            time.sleep(PULSE)
+        with contextlib.suppress(psutil.Error):
+            while self._host.is_running() and self._host.status() != psutil.STATUS_ZOMBIE:
+                if not self._clients and time.monotonic() - self._last > self._idle:
+                    break
+                time.sleep(PULSE)
         self._end()
 
     def _end(self) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
+        """Remove what belongs to a server, and the folder if nothing else lies in it."""
+        for pictures in list(self._spoken):
+            self._remove(pictures)
+        for name in OWN:
+            with contextlib.suppress(OSError):
+                (self._folder / name).unlink()
+        with contextlib.suppress(OSError):
+            self._folder.rmdir()
         os._exit(0)
 
+    def _remove(self, pictures: set[Path]) -> None:
+        """Remove pictures that clients brought or got, but nothing that lay in the folder before the server came."""
+        for file in list(pictures):
+            with contextlib.suppress(OSError, ValueError):
+                if file.parent == self._folder and file.suffix == ".raw" and file.lstat().st_ctime >= self._began - 1:
+                    file.unlink()
+        self._spoken = [others for others in self._spoken if others is not pictures]
 
-def address(folder: Path) -> str:
-    """Where a folder's server listens: a Unix socket in it, or a named pipe on Windows."""
-    return rf"\\.\pipe\{folder.name}" if os.name == "nt" else str(folder / "socket")
+
+def _check_private(folder: Path) -> None:
+    """Refuse a folder that anybody else may enter: whoever reaches the socket and the key has the user's rights.
+
+    Raises:
+        FolderUnavailable: with that reason.
+    """
+    if os.name == "nt":
+        return  # Folders of the user's own profile are private there.
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        raise FolderUnavailable(f"{folder} must be a folder of yours that nobody else may enter (chmod 700)")
+
+
+def _hang_up(connection: Connection) -> None:
+    """End a connection under a thread that waits for it."""
+    with contextlib.suppress(OSError, ValueError):
+        if os.name == "nt":
+            connection.close()
+        else:
+            with socket.socket(fileno=os.dup(connection.fileno())) as other:
+                other.shutdown(socket.SHUT_RDWR)
+
+
+@contextlib.contextmanager
+def address(folder: Path) -> Iterator[str]:
+    """Where a folder's server listens: a Unix socket in it, or a named pipe on Windows.
+
+    A path too long for a socket is shortened by stepping into its folder, for as long as the address is needed.
+    """
+    place = str(folder / "socket")
+    if os.name == "nt":
+        yield rf"\\.\pipe\{folder.name}"
+    elif len(os.fsencode(place)) <= LONGEST_ADDRESS:
+        yield place
+    else:
+        with contextlib.chdir(folder):
+            yield "socket"

@@ -2,43 +2,45 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from codiff_batch.batch.journal import journal_path
 from codiff_batch.batch.journals import Folder, Journals
 from codiff_batch.batch.options import BatchOptions
-from codiff_batch.batch.outcome import Outcome
+from codiff_batch.batch.outcome import Kind, Outcome
 from codiff_batch.batch.outputs import sweep
 from codiff_batch.batch.pipeline import LazyRestorer, run_pipeline
-from codiff_batch.batch.plan import Task, output_root, plan_each
+from codiff_batch.batch.plan import Task, output_root, plan_each, task_of
 from codiff_batch.batch.recall import is_known
 from codiff_batch.batch.scan import Found, accepts, scan
-from codiff_batch.errors import OptionsConflict
-from codiff_batch.watch.eyes import Eyes, raises_no_events
+from codiff_batch.errors import FolderLocked, FolderUnavailable, OptionsConflict
+from codiff_batch.watch.home import Home
+from codiff_batch.watch.retries import Retries, passes
 from codiff_batch.watch.service import Service
 from codiff_batch.watch.settling import Settling
+from codiff_batch.watch.sight import Sight
 
 log = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.5
 """Between two looks at what arrives."""
 
-POLL_SECONDS = 10.0
-"""Between two scans where there are no events."""
-
 
 @dataclass(frozen=True)
 class WatchOptions:
-    """How to watch; what to do with photos is in :class:`BatchOptions`, whose one path is the watched folder."""
+    """How to watch; what to do with photos is in :class:`BatchOptions`, whose paths are the watched folders."""
 
     settle: float = 5.0
     """Seconds that a file must have been left alone."""
     rescan: float = 300.0
-    """Seconds between two scans of the whole folder."""
+    """Seconds between two scans of the whole folders."""
     polling: bool = False
     """Scan often rather than wait for events."""
     once: bool = False
@@ -46,99 +48,187 @@ class WatchOptions:
 
 
 class Daemon:
-    """Watches one folder until it is told to stop."""
+    """Watches folders until it is told to stop."""
 
     def __init__(self, options: BatchOptions, watch: WatchOptions, stop: threading.Event) -> None:
         """Check the folders.
 
         Raises:
-            OptionsConflict: the output folder is the watched one or lies above it.
+            OptionsConflict: an output folder is a watched one or lies above it, watched folders lie in one another,
+                or several devices are named.
         """
-        (self._folder,) = options.paths
+        if len(options.devices) > 1:
+            raise OptionsConflict("a daemon works on one device; start one for each device, with a folder of its own")
         self._options, self._watch, self._stop = options, watch, stop
-        self._root = options.backup or options.output or output_root(self._folder)
-        if self._folder.resolve().is_relative_to(self._root.resolve()):
-            raise OptionsConflict(
-                f"{self._root} holds the watched folder itself; its outputs need a folder of their own"
-            )
-        self._barred = {folder.resolve() for folder in (options.output, options.backup) if folder is not None}
-        self._polling = watch.polling or raises_no_events(self._folder)
-        self._settling = Settling(watch.settle)
+        self._folders = options.paths
+        self._roots = {f: options.backup or options.output or output_root(f) for f in self._folders}
+        _refuse_overlaps(self._roots)
+        self._exclude = tuple(set(self._roots.values()))
+        self._settling, self._retries = Settling(watch.settle), Retries()
         self._restorer = LazyRestorer(options)
         self._service = Service()
+        self._told: set[tuple[Path, str]] = set()
+        self._homes: dict[Path, Home] = {}
+        self._anew = False
 
     def run(self) -> Iterator[Outcome]:
         """Watch, and yield what becomes of each photo.
 
         Raises:
-            FolderLocked: another daemon or batch is at work in the output folder.
-            FolderUnavailable: the output folder cannot be written to.
+            FolderLocked: another daemon or batch is at work in an output folder.
+            FolderUnavailable: an output folder cannot be written to.
             ModelError, DeviceUnavailable: no photo can be restored.
         """
-        with Journals(self._options, [Folder(self._root, frozenset({self._folder}))]) as journals:
+        with contextlib.ExitStack() as self._opened:
+            self._open_journals()
             self._sweep()
-            if self._polling or self._watch.once:
-                yield from self._loop(journals, None)
-            else:
-                with Eyes(self._folder) as eyes:
-                    yield from self._loop(journals, eyes)
+            if not self._watch.once:
+                self._restorer()  # What is wrong with model or device is said now, not with the first photo at night.
+            looks = self._watch.polling or self._watch.once
+            with Sight(self._folders, self._watch.rescan, polling=looks, once=self._watch.once) as sight:
+                yield from self._loop(sight)
         self._service.say("STOPPING=1")
 
-    def _loop(self, journals: Journals, eyes: Eyes | None) -> Iterator[Outcome]:
-        every = min(self._watch.rescan, POLL_SECONDS) if self._polling else self._watch.rescan
-        log.info("watching %s, %s", self._folder, f"scanned every {every:g} s" if eyes is None else "by events")
-        # At the start, photos that failed get another chance; later only when they change.
-        self._scan(journals, failed_too=True)
-        scanned = time.monotonic()
+    def _loop(self, sight: Sight) -> Iterator[Outcome]:
+        # At the start, photos that failed get another chance; later only for reasons that pass.
+        yield from self._scan(first=True)
+        sight.scanned()
         self._service.say("READY=1")
         while not self._stop.is_set():
             self._service.ping()
             now = time.monotonic()
-            for path in eyes.hints() if eyes else ():
-                if accepts(path, self._folder, self._barred):
+            for path in sight.hints():
+                if self._folder_of(path) is not None:
                     self._settling.touch(path, now)
-            if now - scanned >= every or (eyes and self._needs_scan(eyes)):
-                self._scan(journals)
-                scanned = now
+            for path in self._retries.due(now):
+                self._settling.found(path, now)
+            if not self._is_at_home():
+                self._stop.wait(TICK_SECONDS)
+                continue
+            if sight.needs_scan() or self._anew:
+                yield from self._scan(first=self._anew)
+                self._anew = False
+                sight.scanned()
             if ready := self._settling.ready(now):
-                yield from self._process(ready, journals)
+                yield from self._process(ready)
             elif self._watch.once and not len(self._settling):
                 return
             self._stop.wait(TICK_SECONDS)
 
-    def _needs_scan(self, eyes: Eyes) -> bool:
-        """Whether events were lost, or there are none for want of an observer, which is then started anew."""
-        if not eyes.see():
-            if not self._folder.is_dir():
-                return False  # An unplugged disk; it may come back.
-            log.warning("the observer of %s has died; starting another", self._folder)
-            return eyes.open()
-        if eyes.lost_some():
-            log.warning("events were lost; scanning %s", self._folder)
-            return True
-        return False
-
-    def _scan(self, journals: Journals, *, failed_too: bool = False) -> None:
-        """Find photos that the journal does not know as they are now."""
+    def _scan(self, *, first: bool = False) -> Iterator[Outcome]:
+        """Find photos that the journals do not know as they are now; yield what could not be looked at."""
         now = time.monotonic()
-        for photo in scan([self._folder], exclude=self._barred):
+        errors: set[tuple[Path, str]] = set()
+        for photo in scan(self._folders, exclude=self._exclude, patterns=self._options.exclude):
             self._service.ping()
-            (task,) = plan_each([photo], self._options) or (None,)
-            if task is not None and not is_known(task, self._options, journals, failed_too=not failed_too):
-                self._settling.touch(photo.path, now)
+            if photo.error is not None:
+                errors.add((photo.path, photo.error))
+                if (photo.path, photo.error) not in self._told:
+                    yield Outcome(photo.path, None, Kind.FAILED, photo.error, "photo-error")
+            elif self._is_due(photo, first):
+                self._settling.found(photo.path, now)
+        self._told = errors
 
-    def _process(self, paths: list[Path], journals: Journals) -> Iterator[Outcome]:
-        photos = [Found(path, self._folder) for path in sorted(paths)]
-        tasks = plan_each(photos, self._options)
-        yield from run_pipeline(
-            self._options, tasks, journals=journals, restorer=self._restorer, stage=self._note, stop=self._stop
+    def _is_due(self, photo: Found, first: bool) -> bool:
+        """Return True if the batch would work on a photo, as far as nothing has to be read for it."""
+        try:
+            task = task_of(photo, self._options)
+            if not is_known(task, self._options, self._journals, failed_too=not first):
+                return True
+            if not first:
+                return False
+            attempt = self._journals.attempt(task)
+            lost = attempt is not None and attempt.outcome.output is not None and not os.path.lexists(task.target)
+            return self._options.overwrite or lost
+        except FolderUnavailable:
+            raise
+        except Exception as error:
+            # The wall: nothing about one name may end the daemon. The photo's own outcome will say what it is.
+            log.warning("the journal cannot be asked about %s: %s", photo.path, error)
+            return first
+
+    def _process(self, paths: Sequence[Path]) -> Iterator[Outcome]:
+        found = [Found(path, folder) for path in sorted(paths) if (folder := self._folder_of(path)) is not None]
+        outcomes = run_pipeline(
+            self._options,
+            plan_each(found, self._options),
+            journals=self._journals,
+            restorer=self._restorer,
+            stage=self._note,
+            stop=self._stop,
+        )
+        for outcome in outcomes:
+            if outcome.outcome is Kind.FAILED and passes(outcome.reason):
+                self._retries.failed(outcome.source, time.monotonic())
+            else:
+                self._retries.settled(outcome.source)
+            yield outcome
+
+    def _folder_of(self, path: Path) -> Path | None:
+        """The watched folder whose scan would yield a path."""
+        return next(
+            (
+                folder
+                for folder in self._folders
+                if accepts(path, folder, self._exclude, patterns=self._options.exclude)
+            ),
+            None,
         )
 
     def _note(self, task: Task, doing: str) -> None:
         self._service.ping()
 
+    def _open_journals(self) -> None:
+        roots = sorted(set(self._roots.values()))
+        folders = [Folder(root, frozenset(f for f in self._folders if self._roots[f] == root)) for root in roots]
+        self._journals = self._opened.enter_context(Journals(self._options, folders))
+        self._homes = {root: Home(journal_path(root, self._options.owner)) for root in roots}
+
+    def _is_at_home(self) -> bool:
+        """Return True if the output folders are those whose journals are open; begin one anew that was moved away.
+
+        Raises:
+            FolderLocked, FolderUnavailable: another run has begun one, or nobody waits for it.
+        """
+        states = {root: home.state() for root, home in self._homes.items()}
+        lost = [root for root, state in states.items() if state != "there"]
+        if not lost:
+            return True
+        if "elsewhere" in states.values() and self._watch.once:
+            raise FolderUnavailable(f"{lost[0]} is not on the disk it was on")
+        if "elsewhere" in states.values():
+            self._say_once(f"{lost[0]} is not on the disk it was on; waiting for it")
+            return False
+        self._opened.close()
+        try:
+            self._open_journals()
+        except FolderUnavailable as error:
+            if self._watch.once or isinstance(error, FolderLocked):
+                raise
+            self._say_once(f"{error}; waiting")
+            return False
+        log.warning("%s was moved away or deleted; beginning another, with all photos", lost[0])
+        self._anew = True
+        return True
+
+    def _say_once(self, words: str) -> None:
+        if (Path(), words) not in self._told:
+            self._told.add((Path(), words))
+            log.warning("%s", words)
+
     def _sweep(self) -> None:
         """Remove what a killed daemon left, wherever it may have been writing."""
-        for root in {self._root, *((self._folder,) if self._options.in_place else ())}:
-            folders = [root, *(path for path in root.rglob("*") if path.is_dir())]
-            sweep(folders, self._options.owner)
+        for root in {*self._roots.values(), *(self._folders if self._options.in_place else ())}:
+            sweep([Path(folder) for folder, _, _ in os.walk(root)], self._options.owner)
+
+
+def _refuse_overlaps(roots: dict[Path, Path]) -> None:
+    folders = {folder: Path(os.path.realpath(folder)) for folder in roots}
+    for folder, real in folders.items():
+        if real.is_relative_to(Path(os.path.realpath(roots[folder]))):
+            raise OptionsConflict(
+                f"{roots[folder]} holds the watched folder itself; its outputs need a folder of their own"
+            )
+        for other, place in folders.items():
+            if other is not folder and real.is_relative_to(place):
+                raise OptionsConflict(f"{folder} lies in {other}, which is watched with all its folders")

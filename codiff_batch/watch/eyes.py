@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import queue
+import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -44,9 +48,12 @@ class Eyes:
     """
 
     def __init__(self, folder: Path) -> None:
+        """Prepare to watch a folder; a link is followed, and its target watched."""
         self._folder = folder
         self._hints: queue.Queue[Path] = queue.Queue(HINTS)
         self._lost = threading.Event()
+        self.blind = ""
+        """Why some folders are not seen though they are there; empty if all are."""
         self._observer: Any = None
         self._inode = 0
         self._overflow = _OverflowListener(self._lost)
@@ -64,16 +71,23 @@ class Eyes:
         logging.getLogger("watchdog.observers").removeHandler(self._overflow)
 
     def open(self) -> bool:
-        """Begin to watch, again if need be; tell whether that was possible."""
+        """Begin to watch, again if need be; return True if that was possible."""
         self.close()
-        observer = Observer()
+        self.blind = ""
         wanted: list[type[FileSystemEvent]] = [FileCreatedEvent, FileClosedEvent, FileMovedEvent]
+        observer: Any = None
         try:
             self._inode = self._folder.stat().st_ino
-            observer.schedule(_Handler(self._hints, self._lost), str(self._folder), recursive=True, event_filter=wanted)
+            target = Path(os.path.realpath(self._folder))
+            handler = _Handler(target, self._folder, self._hints, self._lost)
+            observer = _observer(self._note)
+            observer.schedule(handler, str(target), recursive=True, event_filter=wanted)
             observer.start()
         except (OSError, RuntimeError) as error:
-            log.warning("cannot watch %s: %s; it is scanned instead", self._folder, error)
+            if self._folder.is_dir():
+                self._note(error)
+            if observer is not None:
+                observer.stop()  # its descriptors are open already
             return False
         self._observer = observer
         return True
@@ -95,6 +109,9 @@ class Eyes:
         except OSError:
             return False
 
+    def _note(self, error: OSError | RuntimeError) -> None:
+        self.blind = str(getattr(error, "strerror", None) or error)
+
     def hints(self) -> set[Path]:
         """Files to look at, since the last call."""
         paths = set()
@@ -112,15 +129,55 @@ class Eyes:
 
 
 class _Handler(FileSystemEventHandler):
-    def __init__(self, hints: queue.Queue[Path], lost: threading.Event) -> None:
-        self._hints, self._lost = hints, lost
+    """Puts paths into the queue, as seen from the folder as it was named."""
+
+    def __init__(self, target: Path, named: Path, hints: queue.Queue[Path], lost: threading.Event) -> None:
+        self._target, self._named, self._hints, self._lost = target, named, hints, lost
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         try:
-            path = event.dest_path or event.src_path
-            self._hints.put_nowait(Path(path if isinstance(path, str) else path.decode()))
+            path = Path(os.fsdecode(event.dest_path or event.src_path))
+            self._hints.put_nowait(self._named / path.relative_to(self._target))
         except Exception:
             self._lost.set()
+
+
+_LIMITS = (errno.ENOSPC, errno.EMFILE, errno.ENFILE)
+"""How Linux says that there are too many watches, or too many programs that watch."""
+
+
+def _observer(note: Callable[[OSError], None]) -> Any:
+    """An observer that notes the limits which keep it from a folder below; watchdog passes over them in silence."""
+    if sys.platform != "linux":
+        return Observer()
+    from watchdog.observers.api import BaseObserver
+    from watchdog.observers.inotify import InotifyEmitter
+    from watchdog.observers.inotify_c import CallbackId, InotifyFD, Mask, WatchCallback, WatchDescriptor
+
+    class Watches(InotifyFD):
+        def add_callback(self, path: bytes, mask: Mask, callback: WatchCallback, id_: CallbackId) -> WatchDescriptor:
+            try:
+                return super().add_callback(path, mask, callback, id_)
+            except OSError as error:
+                if error.errno in _LIMITS:
+                    note(error)
+                raise
+
+    class InotifyObserver(BaseObserver):
+        def __init__(self) -> None:
+            self._watches_thread = Watches()
+            self._watches_thread.start()
+            super().__init__(InotifyEmitter, inotify_fd=self._watches_thread)
+
+        def is_alive(self) -> bool:
+            return super().is_alive() and self._watches_thread.is_alive()
+
+        def on_thread_stop(self) -> None:
+            super().on_thread_stop()
+            self._watches_thread.stop()
+            self._watches_thread.join()
+
+    return InotifyObserver()
 
 
 class _OverflowListener(logging.Handler):

@@ -29,8 +29,13 @@ class Settling:
         return len(self._arriving)
 
     def touch(self, path: Path, now: float) -> None:
-        """Something happened to a file, or it was found: wait anew."""
+        """Something happened to a file: wait anew."""
         self._arriving[path] = _Arrival(_look(path), now)
+
+    def found(self, path: Path, now: float) -> None:
+        """A file was seen, which may be waited for already: scans may come more often than files settle."""
+        if path not in self._arriving:
+            self.touch(path, now)
 
     def ready(self, now: float) -> list[Path]:
         """Take out the files that were left alone for long enough; forget those that are gone or are no files."""

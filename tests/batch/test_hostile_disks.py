@@ -7,12 +7,14 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from codiff_batch.batch import recall
 from codiff_batch.engine.restorer import Restorer
+from codiff_batch.files.reading import Contents
 from codiff_batch.jpeg import JpegPhoto
 from tests.cli.test_restore import tree
 from tests.photos import jpeg, scene, write
@@ -163,7 +165,8 @@ def test_a_source_that_changes_during_the_network_is_left_for_the_next_run(
         elif what == "deleted":
             photo.unlink()
         else:
-            other = write(tmp_path / "other", data if "same" in what else jpeg(30))
+            edited = data[:-9] + bytes([data[-9] ^ 1]) + data[-8:]
+            other = write(tmp_path / "other", edited if "same" in what else jpeg(30))
             os.utime(other, ns=(times.st_atime_ns, times.st_mtime_ns))
             other.rename(photo)
 
@@ -191,14 +194,14 @@ def test_a_folder_that_vanishes_mid_run_fails_its_photos_alone(
 ) -> None:
     for name in ("a/1.jpg", "b/2.jpg", "b/3.jpg", "c/4.jpg"):
         write(tmp_path / "p" / name, jpeg(20, image=scene(seed=ord(name[0]))))
-    read: Callable[..., JpegPhoto] = JpegPhoto.open
+    read = recall.read_whole
 
-    def open_photo(path: Path, **named: int) -> JpegPhoto:
+    def read_photo(path: Path, **named: Any) -> Contents:
         if path.parent.name == "b":
             shutil.rmtree(tmp_path / "p/b", ignore_errors=True)
         return read(path, **named)
 
-    monkeypatch.setattr(JpegPhoto, "open", open_photo)
+    monkeypatch.setattr(recall, "read_whole", read_photo)
     ran = run(tmp_path / "p", "--model", model)
     assert ran.code == 3
     assert "2 restored, 0 skipped, 2 failed" in ran.err
@@ -230,7 +233,7 @@ def test_a_second_signal_quits_at_once(tmp_path: Path, model: Path) -> None:
     command = [sys.executable, "-m", "tests.faults.signals", "network", str(int(signal.SIGTERM)), str(tmp_path / "p")]
     with subprocess.Popen([*command, "--model", str(model)], cwd=ROOT, stderr=subprocess.PIPE, text=True) as program:
         assert program.stderr is not None
-        assert "once more to quit at once" in program.stderr.readline()
+        assert "stop again to quit at once" in program.stderr.readline()
         program.send_signal(signal.SIGTERM)
         assert program.wait(10) == 143
     assert not [path for path in (tmp_path / "p-restored").glob("*.jpg") if not JpegPhoto.open(path)]

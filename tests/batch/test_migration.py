@@ -9,12 +9,14 @@ import contextlib
 import os
 import shutil
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
 
 from codiff_batch.batch.journal import Journal, journal_path
 from codiff_batch.batch.ledger import read_ledger
+from codiff_batch.batch.migration import migrate
 from codiff_batch.batch.outcome import Kind
 from codiff_batch.files.reading import read_whole
 from tests.cli.test_restore import tree
@@ -77,6 +79,19 @@ def test_in_place_nothing_is_done_again_and_undo_works(run, in_place: Path) -> N
 
 def test_undo_is_the_first_command_after_the_update(run, in_place: Path) -> None:
     assert "3 originals put back" in run("undo", "kept", "?.jpg").err
+
+
+def test_of_two_processes_that_bring_a_journal_up_to_date_one_finds_it_done(album: Path) -> None:
+    path = journal_path(album / "photos-restored", "all")
+    with contextlib.closing(sqlite3.connect(path, check_same_thread=False, isolation_level=None)) as other:
+        other.execute("PRAGMA journal_mode=WAL")
+        other.execute("BEGIN IMMEDIATE")
+        migrate(other, path)
+        commit = threading.Timer(0.3, lambda: other.execute("COMMIT"))
+        commit.start()
+        with contextlib.closing(Journal(path)) as journal:
+            assert journal.standing(Path("1.jpg")) is not None
+        commit.join()
 
 
 def test_options_that_the_user_changes_are_done_again(run, album: Path) -> None:

@@ -6,14 +6,17 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from codiff_batch.batch import outputs, plan
+from codiff_batch.batch.marks import Holds, claim
 from codiff_batch.batch.outputs import Original, put_in_place, put_output
 from codiff_batch.errors import BackupUnfit, OutputExists, PhotoError, SourceChanged, SourceIsLink
-from codiff_batch.files.reading import read_whole
+from codiff_batch.files.identity import Stamp
+from codiff_batch.files.reading import read_whole, sha256
 from tests.cli.test_restore import tree
 from tests.photos import jpeg, scene, write
 from tests.tiny_model import make_tiny_model
@@ -188,6 +191,8 @@ class Commit:
 
     def __init__(self, folder: Path) -> None:
         self.photo, self.backup = write(folder / "photo.jpg", b"the original"), folder / "kept/photo.jpg"
+        self.photo.chmod(0o604)
+        os.utime(self.photo, ns=(0, 10**18 + 1))
         self.original = Original(self.photo, read_whole(self.photo), b"the original")
         self.recorded = 0
 
@@ -204,6 +209,8 @@ def test_a_photo_is_replaced_once_its_original_is_safe(tmp_path: Path) -> None:
     commit(lambda: commit.backup.read_bytes() == b"the original" or pytest.fail("no backup before the intent"))
     assert commit.photo.read_bytes() == b"restored"
     assert commit.backup.read_bytes() == b"the original"
+    for path in (commit.photo, commit.backup):
+        assert (path.stat().st_mode & 0o777, path.stat().st_mtime_ns) == (0o604, 10**18 + 1)
 
 
 @pytest.mark.parametrize(
@@ -233,7 +240,13 @@ def edit_that_keeps_size_and_times(photo: Path) -> None:
 
 
 @pytest.mark.parametrize("when", ["before the backup", "before the rename"])
-def test_an_edit_that_keeps_size_and_times_is_not_lost(tmp_path: Path, when: str) -> None:
+@pytest.mark.parametrize("change_times", [True, False], ids=["ext4", "FAT"])
+def test_an_edit_that_keeps_size_and_times_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str, change_times: bool
+) -> None:
+    if not change_times:
+        of = Stamp.of
+        monkeypatch.setattr(Stamp, "of", lambda found: replace(of(found), ctime_ns=0))
     commit = Commit(tmp_path)
     if when == "before the backup":
         edit_that_keeps_size_and_times(commit.photo)
@@ -278,10 +291,42 @@ def test_an_output_never_replaces_what_is_not_ours_nor_the_photo_itself(tmp_path
     (tmp_path / "out/b.jpg").symlink_to(photo)
     with pytest.raises(OutputExists):
         put_output(tmp_path / "out/b.jpg", b"new", original, ours=frozenset(), overwrite=True, owner="all")
+    (tmp_path / "out/c.jpg").symlink_to(write(tmp_path / "theirs.jpg", b"ours"))
+    with pytest.raises(OutputExists):
+        put_output(
+            tmp_path / "out/c.jpg", b"new", original, ours=frozenset({sha256(b"ours")}), overwrite=False, owner="all"
+        )
     assert (photo.read_bytes(), output.read_bytes()) == (b"photo", b"somebody's")
     ours = frozenset({read_whole(output).sha256})
     put_output(output, b"new", original, ours=ours, overwrite=False, owner="all")
     assert output.read_bytes() == b"new"
+
+
+def test_an_output_never_replaces_an_original_of_an_earlier_run(tmp_path: Path) -> None:
+    photo, kept = write(tmp_path / "a.jpg", b"photo"), write(tmp_path / "kept/trip/a.jpg", b"an original")
+    claim(tmp_path / "kept", Holds.BACKUPS)
+    with pytest.raises(OutputExists):
+        put_output(
+            kept, b"new", Original(photo, read_whole(photo), b"photo"), ours=frozenset(), overwrite=True, owner="all"
+        )
+    assert kept.read_bytes() == b"an original"
+
+
+def test_a_file_that_appears_at_the_last_moment_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo, output = write(tmp_path / "a.jpg", b"photo"), tmp_path / "out/a.jpg"
+    write_atomically = outputs.write_atomically
+
+    def appears(path: Path, data: bytes, *, guard: Callable[[], None], **options: object) -> None:
+        write_atomically(path, data, guard=lambda: (guard(), write(output, b"somebody's"))[0], **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(outputs, "write_atomically", appears)
+    with pytest.raises(OutputExists):
+        put_output(
+            output, b"new", Original(photo, read_whole(photo), b"photo"), ours=frozenset(), overwrite=True, owner="all"
+        )
+    assert output.read_bytes() == b"somebody's"
 
 
 def test_an_output_that_is_edited_while_a_new_one_is_made_stays(

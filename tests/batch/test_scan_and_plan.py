@@ -9,8 +9,9 @@ import pytest
 
 from codiff_batch.batch.options import BatchOptions
 from codiff_batch.batch.plan import plan
-from codiff_batch.batch.scan import scan
-from codiff_batch.errors import OptionsConflict
+from codiff_batch.batch.scan import SKIPPED_FOLDERS, Found, accepts, scan
+from codiff_batch.errors import OptionsConflict, Role
+from tests.faults.nobody import as_nobody, folder_for_all, needs_permissions
 from tests.photos import write
 
 
@@ -45,6 +46,88 @@ def test_a_folder_or_a_pipe_called_like_a_photo_is_not_one(tmp_path: Path) -> No
     (tmp_path / "album.jpg").mkdir()
     os.mkfifo(tmp_path / "pipe.jpg")
     assert names(tmp_path) == []
+
+
+def found(*paths: Path, **options) -> tuple[list[str], dict[str, str]]:
+    """Names of the photos, and errors by name."""
+    photos: list[Found] = list(scan(paths, **options))
+    return [p.path.name for p in photos if p.error is None], {p.path.name: p.error for p in photos if p.error}
+
+
+def test_one_name_that_leads_nowhere_is_told_and_the_others_are_found(tmp_path: Path) -> None:
+    photo = write(tmp_path / "a.jpg", b"x")
+    (tmp_path / "dangling.jpg").symlink_to(tmp_path / "not-mounted/c.jpg")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    photos, errors = found(tmp_path / "dangling.jpg", tmp_path / "gone.jpg", tmp_path / "loop", photo)
+    assert photos == ["a.jpg"]
+    assert set(errors) == {"dangling.jpg", "gone.jpg", "loop"}
+    assert "No such file" in errors["gone.jpg"]
+    assert "symbolic links" in errors["loop"]
+
+
+def test_a_path_that_is_too_long_is_told_and_links_that_lead_nowhere_are_left_out(tmp_path: Path) -> None:
+    write(tmp_path / "in/a.jpg", b"x")
+    (tmp_path / "in/loop.jpg").symlink_to("loop.jpg")
+    (tmp_path / "in/loop").symlink_to("loop")
+    (tmp_path / "in/dangling.jpg").symlink_to("gone.jpg")
+    handle = os.open(write(tmp_path / "in/z/b.jpg", b"x").parent, os.O_RDONLY)
+    for _ in range(25):
+        os.mkdir("d" * 200, dir_fd=handle)
+        deeper = os.open("d" * 200, os.O_RDONLY, dir_fd=handle)
+        os.close(handle)
+        handle = deeper
+    os.close(handle)
+    photos, errors = found(tmp_path / "in")
+    assert photos == ["a.jpg", "b.jpg"]
+    assert ["name too long" in error for error in errors.values()] == [True]
+
+
+@needs_permissions
+def test_what_may_not_be_looked_into_is_told_and_the_others_are_found() -> None:
+    with folder_for_all() as folder:
+        write(folder / "in/a.jpg", b"x")
+        write(folder / "in/wedding/b.jpg", b"x").parent.chmod(0)
+        write(folder / "in/listed-only/b.jpg", b"x").parent.chmod(0o744)
+        write(folder / "private/c.jpg", b"x").parent.chmod(0o700)
+        (folder / "in/link.jpg").symlink_to(folder / "private/c.jpg")
+        with as_nobody():
+            photos, errors = found(folder / "in", folder / "private")
+    assert photos == ["a.jpg", "b.jpg"]  # the latter may be listed; opening it will fail
+    assert set(errors) == {"wedding", "link.jpg", "private"}
+    assert all("Permission denied" in error for error in errors.values())
+
+
+@pytest.mark.parametrize("name", [*sorted(SKIPPED_FOLDERS), ".Trash-1000", "$RECYCLE.BIN", "@eaDir", "#Recycle"])
+def test_recycle_bins_snapshots_and_thumbnails_are_no_sources(tmp_path: Path, name: str) -> None:
+    write(tmp_path / name / "deeper/a.jpg", b"x")
+    assert names(tmp_path) == []
+    assert not accepts(tmp_path / name / "deeper/a.jpg", tmp_path)
+    assert names(tmp_path, tmp_path / name)  # unless it is named
+
+
+def test_thumbnails_of_our_own_report_are_no_sources(tmp_path: Path) -> None:
+    write(tmp_path / "report-files/000000-before.jpg", b"x")
+    write(tmp_path / "report-files/IMG_1.jpg", b"x")
+    write(tmp_path / "elsewhere/000000-before.jpg", b"x")
+    assert names(tmp_path) == ["elsewhere/000000-before.jpg", "report-files/IMG_1.jpg"]
+
+
+def test_a_folder_is_left_out_by_what_it_is_however_it_is_spelled(tmp_path: Path) -> None:
+    write(tmp_path / "in/out/a.jpg", b"x")
+    (tmp_path / "link").symlink_to(tmp_path / "in/out")
+    assert names(tmp_path, tmp_path / "in", exclude=[tmp_path / "link"]) == []
+    assert names(tmp_path, tmp_path / "in", leave_out=lambda path: path.name == "out") == []
+    assert names(tmp_path, tmp_path / "in", tmp_path / "link") == ["in/out/a.jpg"]
+
+
+def test_a_hint_is_accepted_only_if_a_scan_would_find_it(tmp_path: Path) -> None:
+    photo = write(tmp_path / "in/deep/a.jpg", b"x")
+    write(tmp_path / "in/out/b.jpg", b"x")
+    (tmp_path / "in/link").symlink_to("out")
+    (tmp_path / "in/loop").symlink_to("loop")
+    assert accepts(photo, tmp_path / "in")
+    for other in ("link/b.jpg", "loop/x.jpg", "out/b.jpg", "deep/.a.jpg", "deep/a.txt", "../a.jpg"):
+        assert not accepts(tmp_path / "in" / other, tmp_path / "in", [tmp_path / "in/out"]), other
 
 
 def targets(*paths: Path, **options) -> list[Path]:
@@ -106,15 +189,16 @@ def test_in_place_targets_the_source_and_mirrors_the_backup(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "roles"),
     [
-        ({"in_place": True}, "needs --backup"),
-        ({"backup": Path("b")}, "only makes sense"),
-        ({"in_place": True, "backup": Path("b"), "output": Path("o")}, "exclude each other"),
-        ({"in_place": True, "backup": Path("b"), "format": "png"}, "must be same or jpeg"),
-        ({"in_place": True, "backup": Path("b"), "copy_skipped": True}, "no meaning"),
+        ({"in_place": True}, (Role.BACKUP,)),
+        ({"backup": Path("b")}, (Role.IN_PLACE,)),
+        ({"in_place": True, "backup": Path("b"), "output": Path("o")}, (Role.IN_PLACE, Role.OUTPUT)),
+        ({"in_place": True, "backup": Path("b"), "format": "png"}, (Role.IN_PLACE, Role.FORMAT)),
+        ({"in_place": True, "backup": Path("b"), "copy_skipped": True}, (Role.COPY_SKIPPED,)),
     ],
 )
-def test_options_that_exclude_each_other_are_refused(options: dict, message: str) -> None:
-    with pytest.raises(OptionsConflict, match=message):
+def test_options_that_exclude_each_other_are_refused(options: dict, roles: tuple[Role, ...]) -> None:
+    with pytest.raises(OptionsConflict) as refused:
         BatchOptions((Path("p"),), **options).check()
+    assert refused.value.remedies == roles

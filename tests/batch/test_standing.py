@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from codiff_batch.batch import journal as journal_module
-from codiff_batch.batch.journal import Journal, journal_path
+from codiff_batch.batch.journal import Journal, journal_path, journals_in
 from codiff_batch.batch.ledger import read_ledger
 from codiff_batch.batch.outcome import Code, Kind, Outcome
 from codiff_batch.batch.rows import Attempt, Intent, Made, Standing
+from codiff_batch.errors import FolderUnavailable, JournalDamaged
 from codiff_batch.files.identity import Stamp
 from tests.cli.test_restore import tree
 from tests.photos import jpeg, scene, write
@@ -148,6 +149,18 @@ def test_another_photos_output_is_a_failure_with_both_names(run, photos: Path, t
     assert contents(tmp_path / "out") == before
 
 
+def test_an_output_that_was_given_anothers_name_is_not_overwritten(run, photos: Path, model: Path) -> None:
+    """So it is on a disk that ignores case, where ``A.jpg`` and ``a.jpg`` are one output of two photos."""
+    run(photos, "--model", model)
+    restored = photos.with_name("photos-restored")
+    (restored / "0.jpg").rename(restored / "1.jpg")
+    before = contents(restored)
+    ran = run(photos / "1.jpg", "-o", restored, "--model", model, "--overwrite")
+    assert ran.code == 3
+    assert str(photos / "0.jpg") in ran.err
+    assert contents(restored) == before
+
+
 def test_an_update_of_the_program_redoes_nothing_until_asked(run, photos: Path, model: Path, monkeypatch) -> None:
     run(photos, "--model", model)
     monkeypatch.setattr("codiff_batch.batch.journals.__version__", "99")
@@ -202,6 +215,30 @@ def test_an_attempt_leaves_what_stands_as_it_is(journal: Journal) -> None:
     assert replace(said, ended=0.0) == ATTEMPT
 
 
+def test_what_waits_is_committed_when_the_journal_is_closed(journal: Journal) -> None:
+    journal.record(ATTEMPT)
+    journal.close()
+    with contextlib.closing(Journal(journal.path)) as again:
+        assert again.attempt(Path("a.jpg")) is not None
+
+
+def test_a_write_that_the_disk_refused_does_not_stop_the_next(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(journal_module, "put_standing", full)
+        with pytest.raises(FolderUnavailable, match="disk is full"):
+            journal.record(ATTEMPT, STANDING)
+    assert read_ledger(journal.path.parent.parent).attempts == {}
+    journal.stand(STANDING)
+    assert journal.standing(Path("a.jpg")) is not None
+    journal.flush()
+    assert read_ledger(journal.path.parent.parent).attempts
+
+
 def test_attempts_are_committed_while_nothing_else_happens(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal_module, "COMMIT_SECONDS", 0.05)
     journal.begin("m", 1, [])
@@ -234,6 +271,45 @@ def test_what_is_written_is_durable_by_the_databases_own_word(journal: Journal) 
     (full,) = journal._database.execute("PRAGMA synchronous").fetchone()
     (mode,) = journal._database.execute("PRAGMA journal_mode").fetchone()
     assert (full, mode) == (2, "wal")
+
+
+def test_only_real_files_of_our_own_names_are_journals(journal: Journal) -> None:
+    journal.close()
+    journal.path.with_name("journal-1-of-2.sqlite").symlink_to(journal.path.name)
+    for name in ("journal-all.sqlite.before-2026", "journal-zz.sqlite"):
+        shutil.copy(journal.path, journal.path.with_name(name))
+    assert journals_in(journal.path.parent.parent) == [journal.path]
+
+
+@pytest.mark.parametrize("owners", [("all", "1-of-2"), ("1-of-2", "all")])
+def test_of_two_shards_the_one_that_wrote_last_is_believed(tmp_path: Path, owners: tuple[str, str]) -> None:
+    for owner, digest in zip(owners, ("11", "22"), strict=True):
+        with contextlib.closing(Journal(journal_path(tmp_path, owner))) as journal:
+            journal.stand(replace(STANDING, sha256=digest))
+            journal.record(replace(ATTEMPT, sha256=digest), None)
+    ledger = read_ledger(tmp_path)
+    assert ledger.standing[Path("a.jpg")].sha256 == "22"
+    assert ledger.attempts[Path("a.jpg")].sha256 == "22"
+
+
+def test_outputs_are_found_where_their_folder_lies_now(tmp_path: Path) -> None:
+    outcome = replace(ATTEMPT.outcome, output=tmp_path / "before/a.jpg")
+    with contextlib.closing(Journal(journal_path(tmp_path / "before", "all"))) as journal:
+        journal.record(replace(ATTEMPT, outcome=outcome))
+    (tmp_path / "before").rename(tmp_path / "now")
+    attempt = read_ledger(tmp_path / "now").attempts[Path("a.jpg")]
+    assert attempt.outcome.output == tmp_path / "now/a.jpg"
+
+
+def test_a_damaged_page_is_found_before_anything_is_written(tmp_path: Path) -> None:
+    with contextlib.closing(Journal(path := journal_path(tmp_path, "all"))) as journal:
+        for number in range(200):
+            journal.stand(replace(STANDING, place=Path(f"{number:04}-{'x' * 200}.jpg")))
+    data = bytearray(path.read_bytes())
+    data[-8192:] = b"\xaa" * 8192
+    path.write_bytes(data)
+    with pytest.raises(JournalDamaged):
+        Journal(path)
 
 
 @pytest.mark.parametrize("command", ["status", "undo", "report", "run", "watch"])

@@ -137,16 +137,28 @@ def test_a_planted_journal_reaches_nothing_that_we_did_not_write(
     """Whoever may write to the backup folder can write a journal that names any file."""
     restored = Path("photos/0.jpg").read_bytes()
     victim = write(tmp_path / "home/picture.jpg", restored if note else b"# settings\n")
-    evil = write(tmp_path / "kept/evil.jpg", b"evil")
-    evil.chmod(0o4777)
     before = victim.read_bytes()
+    new = tmp_path / "home/.profile", tmp_path / "home/new.jpg"
     with contextlib.closing(Journal(journal_path(Path("kept"), owner))) as journal:
-        journal.stand(Standing(Path("evil.jpg"), victim, True, sha256(b"evil"), sha256(before), Made("", "m")))
-        journal.stand(Standing(Path("../evil.jpg"), victim, True, sha256(b"evil"), sha256(before), Made("", "m")))
-        journal.stand(Standing(Path("evil.jpg"), tmp_path / "home/.profile", True, sha256(b"evil"), "0", Made("", "m")))
+        for number, (place, target) in enumerate(
+            [("evil.jpg", victim), ("../evil.jpg", victim), *(("evil.jpg", path) for path in new)]
+        ):
+            # Each row has a place of its own, which is its key.
+            place = place.replace("evil", f"evil{number}")
+            write(Path("kept", place), b"evil").chmod(0o4777)
+            journal.stand(Standing(Path(place), target, True, sha256(b"evil"), sha256(before), Made("", "m")))
     run("undo", "kept")
     assert victim.read_bytes() == before
-    assert not (tmp_path / "home/.profile").exists()
+    assert not any(path.exists() for path in new)
+
+
+def test_a_photo_without_our_note_is_never_replaced_whatever_the_journal_says(run, originals: dict[str, bytes]) -> None:
+    photo, evil = write(Path("photos/mine.jpg"), jpeg(90)), write(Path("kept/evil.jpg"), b"evil")
+    digests = sha256(evil.read_bytes()), sha256(photo.read_bytes())
+    with contextlib.closing(Journal(journal_path(Path("kept"), "all"))) as journal:
+        journal.stand(Standing(Path("evil.jpg"), photo.resolve(), True, *digests, Made("", "m")))
+    assert run("undo", "kept").code == 3
+    assert photo.read_bytes() == jpeg(90)
 
 
 def test_special_bits_of_a_backup_do_not_come_back(run, originals: dict[str, bytes]) -> None:
@@ -182,6 +194,21 @@ def test_rebuild_tells_photos_apart_that_were_changed_since(run, originals: dict
     assert ran.code == 3
     assert "0 restored photos found again, 2 that are not, 1 failed" in ran.err
     assert "kept/trip/2.jpg" in ran.err
+
+
+def test_rebuild_with_the_wrong_folder_forgets_nothing(run, originals: dict[str, bytes]) -> None:
+    Path("others").mkdir()
+    assert run("rebuild", "kept", "others").code == 3
+    assert "3 originals put back, 0 failed" in run("undo", "kept").err
+    assert photos() == originals
+
+
+def test_what_a_killed_undo_left_is_removed(run, originals: dict[str, bytes]) -> None:
+    litter = write(Path("photos/.codiff-batch-undo-abc.tmp"), b"half")
+    run("undo", "kept", "--dry-run")
+    assert litter.exists()
+    run("undo", "kept")
+    assert not litter.exists()
 
 
 def test_a_lost_journal_of_outputs_is_rebuilt(run, originals: dict[str, bytes], model: Path) -> None:

@@ -147,6 +147,18 @@ def test_an_output_is_never_a_source_again(run, tmp_path: Path, model: Path) -> 
     write(tmp_path / "p/a.jpg", jpeg(20))
     run(tmp_path / "p", "--model", model)
     ran = run(tmp_path / "p-restored", "--model", model)
-    assert "0 restored, 1 skipped" in ran.err
+    assert ran.code == 2
+    assert "holds outputs of earlier runs" in ran.err
+    write(tmp_path / "q/a.jpg", (tmp_path / "p-restored/a.jpg").read_bytes())
+    assert "0 restored, 1 skipped" in run(tmp_path / "q", "--model", model).err
     with Image.open(BytesIO((tmp_path / "p-restored/a.jpg").read_bytes())) as image:
         assert image.info["comment"].startswith(b"codiff-batch")
+
+
+def test_an_error_about_an_odd_name_is_one_line_that_any_terminal_can_take(run, tmp_path: Path) -> None:
+    odd = tmp_path / "line\nbreak\x1b[31m\udcff"
+    odd.mkdir()
+    ran = run("status", odd)
+    assert ran.code != 0
+    assert ran.err.count("\n") == 1
+    assert "\x1b" not in ran.err

@@ -128,6 +128,7 @@ def test_a_damaged_model_ends_the_run_before_anything_is_done(run, tmp_path: Pat
     assert not list((tmp_path / "p-restored").glob("*.jpg"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
 def test_a_stopped_run_leaves_whole_photos_only_and_says_what_is_left(
     tmp_path: Path, number: signal.Signals, code: int

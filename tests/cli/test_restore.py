@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import os
+import shutil
 from io import BytesIO
 from pathlib import Path
 
@@ -13,11 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from codiff_batch.engine import Restorer, restore_photo
 from codiff_batch.jpeg import JpegPhoto
+from codiff_batch.settings import Settings
 from tests.photos import jpeg, scene, write
 
 COLUMNS = [
-    "source", "output", "outcome", "reason", "header_qf", "estimated_qf", "width", "height", "model", "seconds",
+    "source", "output", "outcome", "reason", "code", "header_qf", "estimated_qf", "width", "height", "model", "seconds",
 ]  # fmt: skip
 
 
@@ -86,9 +89,12 @@ def test_a_second_run_keeps_existing_outputs_unless_told(run, photos: Path) -> N
     assert output.read_bytes()[:2] == b"\xff\xd8"
 
 
-def test_outputs_are_recognised_and_never_restored_twice(run, photos: Path) -> None:
+def test_outputs_are_recognised_and_never_restored_twice(run, photos: Path, tmp_path: Path) -> None:
     run(photos)
-    ran = run(photos.parent / "photos-restored", "-v")
+    refused = run(tmp_path / "photos-restored")
+    assert (refused.code, "holds outputs of earlier runs" in refused.err) == (2, True)
+    shutil.copytree(tmp_path / "photos-restored", tmp_path / "moved", ignore=shutil.ignore_patterns(".codiff-batch"))
+    ran = run(tmp_path / "moved", "-v")
     assert ran.err.count("skipped:") == 2
     assert "restored before: codiff-batch" in ran.err
 
@@ -102,6 +108,12 @@ def test_dry_run_judges_everything_and_writes_nothing_but_the_report(run, photos
     assert "2 would be restored, 1 skipped" in ran.err
     records = json.loads((tmp_path / "r.json").read_text())
     assert [r["output"] for r in records] == [None, None, None]
+
+
+def test_a_dry_run_judges_on_the_first_of_several_devices(run, photos: Path) -> None:
+    ran = run(photos, "--dry-run", "--device", "cpu, cpu")
+    assert (ran.code, "2 would be restored, 1 skipped" in ran.err) == (0, True)
+    assert run(photos, "--dry-run", "--device", "cpu,").code == 2
 
 
 def test_the_report_has_one_record_a_photo_with_both_witnesses(run, photos: Path, tmp_path: Path) -> None:
@@ -206,15 +218,13 @@ def test_a_source_that_changes_meanwhile_is_left_for_the_next_run(
     run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photo = write(tmp_path / "p/a.jpg", jpeg(20))
-    read = Path.read_bytes
+    decode = JpegPhoto.pixels
 
-    def read_and_change(path: Path) -> bytes:
-        data = read(path)
-        if path == photo:
-            os.utime(photo, ns=(1, 1))  # somebody writes to the file just after it was read
-        return data
+    def decode_and_change(read: JpegPhoto) -> np.ndarray:
+        photo.write_bytes(jpeg(20, image=scene(seed=1)))  # somebody saves the file just after it was read
+        return decode(read)
 
-    monkeypatch.setattr(Path, "read_bytes", read_and_change)
+    monkeypatch.setattr(JpegPhoto, "pixels", decode_and_change)
     ran = run(tmp_path / "p")
     assert ran.code == 3
     assert "changed while it was worked on" in ran.err
@@ -233,8 +243,22 @@ def test_every_format_opens_again_in_its_own_kind(run, tmp_path: Path, format: s
 def test_less_texture_is_refused_where_a_model_has_none(run, photos: Path, tmp_path: Path) -> None:
     ran = run(photos, "--texture", 0.5)
     assert ran.code == 2
-    assert "--texture is for models that add some, such as natural; compact adds none" in ran.err
+    assert "models that add some, such as natural; compact adds none (see --texture)" in ran.err
     assert not (tmp_path / "photos-restored").exists()
+
+
+def test_a_quality_given_by_hand_is_what_the_networks_hear(run, tmp_path: Path) -> None:
+    source = write(tmp_path / "p/a.jpg", jpeg(95, image=scene(128, 96), subsampling=0))
+    told = {}
+    for qf in (10, 40):
+        ran = run(tmp_path / "p", "--qf", qf, "-o", tmp_path / f"{qf}", "--format", "png", "--report", "-")
+        (record,) = json.loads(ran.out)
+        assert (record["outcome"], record["code"], record["estimated_qf"]) == ("restored", "quality-by-hand", qf)
+        told[qf] = np.asarray(Image.open(tmp_path / f"{qf}/a.png"))
+        expected = restore_photo(JpegPhoto.open(source), Restorer.load("compact", "cpu"), Settings(qf=qf))
+        assert np.array_equal(told[qf], expected)
+    assert not np.array_equal(told[10], told[40])
+    assert "would be restored: quality 10 given by hand" in run(tmp_path / "p", "--qf", 10, "--dry-run", "-v").err
 
 
 def test_strength_zero_gives_the_sources_pixels(run, tmp_path: Path) -> None:
@@ -285,9 +309,9 @@ def test_quiet_prints_failures_only(run, tmp_path: Path) -> None:
         (["missing-folder"], 2, "does not exist"),
         (["--min-qf", "101", "."], 2, "0<=x<=100"),
         (["--format", "gif", "."], 2, "gif"),
-        (["--in-place", "."], 2, "needs --backup"),
+        (["--in-place", "."], 2, "(see --backup)"),
         (["--report", "r.txt", "."], 2, ".json, .csv or .html"),
-        (["--report", "missing/r.json", "."], 2, "folder does not exist"),
+        (["--report", "a.jpg/r.json", "."], 4, "cannot be written: File exists (see --report)"),
         (["--model", "unheard-of", "."], 4, "no model is called 'unheard-of'; available: compact"),
         (["--model", "./nowhere", "."], 4, "not a model folder"),
         (["--device", "cuda:77", "."], 4, "cuda:77"),

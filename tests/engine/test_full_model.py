@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from codiff_batch.engine import Request, Restorer
-from codiff_batch.engine.device import choose_precision, seconds_per_megapixel
+from codiff_batch.engine.device import seconds_per_megapixel
 from codiff_batch.engine.memory import fit_tiles
+from codiff_batch.engine.precision import Precision, choose_precision
 from codiff_batch.engine.tiling import Geometry
 from codiff_batch.models.card import ModelCard
 from codiff_batch.models.install import full_card, import_official
@@ -147,9 +148,9 @@ def test_tiles_and_batches_fit_the_free_memory(
 def test_half_precision_is_for_models_and_devices_that_have_it() -> None:
     full, cuda = full_card("full", {}, {}), torch.device("cuda")
     compact = replace(full, half_precision=False)
-    assert choose_precision(full, cuda) is torch.float16
-    assert choose_precision(compact, cuda) is torch.float32
-    assert choose_precision(full, CPU) in (torch.bfloat16, torch.float32)
+    assert choose_precision(full, cuda) == Precision(torch.float16)
+    assert choose_precision(compact, cuda) == Precision(torch.float32)
+    assert choose_precision(full, CPU).weights in (torch.bfloat16, torch.float32)
 
 
 def test_bfloat16_comes_near_to_32_bits(folder: Path) -> None:

@@ -98,6 +98,21 @@ def test_tiles_that_fill_no_batch_of_their_own_share_one(restorer: Restorer) -> 
     assert [shape[0] for shape in faulty.calls] == [2] * 9
 
 
+def test_a_picture_may_be_given_up_between_two_batches(restorer: Restorer) -> None:
+    pixels = picture(100, 100)
+
+    def give_up(done: int, tiles: int) -> None:
+        if done > 1:
+            raise RestoreFailed("it takes too long")
+
+    batched, faulty = with_faults(restorer, lambda call, images: False)
+    requests = [Request(pixels, key="given up", progress=give_up), Request(pixels, key="whole")]
+    results = {result.request.key: result for result in batched.stream(requests)}
+    assert str(results["given up"].error) == "it takes too long"
+    assert results["whole"].levels is not None
+    assert len(faulty.calls) < 2 * 9
+
+
 class Overflowing(torch.nn.Module):
     """The identity, by way of values that float16 cannot hold."""
 

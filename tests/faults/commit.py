@@ -14,33 +14,35 @@ import numpy as np
 from codiff_batch.batch.journals import Journals, folders_of
 from codiff_batch.batch.options import BatchOptions
 from codiff_batch.batch.plan import plan
-from codiff_batch.batch.process import PhotoSteps, Work
-from codiff_batch.engine.judge import judge
+from codiff_batch.batch.process import PhotoSteps, Ready, Work
+from codiff_batch.engine.judge import Action, Ground, Verdict
+from codiff_batch.engine.photo import Judged
+from codiff_batch.engine.stream import Embedding
+from codiff_batch.settings import Settings
 
 
 def commit(photos: Path, backup: Path, model: Path, *, wait: bool = False) -> Work:
     """Rewrite the only photo of a folder."""
-    from dataclasses import replace
-
-    options = BatchOptions((photos,), model=str(model), in_place=True, backup=backup, constrain=False)
+    options = BatchOptions(
+        (photos,), model=str(model), in_place=True, backup=backup, settings=Settings(constrain=False)
+    )
     (task,) = plan(options)
     with Journals(options, folders_of([task]), [task]) as journals:
         journals.sweep([task])
         steps = PhotoSteps(options, journals, lambda task, doing: None)
         work = Work(task)
-        steps.attempt(work, steps.open)
-        steps.attempt(work, steps.decode)
-        if work.outcome is None:
-            assert work.photo is not None
-            work.verdict = replace(judge(work.photo.header.qf, None, 60), estimated_qf=20.0)
-        levels = None if work.pixels is None else np.asarray(work.pixels, np.float32)
-        if wait:
-            from codiff_batch.engine import settle  # noqa: F401  all imports are done before the killing begins
+        opened = steps.attempt(work, lambda: steps.open(work))
+        sight = opened and steps.attempt(work, lambda: steps.decode(opened))
+        if sight is not None:
+            verdict = Verdict(Action.RESTORE, Ground.HEADER, "header says so", sight.opened.photo.header.qf, 20.0)
+            ready = Ready(sight.opened, Judged(sight.decoded, Embedding((), 20.0), verdict))
+            if wait:
+                from codiff_batch.engine.settling import settled  # noqa: F401  all is imported before the killing begins
 
-            steps._encode(work.photo, work.pixels, 20.0)  # type: ignore[arg-type]
-            print("ready", flush=True)  # noqa: T201
-            sys.stdin.readline()
-        steps.attempt(work, lambda work: steps.finish(work, levels))  # type: ignore[arg-type]
+                steps._encode(ready, sight.decoded.pixels)
+                print("ready", flush=True)  # noqa: T201
+                sys.stdin.readline()
+            steps.attempt(work, lambda: steps.finish(ready, np.asarray(sight.decoded.pixels, np.float32)))
         steps.record(work)
     return work
 

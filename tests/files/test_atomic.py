@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -27,6 +28,26 @@ def test_folders_get_the_modes_of_those_that_the_source_lies_in(tmp_path: Path) 
     write_atomically(tmp_path / "out/private/deep/a.jpg", b"y", like=source)
     modes = [mode(tmp_path / "out" / folder) for folder in ("", "private", "private/deep")]
     assert modes == [0o750, 0o700, 0o711]
+
+
+def test_a_folder_that_is_made_can_be_written_to_whatever_its_model_allows(tmp_path: Path) -> None:
+    source = write(tmp_path / "p/a.jpg", b"x")
+    (tmp_path / "p").chmod(0o555)
+    write_atomically(tmp_path / "out/a.jpg", b"y", like=source)
+    assert mode(tmp_path / "out") == 0o755
+    (tmp_path / "p").chmod(0o755)
+
+
+def test_mode_and_times_are_on_the_disk_as_the_bytes_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write(tmp_path / "a.jpg", b"x")
+    source.chmod(0o640)
+    os.utime(source, ns=(1, 2))
+    synced = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda handle: (synced.append(os.fstat(handle)), fsync(handle)))
+    write_atomically(tmp_path / "out.jpg", b"y" * 100, like=source)
+    file = synced[0]
+    assert (stat.S_IMODE(file.st_mode), file.st_mtime_ns, file.st_size) == (0o640, 2, 100)
 
 
 def test_special_bits_and_rights_are_not_copied_but_notes_are(tmp_path: Path) -> None:
@@ -73,9 +94,12 @@ def test_what_a_file_system_refuses_is_said_once_and_fails_nothing(
     atomic._said.clear()
 
 
-def test_attributes_are_set_on_the_file_itself_never_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("data", [b"root only", b"y"], ids=["other bytes", "the same bytes"])
+def test_attributes_are_set_on_the_file_itself_never_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes
+) -> None:
     """Somebody who may write to the folder exchanges the temporary file for a link to another file of ours."""
-    secret = write(tmp_path / "secret", b"root only")
+    secret = write(tmp_path / "secret", data)
     secret.chmod(0o600)
     source = write(tmp_path / "up/a.jpg", b"x")
     source.chmod(0o666)
@@ -91,7 +115,7 @@ def test_attributes_are_set_on_the_file_itself_never_by_name(tmp_path: Path, mon
     for overwrite in (False, True):
         with pytest.raises(PhotoError, match=r"exchanged|regular|read"):
             write_atomically(tmp_path / f"up/out-{overwrite}.jpg", b"y", like=source, overwrite=overwrite)
-    assert (mode(secret), secret.read_bytes()) == (0o600, b"root only")
+    assert (mode(secret), secret.read_bytes()) == (0o600, data)
 
 
 def test_the_guard_has_the_last_word(tmp_path: Path) -> None:
@@ -99,13 +123,14 @@ def test_the_guard_has_the_last_word(tmp_path: Path) -> None:
     seen: list[list[str]] = []
 
     def guard() -> None:
-        seen.append(sorted(p.name for p in tmp_path.iterdir() if not p.name.startswith(".")))
+        seen.append(sorted(re.sub(r"one-.*\.tmp", "one-*.tmp", p.name) for p in tmp_path.iterdir()))
         raise PhotoError("not now")
 
     with pytest.raises(PhotoError, match="not now"):
         write_atomically(path, b"new", overwrite=True, guard=guard)
     assert path.read_bytes() == b"old"
-    assert seen == [["a.jpg"]]
+    # Beside the final name, not on another disk, where a rename would be a copy.
+    assert seen == [[".codiff-batch-one-*.tmp", "a.jpg"]]
     assert [p.name for p in tmp_path.iterdir()] == ["a.jpg"]
 
 

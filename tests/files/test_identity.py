@@ -9,7 +9,7 @@ import pytest
 
 from codiff_batch.errors import PhotoError
 from codiff_batch.files import identity
-from codiff_batch.files.identity import Stamp, ignores_case, key_of, place_of, same_file
+from codiff_batch.files.identity import Stamp, canonical, ignores_case, key_of, place_of, same_file
 from codiff_batch.files.reading import read_whole
 from tests.photos import write
 
@@ -29,6 +29,7 @@ def test_a_link_counts_as_itself_where_that_is_asked(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("a.jpg")
     assert key_of(tmp_path / "link") == key_of(tmp_path / "a.jpg")
     assert key_of(tmp_path / "link", follow=False) != key_of(tmp_path / "a.jpg")
+    assert canonical(tmp_path / "link") == tmp_path.resolve() / "link"
 
 
 def test_places_that_do_not_exist_yet_can_be_compared(tmp_path: Path) -> None:

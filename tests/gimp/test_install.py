@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,9 @@ import pytest
 
 from codiff_batch.gimp.doctor import complaints
 from codiff_batch.gimp.install import install, uninstall
-from codiff_batch.gimp.places import environ_file, gimp_folders, plugin_file
+from codiff_batch.gimp.places import environ_file, gimp_folders, plugin_file, plugin_files
+from codiff_batch.models.catalogue import DEFAULT_MODEL
+from codiff_batch.settings import Settings, knobs
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -38,7 +41,11 @@ def test_every_gimp_3_that_is_there_gets_the_plug_in(gimp: Path, tmp_path: Path)
     assert told.returncode == 0, told.stderr
     for version in ("3.0", "3.2"):
         plugin = plugin_file(gimp.parent / version)
-        assert plugin.read_bytes() == (ROOT / "plugins/gimp/codiff-batch/codiff-batch.py").read_bytes()
+        source = ROOT / "plugins/gimp/codiff-batch"
+        names = plugin_files(source)
+        assert {"codiff_gimp/dialog.py", "locale/de/LC_MESSAGES/codiff-batch.mo"} <= {str(name) for name in names}
+        assert plugin_files(plugin.parent) == names
+        assert all((plugin.parent / name).read_bytes() == (source / name).read_bytes() for name in names)
         assert plugin.stat().st_mode & 0o111 == 0o111
         assert environ_file(gimp.parent / version).read_text() == f"CODIFF_PYTHON={sys.executable}\n"
     assert not list((gimp.parent / "2.10").iterdir())
@@ -66,7 +73,7 @@ def test_a_named_folder_is_taken_as_it_is(gimp: Path, monkeypatch: pytest.Monkey
 
 
 def ills(gimp: Path) -> str:
-    return "\n".join(complaint for complaint in complaints(gimp) if "bindings (gi)" not in complaint)
+    return "\n".join(complaints(gimp))
 
 
 def test_a_healthy_installation_has_no_complaints(gimp: Path) -> None:
@@ -81,6 +88,9 @@ def test_the_doctor_finds_what_goes_wrong_and_names_the_cure(gimp: Path, tmp_pat
     assert "not executable" in ills(gimp)
     install(gimp)
     plugin_file(gimp).write_text("# older\n")
+    assert "another version" in ills(gimp)
+    install(gimp)
+    (plugin_file(gimp).parent / "codiff_gimp/dialog.py").unlink()
     assert "another version" in ills(gimp)
     install(gimp)
     (gimp / "plug-ins/codiff-batch.py").write_text("")
@@ -99,10 +109,11 @@ def test_the_doctor_finds_what_goes_wrong_and_names_the_cure(gimp: Path, tmp_pat
     assert not uninstall(gimp)
 
 
-def test_installing_again_mends(gimp: Path) -> None:
+def test_installing_again_repairs(gimp: Path) -> None:
     install(gimp)
     plugin_file(gimp).write_text("broken")
     plugin_file(gimp).chmod(0o600)
+    (plugin_file(gimp).parent / "old.py").touch()
     install(gimp)
     assert not ills(gimp)
 
@@ -111,3 +122,26 @@ def test_the_doctors_verdict_is_an_exit_code(gimp: Path) -> None:
     told = program("doctor", "--gimp-dir", str(gimp))
     assert told.returncode == 4
     assert "codiff-batch gimp install" in told.stdout
+
+
+def test_in_an_activated_environment_all_is_well_with_a_note(gimp: Path, tmp_path: Path) -> None:
+    """The environment's ``python3`` lacks GIMP's bindings, which matters to a GIMP that is started from there alone."""
+    install(gimp)
+    (tmp_path / "bin").mkdir()
+    python = tmp_path / "bin/python3"
+    python.write_text("#!/bin/sh\nexit 1\n")
+    python.chmod(0o755)
+    told = program("doctor", "--gimp-dir", str(gimp), PATH=f"{python.parent}:{os.environ['PATH']}")
+    assert told.returncode == 0
+    assert f"{gimp}: no problems found" in told.stdout
+    if Path("/usr/bin/python3").exists():
+        assert f"note: a GIMP started from this shell would take {python}" in told.stdout
+
+
+def test_the_plug_in_has_the_engines_ranges_and_defaults() -> None:
+    table = runpy.run_path(str(ROOT / "plugins/gimp/codiff-batch/codiff_gimp/ranges.py"))
+    engines = knobs(Settings).values()
+    numbers = {knob.name: (knob.low, knob.high, knob.default) for knob in engines if not knob.is_switch}
+    assert table["RANGES"] == numbers
+    assert table["SWITCHES"] == {knob.name: knob.default for knob in engines if knob.is_switch}
+    assert table["DEFAULT_MODEL"] == DEFAULT_MODEL

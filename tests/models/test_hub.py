@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from codiff_batch.models.card import read_card
-from tests.models.hub_server import Hub, serve_hub
+from tests.models.hub_server import REVISION, Hub, serve_hub
 from tests.official import Official, change_settings, fabricate
 
 
@@ -111,6 +112,41 @@ def test_a_copy_that_is_not_what_it_says_is_refused_with_the_reason(
     else:
         again = models(hub, "pull", "--mirror", "bad/base", models_dir=tmp_path / "models")
         assert again.returncode == 4
+
+
+def test_no_token_is_sent_to_anybody(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    pulled = models(hub, "pull", "--mirror", "good/base", models_dir=tmp_path / "models")
+    assert pulled.returncode == 0, pulled.stderr
+    assert hub.asked
+    assert hub.tokens == []
+
+
+def test_what_cannot_be_verified_is_refused(hub: Hub, tmp_path: Path) -> None:
+    hub.tell_checksums = False
+    pulled = models(hub, "pull", "--mirror", "good/base", models_dir=tmp_path / "models")
+    assert pulled.returncode == 4
+    assert "cannot be verified" in pulled.stderr
+    assert not [asked for asked in hub.asked if asked.startswith("GET") and "safetensors" in asked]
+
+
+@pytest.mark.parametrize("known", ["right", "wrong"])
+def test_what_is_known_beforehand_counts_more_than_what_a_mirror_says(
+    hub: Hub, repositories: Path, tmp_path: Path, known: str
+) -> None:
+    weights = [repositories / f"good/base/{part}/diffusion_pytorch_model.safetensors" for part in ("unet", "vae")]
+    digests = [hashlib.sha256(file.read_bytes()).hexdigest() if known == "right" else "0" * 64 for file in weights]
+    pins = {"revision": REVISION} | {
+        f"{file.parent.name}/{file.name}": digest for file, digest in zip(weights, digests, strict=True)
+    }
+    hub.lie_about_checksums = known == "right"
+    imports = "from pathlib import Path; from codiff_batch.models.hub import _fetch"
+    script = f"{imports}; _fetch('good/base', Path('base'), {pins!r})"
+    environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "NO_PROXY": "127.0.0.1"}
+    command = [sys.executable, "-c", script]
+    fetched = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert (fetched.returncode == 0) == (known == "right"), fetched.stderr
+    assert (tmp_path / "base/.complete").exists() == (known == "right")
 
 
 def test_with_no_network_the_error_says_how_to_go_on(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Model folders: found by name, checked before they are read, never unpickled."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from codiff_batch.errors import ModelDamaged, ModelNotFound
 from codiff_batch.models.card import read_card
 from codiff_batch.models.catalogue import MODELS_DIR_VARIABLE, available, find, user_models_dir
 from codiff_batch.models.loading import load_networks, save_weights
-from tests.tiny_model import make_tiny_model
+from tests.tiny_model import SIZES, make_tiny_model
 
 
 def test_a_saved_model_loads_again(tmp_path: Path) -> None:
@@ -110,7 +111,28 @@ def test_only_safetensors_inside_the_folder_are_ever_read(tmp_path: Path, name: 
         ({"colour_fix": "sepia"}, "colour_fix"),
         ({"views": 3}, "views must be one of 1, 2, 4"),
         ({"weights_of": "../elsewhere"}, "beside this one"),
-        ({"surprise": 1}, "surprise"),
+        ({"format": 99, "tile": "of a later kind"}, "format 99"),
+        ({"tile": 0}, "tile must be"),
+        ({"tile": "64"}, "tile"),
+        ({"tile": 16 * 10**8}, "tile must be"),
+        ({"multiple": 0}, "multiple must be"),
+        ({"overlap": 64}, "overlap must be"),
+        ({"overlap": -1000}, "overlap must be"),
+        ({"value_range": "ab"}, "value_range"),
+        ({"fade": ["a", "b"]}, "fade"),
+        ({"fade": [1]}, "fade"),
+        ({"files": 5}, "files"),
+        ({"files": ["weights.safetensors"]}, "files"),
+        ({"name": 5}, "name"),
+        ({"licence": None}, "licence"),
+        ({"weights_of": ".."}, "beside this one"),
+        ({"sizes": 5}, "sizes"),
+        ({"sizes": {**SIZES, "cave_width": 10**6}}, "cave_width is 1000000"),
+        ({"sizes": {**SIZES, "cave_width": 16000}}, "too small for its sizes"),
+        ({"sizes": {**SIZES, "depths": [10**5, 1, 1, 1]}}, "depths is 100000"),
+        ({"sizes": {**SIZES, "widths": "8888"}}, "do not fit"),
+        ({"sizes": {**SIZES, "factor": 0}}, "fit|weights"),
+        ({"sizes": {**SIZES, "widths": [8] * 1000}}, "list of 1000"),
     ],
 )
 def test_a_card_that_cannot_be_followed_is_refused_in_one_line(
@@ -121,6 +143,56 @@ def test_a_card_that_cannot_be_followed_is_refused_in_one_line(
     with pytest.raises(ModelDamaged, match=message) as caught:
         load_networks(folder)
     assert "\n" not in str(caught.value)
+
+
+def test_fields_of_later_programs_are_ignored(tmp_path: Path) -> None:
+    folder = make_tiny_model(tmp_path / "tiny")
+    before = read_card(folder)
+    change_card(folder, surprise=1)
+    assert read_card(folder) == before
+    assert read_card(folder).digest == before.digest
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "[1]", "{", "", "\xff", "{" + '"a":{' * 5000, '{"name": "x"}'])
+def test_one_bad_card_hides_no_other_model_and_gets_one_line(run, tmp_path: Path, text: str) -> None:
+    make_tiny_model(tmp_path / "good")
+    (make_tiny_model(tmp_path / "bad") / "model.json").write_bytes(text.encode("latin-1"))
+    (tmp_path / "pipe").mkdir()
+    os.mkfifo(tmp_path / "pipe/model.json")
+    (tmp_path / "link").symlink_to("link")
+    ran = run("models", "list", "--models-dir", tmp_path)
+    assert ran.code == 0
+    lines = {line.split()[0]: line for line in ran.out.splitlines()}
+    assert {"good", "bad", "compact", "pipe"} <= set(lines)
+    assert "damaged" in lines["bad"]
+    assert "damaged" in lines["pipe"]
+    assert "installed" in lines["good"]
+    ran = run("models", "show", "bad", "--models-dir", tmp_path)
+    assert ran.code == 4
+    assert ran.err.count("\n") == 1
+    assert "available: " in run(tmp_path, "--model", "mistyped", "--models-dir", tmp_path).err
+
+
+def test_names_and_words_of_cards_cannot_forge_lines(run, tmp_path: Path) -> None:
+    change_card(make_tiny_model(tmp_path / "tiny"), summary="fine\n\x1b[31mforged\u202e")
+    ran = run("models", "list", "--models-dir", tmp_path)
+    assert "\x1b" not in ran.out
+    assert r"fine\n\x1b[31mforged\u202e" in ran.out
+    assert "\u202e" not in run("models", "show", "tiny", "--models-dir", tmp_path).out
+
+
+def test_a_name_that_is_too_long_is_a_model_that_is_not_there(tmp_path: Path) -> None:
+    for name in ("x" * 5000, "a\0b"):
+        with pytest.raises(ModelNotFound):
+            find(name, tmp_path)
+
+
+def test_weights_are_not_waited_for(tmp_path: Path) -> None:
+    folder = make_tiny_model(tmp_path / "tiny")
+    (folder / "weights.safetensors").unlink()
+    os.mkfifo(folder / "weights.safetensors")
+    with pytest.raises(ModelDamaged, match="pipe"):
+        load_networks(folder)
 
 
 def test_a_damaged_model_is_listed_as_such(tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ def test_an_installed_model_is_replaced_only_when_asked(official: Official, tmp_
     files = official.codiff.parent
     folder = install(files, tmp_path)
     before = (folder / "model.json").read_bytes()
-    with pytest.raises(CannotInstall, match="--replace"):
+    with pytest.raises(CannotInstall, match="exists already"):
         install(files, tmp_path)
     assert (folder / "model.json").read_bytes() == before
     install(files, tmp_path, replace_existing=True, precision=torch.bfloat16)

@@ -90,7 +90,7 @@ def test_the_pictures_of_a_page_move_together(pictures: Path) -> None:
         def offsets() -> list[list[float]]:
             return page.evaluate(
                 """() => [...document.images].map(image => {
-                    const [inner, outer] = [image, image.parentElement].map(e => e.getBoundingClientRect());
+                    const [inner, outer] = [image, image.closest('.stage')].map(e => e.getBoundingClientRect());
                     return [inner.x - outer.x, inner.y - outer.y, inner.width];
                 })"""
             )

@@ -335,4 +335,4 @@ def test_one_way_of_serving_must_be_chosen(models: Path, options: list[str]) -> 
     program = start(models, *options)
     _, words = program.communicate(timeout=30)
     assert program.returncode == 2
-    assert "either --stdio, or --folder and --host" in words
+    assert "either --stdio, or --folder with --host" in words

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from training import ablations, compact, stage1
-from training.loop import read_config
+from training.config import read_config
 
 NETWORKS = Path(__file__).resolve().parents[3] / "shared/data/networks"
 TINY = {

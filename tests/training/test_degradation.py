@@ -3,7 +3,8 @@
 import numpy as np
 from PIL import Image
 
-from training.degradation import Degrader, Encoding, Recipe, camera_encodings, compress
+from training.degradation import Degrader, compress
+from training.recipe import Encoding, Recipe, camera_encodings, mozjpeg_encodings
 
 
 def photos() -> list[np.ndarray]:
@@ -70,6 +71,30 @@ def test_pictures_made_smaller_in_between_still_match_their_clean_patch() -> Non
     for pair in (degrader.draw() for _ in range(20)):
         assert pair.clean.shape == pair.compressed.shape == (64, 64, 3)
         assert np.abs(pair.clean.astype(int) - pair.compressed).mean() < 25
+
+
+def test_mozjpegs_table_is_labelled_by_the_nearest_quality() -> None:
+    for pair in draw(10, untouched=0, double=0, mozjpeg=1, tables_hidden=0, gray=0):
+        assert any(
+            round(pair.qf) == known.qf and np.array_equal(pair.tables.reshape(2, 64), known.tables)
+            for known in mozjpeg_encodings()
+        )
+
+
+def test_pictures_made_smaller_after_their_compression_have_no_tables() -> None:
+    degrader = Degrader(photos()[:1], 64, Recipe(untouched=0, double=0, resized_after=1, qf_low=60), seed=1)
+    for pair in (degrader.draw() for _ in range(20)):
+        assert pair.clean.shape == pair.compressed.shape == (64, 64, 3)
+        assert not pair.tables.any()
+        assert 0 < np.abs(pair.clean.astype(int) - pair.compressed).mean() < 25
+
+
+def test_noise_and_blur_are_in_the_clean_patch() -> None:
+    plain, noisy, blurred = (
+        np.mean([np.abs(np.diff(pair.clean.astype(int), axis=0)).mean() for pair in draw(20, untouched=1, **share)])
+        for share in ({}, {"noisy": 1}, {"blurred": 1})
+    )
+    assert blurred < plain < noisy
 
 
 def test_the_authors_mix_has_their_favourites() -> None:

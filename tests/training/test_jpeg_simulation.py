@@ -7,8 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from training.degradation import Encoding, camera_encodings, compress
+from training.degradation import compress
 from training.jpeg_simulation import Sampling, simulate
+from training.recipe import Encoding, camera_encodings
 
 CODES: dict[Sampling, int] = {"4:4:4": 0, "4:2:2": 1, "4:2:0": 2}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.training.test_stages import TINY_COMPACT
-from training.loop import averaged_weights
+from training.run import averaged_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -35,9 +35,9 @@ def test_two_processes_train_one_model_together(tmp_path: Path, photos: Path) ->
 
 
 @pytest.mark.slow
-def test_several_processes_need_a_schedule_in_steps(tmp_path: Path, photos: Path) -> None:
+def test_two_processes_stop_together_by_one_clock(tmp_path: Path, photos: Path) -> None:
     config = tmp_path / "config.toml"
-    config.write_text(TINY_COMPACT.format(steps=0).replace("minutes = 0.0", "minutes = 1.0"))
+    config.write_text(TINY_COMPACT.format(steps=0).replace("minutes = 0.0", "minutes = 0.05"))
     ended = launch(config, "--photos", photos, "--out", tmp_path / "out", "--device", "cpu", processes=2)
-    assert ended.returncode != 0
-    assert "schedule in steps" in ended.stderr
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    assert averaged_weights(tmp_path / "out")

@@ -13,7 +13,9 @@ from codiff_batch.models.loading import load_networks
 from tests.official import WIDTHS, Official, fabricate
 from tests.training.test_stages import four_crops, run
 from training import release, stage1, stage2
-from training.loop import Average, averaged_weights, load_learned_state, train
+from training.average import Average, load_learned_state
+from training.loop import train
+from training.run import averaged_weights
 
 CONFIG = """
 steps = {steps}

@@ -13,8 +13,14 @@ from PIL import Image
 
 from codiff_batch.engine import Restorer
 from training import compact, export, stage1
-from training.degradation import Degrader, Recipe
-from training.loop import Average, Schedule, _collate, averaged_weights, read_config, train
+from training.average import Average
+from training.batches import _collate
+from training.config import read_config
+from training.degradation import Degrader
+from training.loop import train
+from training.recipe import Recipe
+from training.run import averaged_weights
+from training.schedule import Schedule
 
 TINY = """
 seed = 3
@@ -92,6 +98,16 @@ def test_learning_rate_warms_up_and_ends_at_zero_by_steps_or_by_the_clock() -> N
     assert by_clock.progress(5, 60) == 1
 
 
+def test_a_constant_rate_cools_down_over_the_last_part() -> None:
+    schedule = Schedule(1.0, steps=100, warmup=10, cooldown=0.2)
+    assert schedule.rate_at(4, 0) == pytest.approx(0.5)
+    assert schedule.rate_at(10, 0) == 1
+    assert schedule.rate_at(80, 0) == pytest.approx(1)
+    assert schedule.rate_at(85, 0) == pytest.approx(0.5)
+    assert schedule.rate_at(100, 0) == pytest.approx(0)
+    assert Schedule(1.0, steps=100, warmup=0, cooldown=1.0).rate_at(0, 0) == 1
+
+
 def run(command, *arguments: object) -> str:
     result = CliRunner().invoke(command, [str(a) for a in arguments], catch_exceptions=False)
     assert result.exit_code == 0, result.output
@@ -126,6 +142,22 @@ def test_a_stopped_run_goes_on_to_the_same_numbers(
     assert "from step 2" in output
     through, resumed = (averaged_weights(tmp_path / name) for name in ("through", "stopped"))
     assert all(torch.equal(through[name], resumed[name]) for name in through)
+
+
+def test_a_branch_begins_with_all_of_a_runs_state_on_its_own_schedule(tmp_path: Path, photos: Path) -> None:
+    trunk, end = tmp_path / "trunk.toml", tmp_path / "end.toml"
+    trunk.write_text(TINY_COMPACT.format(steps=3))
+    end.write_text(TINY_COMPACT.format(steps=2) + "warmup = 0\ncooldown = 1.0\n")
+    run(compact.main, trunk, "--photos", photos, "--out", tmp_path / "trunk")
+    output = run(compact.main, end, "--photos", photos, "--branch", tmp_path / "trunk", "--out", tmp_path / "end")
+    assert "from step 0" in output
+    before, after = (torch.load(tmp_path / name / "checkpoint.pt", weights_only=True) for name in ("trunk", "end"))
+    assert (before["step"], after["step"]) == (3, 2)
+    steps = [state["optimizers"]["module"]["state"][0]["step"].item() for state in (before, after)]
+    assert steps == [3, 5], "the optimizer went on"
+    assert "from step 2" in run(
+        compact.main, end, "--photos", photos, "--branch", tmp_path / "trunk", "--out", tmp_path / "end"
+    )
 
 
 def test_an_unknown_setting_is_an_error(tmp_path: Path) -> None:

@@ -55,3 +55,12 @@ def test_a_time_in_the_future_settles_like_any_other(tmp_path: Path) -> None:
     settling = Settling(5)
     settling.touch(photo, 100)
     assert settling.ready(105) == [photo]
+
+
+def test_being_found_again_does_not_start_the_wait_anew(tmp_path: Path) -> None:
+    photo = write(tmp_path / "a.jpg", b"x")
+    settling = Settling(5)
+    for now in (100, 102, 104):  # scans come more often than files settle
+        settling.found(photo, now)
+        assert settling.ready(now) == []
+    assert settling.ready(105) == [photo]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from codiff_batch.jpeg import JpegPhoto
+    from codiff_batch.jpeg.header import Header
     from codiff_batch.models.card import ModelCard
 
 JPEG = io.Custom("CODIFF_JPEG")
@@ -27,22 +29,51 @@ CATEGORY = "image/CODiff"
 
 @dataclasses.dataclass(frozen=True)
 class JpegFile:
-    """What travels on a CODIFF_JPEG wire: the file behind an image."""
+    """What travels on a CODIFF_JPEG wire: the file behind an image.
 
-    photo: JpegPhoto
-    """Bytes, tables, sampling and metadata; its ``path`` is where it was loaded from."""
+    Its bytes stay on disk until they are asked for, since there may be thousands in a list.
+    """
+
+    path: Path
+    name: str
+    """Path inside the folder that was loaded, without suffix: ``album/photo``."""
+    header: Header
+    stamp: tuple[int, ...]
+    place: tuple[int, int] = (0, 1)
+    """Which of how many photos of a list."""
     estimated_qf: float | None = None
     """CaVE's quality factor 0..100, once 'Estimate JPEG Quality' has looked."""
+
+    @classmethod
+    def open(cls, path: Path, name: str, place: tuple[int, int] = (0, 1)) -> JpegFile:
+        """Read a file's header.
+
+        Raises:
+            CodiffError: it is not a JPEG that can be restored.
+        """
+        stamp = _stamp(path)
+        return cls(path, str(Path(name).with_suffix("")), _opened(path, stamp).header, stamp, place)
+
+    @property
+    def photo(self) -> JpegPhoto:
+        """Bytes, tables, sampling and metadata.
+
+        Raises:
+            ValueError: the file is not what it was when it was loaded.
+        """
+        if _stamp(self.path) != self.stamp:
+            raise ValueError(f"{self.path.name} was changed since it was loaded; run the graph again.")
+        return _opened(self.path, self.stamp)
 
     @property
     def tables(self) -> tuple[NDArray[np.uint16], ...]:
         """Quantization tables in natural order, (8, 8) each, luma first."""
-        return self.photo.header.tables
+        return self.header.tables
 
     @property
     def header_qf(self) -> float:
         """Quality factor 1..100 that fits the tables best."""
-        return self.photo.header.qf
+        return self.header.qf
 
     @property
     def orientation(self) -> int:
@@ -64,6 +95,19 @@ class JpegFile:
         return icc_bytes(self.photo.structure)
 
 
+def _stamp(path: Path) -> tuple[int, ...]:
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+@functools.lru_cache(maxsize=2)
+def _opened(path: Path, stamp: tuple[int, ...]) -> JpegPhoto:
+    return engine().JpegPhoto.open(path)
+
+
 @dataclasses.dataclass(frozen=True)
 class LoadedModel:
     """What travels on a CODIFF_MODEL wire: a model in ComfyUI's hands."""
@@ -80,13 +124,15 @@ def engine() -> ModuleType:
         RuntimeError: it is not installed in ComfyUI's Python; says how to install it.
     """
     try:
-        import codiff_batch
+        import codiff_batch.models.catalogue  # with what it needs itself
     except ImportError as error:
         clone = Path(__file__).resolve().parents[3]
-        what = f'"{clone}"' if (clone / "codiff_batch").is_dir() else "codiff-batch"
+        linked = (clone / "codiff_batch").is_dir()
+        where = f'"{clone}"' if linked else "PATH-OF-THE-CLONE"
+        hint = "" if linked else " (the folder with plugins/comfyui in it, from which this pack was copied)"
         raise RuntimeError(
             f"codiff-batch is not installed in ComfyUI's Python ({error}). Install it with: "
-            f'"{sys.executable}" -m pip install {what}'
+            f'"{sys.executable}" -m pip install {where}{hint}'
         ) from None
     return codiff_batch
 
@@ -99,6 +145,8 @@ def in_its_own_words(about: str = "") -> Iterator[None]:
         yield
     except package.CodiffError as error:
         raise ValueError(f"{about}{error}") from None
+    except OSError as error:
+        raise ValueError(f"{about}{error.strerror or error}") from None
 
 
 def aliases(*words: str) -> dict[str, Any]:
@@ -108,7 +156,13 @@ def aliases(*words: str) -> dict[str, Any]:
 
 
 def to_pixels(image: torch.Tensor) -> NDArray[np.uint8]:
-    """(H, W, C) in [0, 1] with 1, 3 or 4 channels -> uint8 (H, W, 3), alpha left out."""
+    """(H, W, C) in [0, 1] with 1, 3 or 4 channels -> uint8 (H, W, 3), alpha left out.
+
+    Raises:
+        ValueError: another number of channels.
+    """
+    if image.shape[2] not in (1, 3, 4):
+        raise ValueError(f"An image has 1, 3 or 4 channels, not {image.shape[2]}.")
     levels = image[..., :3].clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()
     return np.repeat(levels, 3, axis=2) if levels.shape[2] == 1 else np.ascontiguousarray(levels)
 
@@ -119,6 +173,18 @@ def to_image(pixels: NDArray[np.uint8]) -> torch.Tensor:
         pixels = np.repeat(pixels[..., None], 3, axis=2)
     image = torch.from_numpy(pixels.astype(np.float32) / 255)[None]
     return image.to(comfy.model_management.intermediate_device())
+
+
+def changed(image: torch.Tensor, before: NDArray[np.uint8], after: NDArray[np.uint8]) -> torch.Tensor:
+    """(H, W, C) with the change between two 8-bit pictures (H, W, 3) added; returns (1, H, W, 3 or 4).
+
+    What is finer than a level or brighter than white stays, and so does alpha. Where the image has whole levels, the
+    result has them too, bit for bit.
+    """
+    colour = image[..., :3].expand(-1, -1, 3)
+    old, new = (to_image(pixels)[0].to(colour.device) for pixels in (before, after))
+    result = torch.where(colour == old, new, colour + (new - old))
+    return torch.cat([result, image[..., 3:]], dim=2)[None] if image.shape[2] == 4 else result[None]
 
 
 def only_image(image: torch.Tensor, jpeg: JpegFile | None) -> None:
@@ -134,7 +200,7 @@ def only_image(image: torch.Tensor, jpeg: JpegFile | None) -> None:
             f"The image input holds {image.shape[0]} images, but a CODIFF_JPEG is the file of one. Use 'Load JPEG "
             "Folder', which sends photos one by one, or leave 'jpeg' unconnected."
         )
-    header = jpeg.photo.header
+    header = jpeg.header
     height, width = image.shape[1:3]
     if (height, width) != (header.height, header.width):
         raise ValueError(

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from comfy.model_management import throw_exception_if_processing_interrupted
 from comfy_api.latest import io, ui
 
 from .bridge import CATEGORY, JPEG, MODEL, JpegFile, LoadedModel, aliases, in_its_own_words, only_image, to_pixels
@@ -46,6 +47,7 @@ class EstimateQuality(io.ComfyNode):
         """Estimate."""
         only_image(image, jpeg)
         restorer = restorer_of(model)
+        throw_exception_if_processing_interrupted()
         with in_its_own_words():
             estimates = [restorer.estimate_qf(to_pixels(one)) for one in image]
         quality = min([*estimates, *([jpeg.header_qf] if jpeg is not None else [])])
@@ -66,8 +68,9 @@ class SkipIfGood(io.ComfyNode):
             display_name="Skip if Good (CODiff)",
             category=CATEGORY,
             description=(
-                "Passes the image itself on if its quality is at least 'min_qf', and the restored one if not. What "
-                "feeds 'restored' runs only when it is needed, so a good photo costs nothing."
+                "Passes the image itself on if its quality is at least 'min_qf', and the restored one if not. For a "
+                "single image what feeds 'restored' runs only when it is needed. ComfyUI decides that once for a whole "
+                "list, though: for the photos of a folder set 'min_qf' of 'Restore JPEG (CODiff)' instead."
             ),
             inputs=[
                 io.Image.Input("image", tooltip="The image as it is."),

@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from pathlib import Path
-from typing import Any
 
-import folder_paths
+import comfy.utils
+import torch
+from comfy.model_management import throw_exception_if_processing_interrupted
 from comfy_api.latest import io
 
-from .bridge import CATEGORY, JPEG, JpegFile, aliases, engine, in_its_own_words, to_image
+from .bridge import CATEGORY, JPEG, JpegFile, aliases, in_its_own_words, to_image
+from .example import EXAMPLE_FOLDER
+from .places import input_file, input_folder, photos
+from .stored import Stored
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
 
-
-def read(path: Path) -> tuple[Any, JpegFile]:
+def read(path: Path, name: str, place: tuple[int, int] = (0, 1)) -> tuple[torch.Tensor, JpegFile]:
     """Read a file: image (1, H, W, 3) and the file.
 
     Raises:
         ValueError: with the engine's own words, such as that the file is truncated.
     """
     with in_its_own_words(f"{path.name}: "):
-        photo = engine().JpegPhoto.open(path)
-        return to_image(photo.pixels()), JpegFile(photo)
+        jpeg = JpegFile.open(path, name, place)
+        return to_image(jpeg.photo.pixels()), jpeg
+
+
+def stamps(paths: list[Path]) -> str:
+    """Changes with any of the files."""
+    found = [(path, path.stat()) for path in paths]
+    return repr([(str(path), status.st_ino, status.st_size, status.st_mtime_ns) for path, status in found])
 
 
 def describe(jpeg: JpegFile) -> str:
     """One line about a file."""
-    header = jpeg.photo.header
+    header = jpeg.header
     kinds = ", ".join(jpeg.photo.metadata().kinds()) or "no metadata"
     size = f"{header.width}x{header.height}"
     return f"{size}, {header.sampling}, {header.process}, QF {header.qf:.0f} by its tables; {kinds}"
@@ -54,7 +61,7 @@ class LoadJPEG(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "image",
-                    options=_photos(Path(folder_paths.get_input_directory())),
+                    options=photos("", subfolders=False),
                     upload=io.UploadType.image,
                     image_folder=io.FolderType.input,
                     tooltip="A JPEG file of the input folder, or one that you upload. Other formats are refused.",
@@ -70,22 +77,22 @@ class LoadJPEG(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, image: str) -> bool | str:
-        """Refuse what is not there before anything runs."""
-        return (
-            True
-            if folder_paths.exists_annotated_filepath(image)
-            else f"There is no file {image!r} in the input folder."
-        )
+        """Refuse what is not there, or elsewhere, before anything runs."""
+        try:
+            input_file(image)
+        except ValueError as error:
+            return str(error)
+        return True
 
     @classmethod
     def fingerprint_inputs(cls, image: str) -> str:
-        """Changes with the file's bytes."""
-        return hashlib.sha256(Path(folder_paths.get_annotated_filepath(image)).read_bytes()).hexdigest()
+        """Changes with the file."""
+        return stamps([input_file(image)])
 
     @classmethod
     def execute(cls, image: str) -> io.NodeOutput:
         """Load."""
-        loaded, jpeg = read(Path(folder_paths.get_annotated_filepath(image)))
+        loaded, jpeg = read(input_file(image), image)
         return io.NodeOutput(loaded, jpeg, describe(jpeg))
 
 
@@ -101,11 +108,14 @@ class LoadJPEGFolder(io.ComfyNode):
             category=CATEGORY,
             description=(
                 "Loads all JPEGs of a folder inside the input folder. They go through the graph one by one, so they "
-                "may differ in size. Files that cannot be read are left out and named in 'failures'."
+                "may differ in size, and the memory holds a few at a time. Files that cannot be read are left out and "
+                "named in 'failures'."
             ),
             inputs=[
                 io.String.Input(
-                    "folder", default="", tooltip="Folder inside ComfyUI's input folder; empty for the latter."
+                    "folder",
+                    default=EXAMPLE_FOLDER,
+                    tooltip="Folder inside ComfyUI's input folder; empty for the latter.",
                 ),
                 io.Boolean.Input("subfolders", default=False, tooltip="Look into folders inside it as well."),
                 io.Int.Input("first", default=0, min=0, max=1_000_000, tooltip="Photos to pass over, by name."),
@@ -114,7 +124,7 @@ class LoadJPEGFolder(io.ComfyNode):
                     default=100,
                     min=1,
                     max=10_000,
-                    tooltip="Photos to load at most; all of them lie in memory.",
+                    tooltip="Photos to load at most; their pixels stay on disk until a node works on them.",
                 ),
             ],
             outputs=[
@@ -129,7 +139,7 @@ class LoadJPEGFolder(io.ComfyNode):
     def validate_inputs(cls, folder: str) -> bool | str:
         """Only folders inside the input folder."""
         try:
-            _inside_input(folder)
+            input_folder(folder)
         except ValueError as error:
             return str(error)
         return True
@@ -137,46 +147,29 @@ class LoadJPEGFolder(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, folder: str, subfolders: bool, first: int, count: int) -> str:
         """Changes with any of the files."""
-        files = _files(_inside_input(folder), subfolders)[first : first + count]
-        seen = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-        return hashlib.sha256(repr(seen).encode()).hexdigest()
+        names = photos(folder, subfolders=subfolders)[first : first + count]
+        return stamps([input_file(str(Path(folder, name))) for name in names])
 
     @classmethod
     def execute(cls, folder: str, subfolders: bool, first: int, count: int) -> io.NodeOutput:
-        """Load."""
+        """Look at each photo once; the pixels stay on disk until a node asks for them."""
         images, jpegs, failures = [], [], []
-        files = _files(_inside_input(folder), subfolders)[first : first + count]
-        for path in files:
+        names = photos(folder, subfolders=subfolders)[first : first + count]
+        bar = comfy.utils.ProgressBar(len(names))
+        for index, name in enumerate(names):
+            throw_exception_if_processing_interrupted()
             try:
-                image, jpeg = read(path)
+                image, jpeg = read(input_file(str(Path(folder, name))), name, (index, len(names)))
             except ValueError as error:
                 log.warning("CODiff: left out: %s", error)
                 failures.append(str(error))
                 continue
-            images.append(image)
+            images.append(Stored(*image.shape[1:3], lambda jpeg=jpeg: to_image(jpeg.photo.pixels())))
             jpegs.append(jpeg)
+            bar.update_absolute(index + 1)
         if not images:
             what = (
-                f"none of the {len(files)} JPEG files could be read: {failures[0]}" if files else "no JPEG files there"
+                f"none of the {len(names)} JPEG files could be read: {failures[0]}" if names else "no JPEG files there"
             )
             raise ValueError(f"Input folder {folder or '.'!r}: {what}")
         return io.NodeOutput(images, jpegs, "\n".join(failures))
-
-
-def _photos(folder: Path) -> list[str]:
-    return [path.name for path in _files(folder, subfolders=False)]
-
-
-def _files(folder: Path, subfolders: bool) -> list[Path]:
-    found = folder.rglob("*") if subfolders else folder.iterdir()
-    return sorted(path for path in found if path.suffix.lower() in SUFFIXES and path.is_file())
-
-
-def _inside_input(folder: str) -> Path:
-    root = Path(folder_paths.get_input_directory()).resolve()
-    path = (root / folder).resolve()
-    if not path.is_relative_to(root):
-        raise ValueError(f"{folder!r} is outside the input folder.")
-    if not path.is_dir():
-        raise ValueError(f"There is no folder {folder!r} in the input folder.")
-    return path

@@ -11,6 +11,7 @@ import torch
 from comfy_api.latest import io
 
 from .bridge import CATEGORY, MODEL, LoadedModel, aliases, engine, in_its_own_words
+from .running import interruptible
 
 FOLDER = "codiff"
 
@@ -72,7 +73,7 @@ class LoadModel(io.ComfyNode):
             from codiff_batch.models.loading import load_networks
 
             card, networks = load_networks(model_folders()[model])
-        module = torch.nn.ModuleDict(networks._asdict())
+        module = interruptible(torch.nn.ModuleDict(networks._asdict()))
         kind = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
         patcher = kind(
             module,

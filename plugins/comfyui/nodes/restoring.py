@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import numpy as np
 import torch
+from comfy.model_management import throw_exception_if_processing_interrupted
 from comfy_api.latest import io, ui
 
 from .bridge import (
@@ -12,14 +16,18 @@ from .bridge import (
     JpegFile,
     LoadedModel,
     aliases,
-    engine,
+    changed,
     in_its_own_words,
     only_image,
     own_pixels,
-    to_image,
     to_pixels,
 )
 from .running import progress_bar, restorer_of
+from .stored import Stored, stored
+
+if TYPE_CHECKING:
+    from codiff_batch.engine import Restorer
+    from codiff_batch.settings import Judging, Settings
 
 
 class RestoreJPEG(io.ComfyNode):
@@ -76,10 +84,20 @@ class RestoreJPEG(io.ComfyNode):
                     optional=True,
                     tooltip="How much of its texture 'natural' adds; 0 is its faithful restoration. Others have none.",
                 ),
+                io.Float.Input(
+                    "min_qf",
+                    default=0.0,
+                    min=0.0,
+                    max=100.0,
+                    step=1.0,
+                    optional=True,
+                    tooltip="Leave images alone that are at least this good, each by itself; 0 restores all.",
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="image", tooltip="The restored image, of the same size."),
                 io.String.Output(display_name="report", tooltip="What was done, in one line."),
+                io.Image.Output(display_name="before", tooltip="The image as it came, to compare."),
             ],
             **aliases("jpeg artifact removal", "deblock", "compression artifacts", "remove jpeg artifacts"),
         )
@@ -95,40 +113,62 @@ class RestoreJPEG(io.ComfyNode):
         tiles_at_once: int,
         jpeg: JpegFile | None = None,
         texture: float = 1.0,
+        min_qf: float = 0.0,
     ) -> io.NodeOutput:
         """Restore, one image of a batch after the other."""
         only_image(image, jpeg)
+        throw_exception_if_processing_interrupted()
+        if strength == 0:
+            return told(image, image, "strength 0: nothing was changed")
         restorer = restorer_of(model, tile=tile, batch=tiles_at_once)
+        results = []
         with in_its_own_words():
-            pixels = own_pixels(image, jpeg) if jpeg is not None else None
-            if jpeg is not None and pixels is not None:
-                restored = engine().restore_photo(
-                    jpeg.photo,
-                    restorer,
-                    strength=strength,
-                    texture=texture,
-                    constrain=constrain,
-                    pixels=pixels,
-                    progress=progress_bar(),
-                )
-                images = [to_image(restored)]
-                how = "with the file's tables" + (", inside its cells" if constrain else "")
-            else:
-                tables = jpeg.tables if jpeg is not None else None
-                images = [
-                    to_image(
-                        restorer.restore(
-                            to_pixels(one),
-                            strength=strength,
-                            texture=texture,
-                            tables=tables,
-                            progress=progress_bar(),
-                        )
-                    )
-                    for one in image
-                ]
-                how = "from the pixels alone"
-                if jpeg is not None:
-                    how = "with the file's tables; the image is not the file's own"
-        text = f"restored {len(images)} image{'s' if len(images) > 1 else ''} by {model.card.name}, {how}"
-        return io.NodeOutput(torch.cat(images), text, ui=ui.PreviewText(text))
+            from codiff_batch.settings import Judging, Settings
+
+            settings = Settings(strength=strength, texture=texture, constrain=constrain)
+            settings.check(model.card)
+            judging = Judging(min_qf=min_qf) if min_qf else None
+            for index, one in enumerate(image):
+                place = jpeg.place if jpeg is not None else (index, image.shape[0])
+                results.append(_restore(one, restorer, jpeg, place, settings, judging))
+        images, reports = zip(*results, strict=True)
+        if len(set(reports)) == 1 and len(reports) > 1:
+            reports = (f"{len(reports)} images, each {reports[0]}",)
+        if all(new is None for new in images):
+            return told(image, image, "; ".join(reports))
+        restored = torch.cat([one[None] if new is None else new for one, new in zip(image, images, strict=True)])
+        # One of a list waits on disk for the node that wants it.
+        return told(stored(restored) if isinstance(image, Stored) else restored, image, "; ".join(reports))
+
+
+def told(image: torch.Tensor, before: torch.Tensor, report: str) -> io.NodeOutput:
+    """The node's outputs, its report also below it."""
+    return io.NodeOutput(image, report, before, ui=ui.PreviewText(report))
+
+
+def _restore(
+    one: torch.Tensor,
+    restorer: Restorer,
+    jpeg: JpegFile | None,
+    place: tuple[int, int],
+    settings: Settings,
+    judging: Judging | None,
+) -> tuple[torch.Tensor | None, str]:
+    """Restore (H, W, C): the result (1, H, W, C), or None where it is good already; and what was done."""
+    from codiff_batch.engine.judge import Action
+    from codiff_batch.engine.photo import Decoded, judged, restore
+
+    seen = to_pixels(one)
+    own = own_pixels(one[None], jpeg) if jpeg is not None else None
+    if jpeg is not None and own is not None:
+        decoded = Decoded.of(jpeg.photo, own)
+    else:
+        decoded = Decoded(seen, tables=jpeg.tables if jpeg is not None else None)
+    embedding = restorer.embed_crops([decoded.crops(settings)])[0]
+    verdict = judged(decoded, embedding, settings, judging).verdict
+    if verdict.action is Action.SKIP:
+        return None, f"left alone, {verdict.reason}"
+    restored = restore(decoded, restorer, settings, embedding=embedding, progress=progress_bar(place))
+    after = restored.pixels if restored.pixels.ndim == 3 else np.repeat(restored.pixels[..., None], 3, axis=2)
+    tables = "with the file's tables, " if decoded.tables is not None and decoded.photo is None else ""
+    return changed(one, seen, after), f"restored by {restorer.name}, {tables}{restored.reason}"

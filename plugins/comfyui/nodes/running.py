@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import comfy.model_management
 import comfy.utils
+import torch
+from comfy.model_management import throw_exception_if_processing_interrupted
 
 from .bridge import LoadedModel, engine
 
@@ -36,14 +38,26 @@ def restorer_of(model: LoadedModel, *, tile: int = 0, batch: int = 0) -> Restore
     return Restorer(model.card, networks, model.patcher.load_device, batch or None, tile or None)
 
 
-def progress_bar() -> Callable[[int, int], None]:
-    """Shows tiles as they are done, and ends the work between two of them when the user asks for it."""
+def progress_bar(place: tuple[int, int] = (0, 1)) -> Callable[[int, int], None]:
+    """Shows tiles as they are done, of the whole list where the image is one of many.
+
+    Args:
+        place: which image of how many.
+    """
+    index, count = place
     bar: comfy.utils.ProgressBar | None = None
 
     def show(done: int, tiles: int) -> None:
         nonlocal bar
-        comfy.model_management.throw_exception_if_processing_interrupted()
-        bar = bar or comfy.utils.ProgressBar(tiles)
-        bar.update_absolute(done, tiles)
+        throw_exception_if_processing_interrupted()
+        bar = bar or comfy.utils.ProgressBar(tiles * count)
+        bar.update_absolute(tiles * index + done, tiles * count)
 
     return show
+
+
+def interruptible(module: torch.nn.Module) -> torch.nn.Module:
+    """Let a network stop between two of its layers when the user cancels: a tile on a processor takes seconds."""
+    for layer in module.modules():
+        layer.register_forward_pre_hook(lambda *_: throw_exception_if_processing_interrupted())
+    return module

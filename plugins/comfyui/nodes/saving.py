@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
+import comfy.utils
 import folder_paths
 import torch
+from comfy.model_management import throw_exception_if_processing_interrupted
 from comfy_api.latest import io, ui
 
 from .bridge import CATEGORY, JPEG, JpegFile, aliases, engine, in_its_own_words, only_image, own_pixels, to_pixels
+
+COM, APPLICATIONS = 0xFE, range(0xE0, 0xF0)
+LONGEST_COMMENT = 65_533
+"""Bytes; a segment's length has 16 bits and counts itself."""
 
 
 class SaveJPEG(io.ComfyNode):
@@ -33,7 +41,7 @@ class SaveJPEG(io.ComfyNode):
                 io.String.Input(
                     "filename_prefix",
                     default="codiff/%source%",
-                    tooltip="Name inside the output folder; %source% becomes the source's name.",
+                    tooltip="Name inside the output folder; %source% becomes the source's, subfolders included.",
                 ),
                 io.Int.Input("quality", default=95, min=1, max=100, tooltip="JPEG quality, always 4:4:4."),
                 io.Boolean.Input(
@@ -41,32 +49,42 @@ class SaveJPEG(io.ComfyNode):
                     default=False,
                     tooltip="Save C2PA-signed photos too and drop their manifest, which no longer fits.",
                 ),
+                io.Boolean.Input(
+                    "embed_workflow",
+                    default=False,
+                    optional=True,
+                    tooltip="Write the workflow into the file as comments. It adds kilobytes, and others can read it.",
+                ),
             ],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
             outputs=[io.String.Output(display_name="path", tooltip="Where the file is.")],
             **aliases("jpg", "save image", "exif", "metadata"),
         )
 
     @classmethod
     def execute(
-        cls, image: torch.Tensor, jpeg: JpegFile, filename_prefix: str, quality: int, include_signed: bool
+        cls,
+        image: torch.Tensor,
+        jpeg: JpegFile,
+        filename_prefix: str,
+        quality: int,
+        include_signed: bool,
+        embed_workflow: bool = False,
     ) -> io.NodeOutput:
         """Encode and write."""
         only_image(image, jpeg)
+        throw_exception_if_processing_interrupted()
         package = engine()
         from codiff_batch.files.atomic import write_atomically
         from codiff_batch.jpeg import encode_jpeg
 
+        if image.shape[3] == 4 and not bool((image[..., 3] == 1).all()):
+            raise ValueError("A JPEG has no transparency: put the image on a background first, or save it as PNG.")
         pixels = to_pixels(image[0])
         unchanged = own_pixels(image, jpeg) is not None
-        if jpeg.photo.header.colour == "gray" and (pixels == pixels[..., :1]).all():
+        if jpeg.header.colour == "gray" and (pixels == pixels[..., :1]).all():
             pixels = pixels[..., 0]
-        source = jpeg.photo.path.stem if jpeg.photo.path is not None else "photo"
-        prefix = filename_prefix.replace("%source%", source)
-        # Refuses a prefix that leads out of the output folder.
-        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
-            prefix, folder_paths.get_output_directory(), pixels.shape[1], pixels.shape[0]
-        )
-        path = Path(folder) / f"{name}_{counter:05}_.jpg"
+        path, subfolder = _new_name(filename_prefix.replace("%source%", jpeg.name), pixels.shape)
         judged = f" qf={jpeg.estimated_qf:.0f}" if jpeg.estimated_qf is not None else ""
         note = f"codiff-batch {package.__version__} (ComfyUI){judged}"
         with in_its_own_words():
@@ -74,6 +92,49 @@ class SaveJPEG(io.ComfyNode):
                 data = jpeg.photo.data
             else:
                 data = encode_jpeg(pixels, jpeg.photo, note=note, quality=quality, drop_signature=include_signed)
-            write_atomically(path, data, like=jpeg.photo.path)
+            if embed_workflow:
+                data = with_comments(data, _workflow(cls.hidden))
+            write_atomically(path, data, like=jpeg.path)
+        index, count = jpeg.place
+        comfy.utils.ProgressBar(count).update_absolute(index + 1)
         saved = ui.SavedResult(path.name, subfolder, io.FolderType.output)
         return io.NodeOutput(str(path), ui=ui.SavedImages([saved]))
+
+
+def _new_name(prefix: str, shape: tuple[int, ...]) -> tuple[Path, str]:
+    """Path and subfolder of a file that is not there yet, inside the output folder."""
+    try:
+        # Refuses a prefix that leads out of the output folder.
+        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
+            prefix, folder_paths.get_output_directory(), shape[1], shape[0]
+        )
+    except Exception as error:  # ComfyUI raises no narrower one
+        raise ValueError(f"filename_prefix {prefix[:60]!r} is no name inside the output folder: {error}") from None
+    return Path(folder) / f"{name}_{counter:05}_.jpg", subfolder
+
+
+def _workflow(hidden: Any) -> list[str]:
+    """The graph as ComfyUI puts it into other formats: a text for the page, and one for the server."""
+    texts = {"prompt": hidden.prompt, **(hidden.extra_pnginfo or {})}
+    return [f"{name}:{json.dumps(value)}" for name, value in texts.items() if value is not None]
+
+
+def with_comments(data: bytes, texts: list[str]) -> bytes:
+    """A JPEG with comment segments added behind the ones that it has; the rest stays byte for byte.
+
+    Raises:
+        ValueError: a text is too long for a segment.
+    """
+    place = 2
+    while data[place + 1] == COM or data[place + 1] in APPLICATIONS:
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    comments = b""
+    for text in texts:
+        body = text.encode()
+        if len(body) > LONGEST_COMMENT:
+            raise ValueError(
+                f"The workflow has {len(body)} bytes and a JPEG's comment holds {LONGEST_COMMENT}: turn "
+                "'embed_workflow' off, and save the workflow by itself."
+            )
+        comments += bytes((0xFF, COM)) + (len(body) + 2).to_bytes(2, "big") + body
+    return data[:place] + comments + data[place:]

@@ -18,7 +18,7 @@ from typing import Any
 import websocket
 
 ROOT = Path(__file__).resolve().parents[3]
-PATIENCE = 180.0
+PATIENCE = 600.0
 
 
 @dataclass
@@ -37,12 +37,12 @@ class Ended:
 class ComfyUI:
     """A running server with a folder of its own."""
 
-    def __init__(self, python: Path, comfyui: Path, base: Path, *, installed: bool = True) -> None:
-        """Start; ``installed`` is whether codiff_batch can be imported in it."""
+    def __init__(self, python: Path, comfyui: Path, base: Path) -> None:
         self.base = base
         for name in ("custom_nodes", "models/codiff", "input", "output", "user/default", "temp"):
             (base / name).mkdir(parents=True, exist_ok=True)
         (base / "custom_nodes/codiff").symlink_to(ROOT / "plugins/comfyui")
+        (base / "custom_nodes/float_nodes.py").symlink_to(ROOT / "tests/hosts/comfyui/float_nodes.py")
         elsewhere = f"codiff_batch_tests:\n  base_path: {base}/elsewhere\n  codiff: models\n"
         (base / "extra_model_paths.yaml").write_text(elsewhere)
         (base / "user/default/comfy.settings.json").write_text('{"Comfy.TutorialCompleted": true}')
@@ -50,9 +50,7 @@ class ComfyUI:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         environment = {**os.environ, "COMFYUI_DIR": str(comfyui), "PYTHONDONTWRITEBYTECODE": "1"}
-        environment.pop("PYTHONPATH", None)
-        if installed:
-            environment["PYTHONPATH"] = str(ROOT)
+        environment["PYTHONPATH"] = str(ROOT)
         command = [python, ROOT / "tests/hosts/comfyui/start_comfyui.py", "--cpu", "--listen", "127.0.0.1"]
         command += ["--port", str(self.port), "--base-directory", base, "--disable-api-nodes"]
         command += ["--database-url", "sqlite:///:memory:"]
@@ -77,6 +75,11 @@ class ComfyUI:
     def stop(self) -> None:
         self.program.terminate()
         self.program.wait(30)
+
+    def peak_memory(self) -> int:
+        """The most bytes that the server had of its own at any time."""
+        status = Path(f"/proc/{self.program.pid}/status").read_text()
+        return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 
     def get(self, path: str) -> Any:
         with urllib.request.urlopen(self.address + path, timeout=30) as answer:
@@ -106,10 +109,16 @@ class ComfyUI:
     def upload_into(self, name: str, data: bytes) -> None:
         """Put a file into the input folder, as a user does with a file manager."""
         path = self.base / "input" / name
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
 
-    def run(self, prompt: dict[str, Any], *, on_progress: Callable[[int, int], None] | None = None) -> Ended:
+    def run(
+        self,
+        prompt: dict[str, Any],
+        *,
+        on_progress: Callable[[int, int], None] | None = None,
+        on_node: Callable[[str], None] | None = None,
+    ) -> Ended:
         """Queue a prompt and follow it to its end."""
         client = uuid.uuid4().hex
         ended = Ended("")
@@ -131,6 +140,8 @@ class ComfyUI:
                         on_progress(data["value"], data["max"])
                 elif kind == "executing" and data.get("node"):
                     ended.executed.append(data["node"])
+                    if on_node is not None:
+                        on_node(data["node"])
                 elif kind in ("execution_success", "execution_error", "execution_interrupted"):
                     ended.event, ended.message = kind, data.get("exception_message", "")
         finally:

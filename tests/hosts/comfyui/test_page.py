@@ -10,15 +10,13 @@ import pytest
 from playwright.sync_api import Locator, Page, TimeoutError, expect
 
 from codiff_batch.jpeg import JpegPhoto
-from tests.hosts.comfyui.client import ComfyUI
-from tests.hosts.comfyui.make_examples import NAME, SOURCE, WORKFLOWS
+from tests.hosts.comfyui.client import ROOT, ComfyUI
+from tests.hosts.comfyui.make_examples import WORKFLOWS
 from tests.hosts.comfyui.page import open_page
 
 
 @pytest.fixture
 def page(comfyui: ComfyUI) -> Iterator[Page]:
-    comfyui.upload_into(NAME, SOURCE.read_bytes())
-    comfyui.upload_into(f"album/{NAME}", SOURCE.read_bytes())
     errors: list[str] = []
     with open_page(comfyui.address) as page:
         page.on("pageerror", lambda error: errors.append(str(error)))
@@ -63,6 +61,8 @@ def test_each_node_is_found_by_its_name(page: Page, comfyui: ComfyUI, shots: Pat
 def test_an_example_opens_from_the_templates_and_runs(page: Page, comfyui: ComfyUI, shots: Path, name: str) -> None:
     before = set((comfyui.base / "output").rglob("*.jpg"))
     open_template(page, name)
+    page.wait_for_timeout(300)
+    assert page.evaluate("() => app.graph.nodes.filter(node => node.has_errors || node.type === null).length") == 0
     page.get_by_role("button", name="Run", exact=True).first.click()
     page.wait_for_function("() => app.graph.nodes.some(n => n.type === 'CODiffSaveJPEG' && n.imgs?.length)")
     page.wait_for_timeout(500)  # the picture is drawn a frame after it has come
@@ -73,7 +73,7 @@ def test_an_example_opens_from_the_templates_and_runs(page: Page, comfyui: Comfy
 
 
 def test_the_help_panel_explains_a_node(page: Page, shots: Path) -> None:
-    open_template(page, "restore_one_photo")
+    open_template(page, "Restore one photo")
     page.evaluate(
         """() => {
             const node = app.graph.nodes.find(n => n.type === 'CODiffRestoreJPEG');
@@ -86,12 +86,20 @@ def test_the_help_panel_explains_a_node(page: Page, shots: Path) -> None:
     page.screenshot(path=shots / "comfyui-help.png")
 
 
-def test_the_page_speaks_german_where_the_user_does(page: Page, comfyui: ComfyUI) -> None:
-    comfyui.post("/settings/Comfy.Locale", "de")
+def test_the_pack_has_the_languages_that_the_page_can_show_and_speaks_them(page: Page, comfyui: ComfyUI) -> None:
+    locales = {path.name for path in (ROOT / "plugins/comfyui/locales").iterdir()}
+    page.keyboard.press("Control+,")
+    page.get_by_placeholder("Search").last.fill("language")
+    page.get_by_role("combobox").filter(has_text="English").first.click()
+    offered = page.get_by_role("option").all_inner_texts()
+    assert locales == {"zh"}
+    assert "中文" in offered
+    assert "Deutsch" not in offered
+    comfyui.post("/settings/Comfy.Locale", "zh")
     try:
         page.reload()
         page.wait_for_function(
-            "() => window.LiteGraph?.createNode('CODiffRestoreJPEG')?.title === 'JPEG restaurieren (CODiff)'"
+            "() => window.LiteGraph?.createNode('CODiffRestoreJPEG')?.title === '修复 JPEG (CODiff)'"
         )
     finally:
         comfyui.post("/settings/Comfy.Locale", "en")

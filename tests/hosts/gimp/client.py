@@ -5,31 +5,39 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+from tests.hosts.gimp.screen import Screen
 
 ROOT = Path(__file__).resolve().parents[3]
 PRELUDE = Path(__file__).with_name("prelude.py")
-PATIENCE = 300.0
+PATIENCE = 180.0
 
 
 class Gimp:
     """GIMP with a user folder of its own, in the test's folder; that is what both sides see under one path."""
 
-    def __init__(self, root: Path, folder: Path) -> None:
+    def __init__(self, root: Path, folder: Path, runtime: Path | None = None) -> None:
         self.root, self.folder = root, folder
         self.user = folder / "gimp"
         self.user.mkdir(parents=True)
         (self.user / "gimprc").write_text(
             '(config-version "3.0.4")\n(check-updates no)\n(show-welcome-dialog no)\n(metadata-rotation-policy keep)\n'
         )
-        self.runtime = folder / "run"
+        self.runtime = runtime or folder / "run"
         """Where the engine's folder lies, in place of /tmp."""
-        self.runtime.mkdir(mode=0o700)
+        self.runtime.mkdir(mode=0o700, parents=True)
+        self.program: subprocess.Popen[str] | None = None
+        self.lines: list[str] = []
+        """What GIMP printed."""
+        self._scripts = 0
 
     def command_line(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """``codiff-batch gimp …`` for this GIMP."""
@@ -41,7 +49,8 @@ class Gimp:
 
         The mounts are in a namespace that ends with the program.
         """
-        seen = {str(self.folder), str(ROOT), sys.prefix, sys.base_prefix}
+        packages = [path for path in sys.path if path.endswith("site-packages")]
+        seen = {str(self.folder), str(ROOT), sys.prefix, sys.base_prefix, *packages}
         environment = {
             "PATH": "/usr/bin:/bin",
             "HOME": str(self.folder),
@@ -50,6 +59,7 @@ class Gimp:
             "TMPDIR": str(self.runtime),
             "PYTHONDONTWRITEBYTECODE": "1",
             "OMP_WAIT_POLICY": "PASSIVE",
+            **{name: os.environ[name] for name in ("OMP_NUM_THREADS",) if name in os.environ},
             **variables,
         }
         inside = f"mount -t proc proc {self.root}/proc;"
@@ -69,25 +79,67 @@ class Gimp:
             start_new_session=True,
         )
 
-    def console(self, script: str) -> subprocess.Popen[str]:
-        """Start GIMP without a window on a Python script; the names of prelude.py are there."""
-        file = self.folder / "script.py"
-        file.write_text(PRELUDE.read_text() + script)
-        command = ["gimp-console", "-i", "--no-data", "--no-fonts", "--quit", "--batch-interpreter=python-fu-eval"]
-        return self.start(*command, "-b", f'exec(open("{file}").read())', CODIFF_TEST_FOLDER=str(self.folder))
+    def open(self, screen: Screen | None = None, **variables: str) -> None:
+        """Start GIMP, in a window or without one; it runs the scripts that :meth:`run` hands over."""
+        assert self.program is None or self.program.poll() is not None
+        file = self.folder / "prelude.py"
+        file.write_text(PRELUDE.read_text())
+        command = ["gimp-console", "-i", "--no-data", "--no-fonts"]
+        if screen is not None:
+            command = ["dbus-run-session", "--", "gimp", "--no-splash", "--new-instance", "--console-messages"]
+            variables["DISPLAY"] = screen.name
+        command += ["--batch-interpreter=python-fu-eval", "-b", f'exec(open("{file}").read())']
+        self.program = self.start(*command, CODIFF_TEST_FOLDER=str(self.folder), **variables)
+        self.lines.clear()
+        threading.Thread(target=self._read, args=[self.program.stdout], daemon=True).start()
+
+    def _read(self, output: IO[str]) -> None:
+        self.lines.extend(iter(output.readline, ""))
+
+    def use_engine(self, script: str = f'exec "{sys.executable}" "$@"') -> None:
+        """Let the plug-in start this as the interpreter that has codiff-batch."""
+        program = self.folder / "python"
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+
+    def begin(self, script: str) -> None:
+        """Hand a script to GIMP; the names of prelude.py are there."""
+        self._scripts += 1
+        whole = self.folder / "whole.py"
+        whole.write_text(script)
+        whole.rename(self.folder / f"script-{self._scripts}.py")
+
+    def end(self) -> dict[str, Any]:
+        """Wait for the script's end and return what it gave to ``tell``."""
+        told = self.folder / f"told-{self._scripts}.json"
+        self.wait(told.exists, "the script's end")
+        values: dict[str, Any] = json.loads(told.read_text())
+        assert "traceback" not in values, values["traceback"]
+        return values
 
     def run(self, script: str) -> dict[str, Any]:
         """Run a script to its end and return what it gave to ``tell``."""
-        program = self.console(script)
-        output, _ = program.communicate(timeout=PATIENCE)
-        assert program.returncode == 0, output
-        told = self.folder / "told.json"
-        assert told.exists(), output
-        return json.loads(told.read_text())
+        self.begin(script)
+        return self.end()
+
+    def wait(self, condition: Callable[[], object], what: str) -> None:
+        """Wait until a condition holds, as long as GIMP lives."""
+        until = time.monotonic() + PATIENCE
+        while not condition():
+            assert self.program is not None
+            assert self.program.poll() is None, "".join(self.lines)
+            assert time.monotonic() < until, f"{what} does not come: {''.join(self.lines[-20:])}"
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        """End GIMP at once."""
+        if self.program is not None and self.program.poll() is None:
+            os.killpg(self.program.pid, signal.SIGKILL)
+            self.program.wait()
 
     def wait_for_engines_end(self) -> None:
         """Give engines the seconds they may take to notice that GIMP is gone."""
-        until = time.monotonic() + 10
+        until = time.monotonic() + 30
         while (self.remains() or self.engines()) and time.monotonic() < until:
             time.sleep(0.1)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.hosts.gimp.client import Gimp
 from tests.hosts.gimp.get_gimp import get_gimp
+from tests.hosts.gimp.screen import NEEDED, Screen
 
 
 @pytest.fixture(scope="session")
@@ -24,14 +26,36 @@ def gimp_root(hosts: Path) -> Path:
     return get_gimp(hosts / "gimp")
 
 
-@pytest.fixture
-def bare_gimp(gimp_root: Path, tmp_path: Path) -> Gimp:
-    """Without the plug-in."""
-    return Gimp(gimp_root, tmp_path)
+@pytest.fixture(scope="session")
+def screen() -> Iterator[Screen]:
+    if missing := [program for program in NEEDED if shutil.which(program) is None]:
+        pytest.skip(f"needs {', '.join(missing)}: Debian's xvfb, openbox, xdotool and imagemagick")
+    with Screen() as screen:
+        yield screen
 
 
-@pytest.fixture
-def gimp(bare_gimp: Gimp) -> Gimp:
-    installed = bare_gimp.command_line("install")
+@pytest.fixture(scope="session")
+def running(gimp_root: Path, screen: Screen, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gimp]:
+    """A GIMP in a window with the plug-in, which most tests share, since it takes long to start.
+
+    Its engine is started by a script of ours, so that tests can put another in its place.
+    """
+    gimp = Gimp(gimp_root, tmp_path_factory.mktemp("gimp"))
+    installed = gimp.command_line("install")
     assert installed.returncode == 0, installed.stderr
-    return bare_gimp
+    (gimp.user / "environ/codiff-batch.env").write_text(f"CODIFF_PYTHON={gimp.folder}/python\n")
+    gimp.use_engine()
+    gimp.open(screen)
+    yield gimp
+    gimp.kill()
+    gimp.wait_for_engines_end()
+    assert not gimp.remains()
+    assert not gimp.engines()
+
+
+@pytest.fixture
+def gimp(running: Gimp) -> Iterator[Gimp]:
+    """The running GIMP, with no image open."""
+    yield running
+    running.use_engine()
+    running.run("close_all()")

@@ -5,15 +5,20 @@ Run as ``python -m tests.hosts.gimp.get_gimp FOLDER``.
 
 from __future__ import annotations
 
+import hashlib
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-PACKAGES = "ca-certificates,gimp,dbus-x11,fonts-dejavu-core,adwaita-icon-theme"
+PACKAGES = "ca-certificates,gimp,dbus-x11,fonts-dejavu-core,adwaita-icon-theme,locales"
 LEFT_OUT = ("man", "doc", "locale")
+LANGUAGE = "de"
+LOCALE = "de_DE.UTF-8"
+"""GIMP's German, for tests of the translation."""
 
 
 def get_gimp(folder: Path) -> Path:
@@ -23,18 +28,22 @@ def get_gimp(folder: Path) -> Path:
         subprocess.CalledProcessError: the packages cannot be had.
     """
     root, done = folder / "root", folder / "done"
-    if done.exists():
+    recipe = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    if done.exists() and done.read_text() == recipe:
         return root
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     mirror = re.search(r"^URIs: (\S+)", SOURCES.read_text(), re.MULTILINE)
     assert mirror is not None
     command = ["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--components=main"]
     command += [f"--include={PACKAGES}", '--aptopt=APT::Install-Recommends "false"']
     command += ['--aptopt=Acquire::Languages "none"']
     command += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in LEFT_OUT]
+    command += [f"--dpkgopt=path-include=/usr/share/locale/{LANGUAGE}/*"]
+    command += [f'--customize-hook=chroot "$1" localedef -i {LOCALE.split(".")[0]} -f UTF-8 {LOCALE}']
     command += ["trixie", str(root), f"deb [signed-by={KEYRING}] {mirror.group(1)} trixie main"]
     subprocess.run(command, check=True, capture_output=True, text=True)
-    done.touch()
+    done.write_text(recipe)
     return root
 
 

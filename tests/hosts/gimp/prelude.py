@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+import traceback
 from pathlib import Path
 
 import gi
@@ -20,6 +21,7 @@ DEFAULTS = {
     "texture": 1.0,
     "quality": 0.0,
     "output": "new-layer",
+    "scope": "selected-layers",
     "constrain": True,
     "jpeg": "",
 }
@@ -68,6 +70,24 @@ def processes(*words):
     return found
 
 
+def stop(*words):
+    """Let processes stand still."""
+    for process in processes(*words):
+        os.kill(process, signal.SIGSTOP)
+
+
+def go_on(*words):
+    """Let them go on."""
+    for process in processes(*words):
+        os.kill(process, signal.SIGCONT)
+
+
+def stop_work():
+    """As the user does by Cancel in the status bar."""
+    for process in processes("codiff-batch.py"):
+        os.kill(process, signal.SIGKILL)
+
+
 def kill_at_work(*words):
     """Kill a process in a while, as soon as a picture is on its way to the engine and has been for a second."""
 
@@ -81,5 +101,40 @@ def kill_at_work(*words):
     threading.Thread(target=wait, daemon=True).start()
 
 
+def close_all():
+    """Close every image, shown or not."""
+    for number in range(1, 100):
+        if Gimp.Display.id_is_valid(number):
+            Gimp.Display.get_by_id(number).delete()
+    for image in Gimp.get_images():
+        image.delete()
+
+
+def show(path):
+    """Open a file as the user does, who sees it."""
+    image = load(path)
+    image.undo_enable()
+    Gimp.Display.new(image)
+    image.clean_all()
+    return image
+
+
 def tell(**what):
-    (FOLDER / "told.json").write_text(json.dumps(what))
+    """Give values to the test."""
+    told.update(what)
+
+
+told = {}
+number = 0
+while True:
+    script = FOLDER / f"script-{number + 1}.py"
+    if not script.exists():
+        time.sleep(0.02)
+        continue
+    number, told = number + 1, {}
+    try:
+        exec(script.read_text())
+    except Exception:
+        told["traceback"] = traceback.format_exc()
+    (FOLDER / "told").write_text(json.dumps(told))
+    (FOLDER / "told").rename(FOLDER / f"told-{number}.json")

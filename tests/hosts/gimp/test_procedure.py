@@ -1,12 +1,9 @@
-"""The procedure in a real GIMP without a window, through its procedure database."""
+"""The procedure in a real GIMP, through its procedure database."""
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -39,10 +36,13 @@ def assert_same_but_for_rounding(pixels: np.ndarray, expected: np.ndarray) -> No
 
 
 @pytest.fixture
-def large(tmp_path: Path) -> Path:
-    """A photo that takes several tiles, and so some seconds."""
-    Image.open(PHOTO).resize((1600, 1600)).save(tmp_path / "large.jpg", quality=20)
-    return tmp_path / "large.jpg"
+def large() -> str:
+    """Lines that open a photo which takes several tiles, and so some seconds."""
+    return f"""
+image = load("{PHOTO}")
+image.scale(1600, 1600)
+(layer,) = image.get_layers()
+"""
 
 
 @pytest.mark.parametrize(("photo", "channels"), [(PHOTO, 3), (GRAY, 1)], ids=["colour", "gray"])
@@ -57,7 +57,6 @@ without = remove_artifacts(image, [layer])
 keep(image.get_layers()[0], "without")
 keep(layer, "source-after")
 tell(errors=[with_file, without], layers=[layer.get_name() for layer in image.get_layers()])
-image.delete()
 """)
     assert told["errors"] == [None, None]
     assert [name.startswith("Background") for name in told["layers"]] == [True] * 3
@@ -66,8 +65,6 @@ image.delete()
     # GIMP decodes a little differently, and the JPEG made from its pixels is not quite the file's.
     assert np.abs(kept(gimp, "without", channels=channels).astype(int) - there).mean() < 0.1
     assert (gimp.folder / "source").read_bytes() == (gimp.folder / "source-after").read_bytes()
-    assert not gimp.engines()
-    assert not gimp.remains()
 
 
 def test_only_the_selection_changes(gimp: Gimp) -> None:
@@ -87,7 +84,6 @@ keep(image.get_selection(), "selection")
 third = remove_artifacts(image, [layer], output="in-place")
 keep(layer, "ellipse-in-place")
 tell(errors=[first, second, third])
-image.delete()
 """)
     assert told["errors"] == [None, None, None]
     source, rectangle, ellipse = (kept(gimp, name).astype(int) for name in ("source", "rectangle", "ellipse"))
@@ -120,8 +116,7 @@ for precision in ("U8_NON_LINEAR", "U16_NON_LINEAR", "U16_LINEAR", "FLOAT_LINEAR
     keep(layer, precision + "-restored")
     image.convert_precision(Gimp.Precision.U8_NON_LINEAR)
     keep(layer, precision)
-    image.delete()
-tell(errors=errors)
+    tell(errors=errors)
 """)
     assert told["errors"] == [None] * 12
     plain = kept(gimp, "U8_NON_LINEAR").astype(int)
@@ -149,7 +144,6 @@ keep(image.get_layers()[0], "untouched")
 errors.append(remove_artifacts(image, [layer], jpeg="{PHOTO}", output="in-place"))
 keep(layer, "restored")
 tell(errors=errors, kept=image.get_color_profile().get_label() == profile.get_label())
-image.delete()
 """)
     assert told["errors"] == [None, None]
     assert told["kept"]
@@ -166,7 +160,7 @@ image.insert_layer(group, None, 0)
 mask = layer.create_mask(Gimp.AddMaskType.WHITE)
 layer.add_mask(mask)
 saved = Gimp.Selection.save(image)
-errors = [remove_artifacts(image, items) for items in ([group], [mask], [saved], [layer, group])]
+errors = [remove_artifacts(image, items) for items in ([group], [mask], [saved], [layer, group], [])]
 small = Gimp.Layer.new(image, "small", 20, 20, Gimp.ImageType.RGBA_IMAGE, 100.0, Gimp.LayerMode.NORMAL)
 image.insert_layer(small, None, 0)
 image.select_rectangle(Gimp.ChannelOps.REPLACE, 400, 400, 50, 50)
@@ -174,16 +168,21 @@ errors.append(remove_artifacts(image, [small]))
 Gimp.Selection.none(image)
 errors.append(remove_artifacts(image, [layer], model="unheard-of"))
 tell(errors=errors)
-image.delete()
 """)
-    words = ["inside the group", "channels and layer masks", "channels and layer masks", "exactly one layer"]
+    words = [
+        "inside the group",
+        "channels and layer masks",
+        "channels and layer masks",
+        "inside the group",
+        "Choose a layer",
+    ]
     words += ["does not touch", "no model is called 'unheard-of'"]
     assert len(told["errors"]) == len(words)
     for error, expected in zip(told["errors"], words, strict=True):
         assert expected in error
 
 
-def test_the_engine_stays_for_the_next_call_and_ends_with_gimp(gimp: Gimp) -> None:
+def test_the_engine_stays_for_the_next_call_which_may_repeat_the_last_values(gimp: Gimp) -> None:
     told = gimp.run(f"""
 image = load("{PHOTO}")
 (layer,) = image.get_layers()
@@ -191,79 +190,173 @@ engines, errors = [], []
 for quality in (0.0, 30.0):
     errors.append(remove_artifacts(image, [layer], model="fast", quality=quality))
     engines.append(processes("codiff_batch", "serve"))
-errors.append(remove_artifacts(image, [layer], run_mode=Gimp.RunMode.WITH_LAST_VALS))
-keep(image.get_layers()[1], "by-hand")
-keep(image.get_layers()[2], "automatic")
+keep(image.get_layers()[1], "automatic")
+keep(image.get_layers()[0], "by-hand")
+procedure = Gimp.get_pdb().lookup_procedure("plug-in-codiff-batch-remove-jpeg-artifacts")
+defaults = [procedure.create_config().get_property(name) for name in ("model", "quality")]
 pictures = [str(path) for path in (FOLDER / "run").glob("*/*.raw")]
-tell(errors=errors, engines=engines, pictures=pictures)
-image.delete()
+tell(errors=errors, engines=engines, pictures=pictures, defaults=defaults)
 """)
-    assert told["errors"] == [None, None, None]
+    assert told["errors"] == [None, None]
     assert told["engines"][0] == told["engines"][1]
     assert len(told["engines"][0]) == 1
     assert told["pictures"] == []
+    assert told["defaults"] == ["compact", 0.0]
     assert not np.array_equal(kept(gimp, "by-hand"), kept(gimp, "automatic"))
-    gimp.wait_for_engines_end()
-    assert not gimp.remains()
-    assert not gimp.engines()
 
 
-def test_without_an_engine_the_entry_is_there_and_explains(gimp: Gimp) -> None:
-    (gimp.user / "environ/codiff-batch.env").unlink()
+LOCKED = ("set_lock_content", "set_lock_position")
+
+
+def test_a_locked_layer_is_refused_in_place_and_its_copy_is_unlocked_and_restored(gimp: Gimp) -> None:
     told = gimp.run(f"""
-image = load("{PHOTO}")
-tell(error=remove_artifacts(image, image.get_layers()))
-image.delete()
+results = {{}}
+for lock in {LOCKED}:
+    image = load("{PHOTO}")
+    (layer,) = image.get_layers()
+    getattr(layer, lock)(True)
+    keep(layer, "source")
+    in_place = remove_artifacts(image, [layer], model="fast", output="in-place")
+    untouched = values(layer) == (FOLDER / "source").read_bytes()
+    new = remove_artifacts(image, [layer], model="fast")
+    copy = image.get_layers()[0]
+    locks = [copy.get_lock_content(), copy.get_lock_position()]
+    results[lock] = [in_place, untouched, new, locks, values(copy) != values(layer)]
+group = Gimp.GroupLayer.new(image)
+image.insert_layer(group, None, 0)
+layer.set_lock_position(False)
+image.reorder_item(layer, group, 0)
+group.set_lock_content(True)
+tell(results=results, group=remove_artifacts(image, [layer], model="fast"))
 """)
-    assert "codiff-batch gimp install" in told["error"]
-    assert not gimp.engines()
+    for lock in LOCKED:
+        in_place, untouched, new, locks, restored = told["results"][lock]
+        assert "is locked" in in_place
+        assert untouched
+        assert new is None
+        assert locks == [False, False]
+        assert restored
+    assert "The group" in told["group"]
+    assert "is locked" in told["group"]
 
 
-def test_an_engine_that_cannot_start_is_explained_in_its_own_words(gimp: Gimp, tmp_path: Path) -> None:
-    program = tmp_path / "python"
-    program.write_text("#!/bin/sh\necho No module named torch >&2\nexit 1\n")
-    program.chmod(0o755)
-    (gimp.user / "environ/codiff-batch.env").write_text(f"CODIFF_PYTHON={program}\n")
+def test_where_stacking_would_show_the_original_is_hidden(gimp: Gimp) -> None:
+    """At strength 0 the picture is the very same."""
+    told = gimp.run(f"""
+def seen(image):
+    flat = image.duplicate()
+    return values(flat.merge_visible_layers(Gimp.MergeType.CLIP_TO_IMAGE))
+
+results = {{}}
+for case in ("plain", "opacity", "mode", "mask", "alpha"):
+    image = load("{PHOTO}")
+    (layer,) = image.get_layers()
+    below = Gimp.Layer.new(image, "below", 512, 512, Gimp.ImageType.RGB_IMAGE, 100.0, Gimp.LayerMode.NORMAL)
+    image.insert_layer(below, None, 1)
+    below.fill(Gimp.FillType.FOREGROUND)
+    if case == "opacity":
+        layer.set_opacity(40.0)
+    if case == "mode":
+        layer.set_mode(Gimp.LayerMode.MULTIPLY)
+    if case == "mask":
+        image.select_ellipse(Gimp.ChannelOps.REPLACE, 100, 100, 200, 300)
+        layer.add_mask(layer.create_mask(Gimp.AddMaskType.SELECTION))
+        Gimp.Selection.none(image)
+    if case == "alpha":
+        layer.add_alpha()
+        image.select_ellipse(Gimp.ChannelOps.REPLACE, 100, 100, 200, 300)
+        Gimp.Selection.feather(image, 30)
+        layer.edit_clear()
+        Gimp.Selection.none(image)
+    before = seen(image)
+    error = remove_artifacts(image, [layer], strength=0.0)
+    results[case] = [error, seen(image) == before, layer.get_visible()]
+tell(**results)
+""")
+    assert told.pop("plain") == [None, True, True]
+    assert len(told) == 4
+    for case, result in told.items():
+        assert result == [None, True, False], case
+
+
+def test_the_result_of_a_floating_selection_lies_above_it(gimp: Gimp) -> None:
     told = gimp.run(f"""
 image = load("{PHOTO}")
+(layer,) = image.get_layers()
+image.select_rectangle(Gimp.ChannelOps.REPLACE, 100, 100, 200, 200)
+Gimp.edit_copy([layer])
+(floating,) = Gimp.edit_paste(layer, False)
+assert floating.is_floating_sel()
+error = remove_artifacts(image, [floating], model="fast")
+layers = image.get_layers()
+tell(error=error, names=[layer.get_name() for layer in layers], same=values(layers[0]) == values(layers[1]))
+""")
+    assert told["error"] is None
+    assert len(told["names"]) == 3
+    assert told["names"][0] == f"{told['names'][1]} (JPEG artifacts removed)"
+    assert not told["same"]
+
+
+def test_several_layers_and_all_open_images(gimp: Gimp) -> None:
+    told = gimp.run(f"""
+image = load("{PHOTO}")
+(first,) = image.get_layers()
+second = first.copy()
+image.insert_layer(second, None, 0)
+both = remove_artifacts(image, [second, first], model="fast")
+names = [layer.get_name() for layer in image.get_layers()]
+other, indexed = load("{GRAY}"), load("{GRAY}")
+indexed.convert_indexed(Gimp.ConvertDitherType.NONE, Gimp.ConvertPaletteType.GENERATE, 16, False, False, "")
+everywhere = remove_artifacts(image, [first], model="fast", scope="all-images")
+counts = [len(one.get_layers()) for one in (image, other, indexed)]
+tell(both=both, names=names, everywhere=everywhere, counts=counts)
+""")
+    assert told["both"] is None
+    assert [name.endswith("removed)") for name in told["names"]] == [True, False, True, False]
+    assert told["counts"] == [6, 2, 1]
+    assert "2 of 3 images are done" in told["everywhere"]
+    assert "indexed" in told["everywhere"]
+
+
+def test_an_engine_that_cannot_start_is_explained_in_its_own_words(gimp: Gimp) -> None:
+    gimp.use_engine("echo No module named torch >&2; exit 1")
+    told = gimp.run(f"""
+for process in processes("codiff_batch", "serve"):
+    os.kill(process, signal.SIGTERM)
+while list((FOLDER / "run").glob("codiff-batch-gimp-*")):
+    time.sleep(0.05)
+image = load("{PHOTO}")
 tell(error=remove_artifacts(image, image.get_layers()))
-image.delete()
 """)
     assert "No module named torch" in told["error"]
     assert "gimp doctor" in told["error"]
     assert not gimp.engines()
 
 
-def test_a_killed_engine_is_told_and_the_next_call_works(gimp: Gimp, large: Path) -> None:
+def test_a_killed_engine_is_told_and_the_next_call_works(gimp: Gimp, large: str) -> None:
     told = gimp.run(f"""
-image = load("{large}")
-(layer,) = image.get_layers()
+{large}
 kill_at_work("codiff_batch", "serve")
 errors = [remove_artifacts(image, [layer])]
 small = load("{PHOTO}")
 errors.append(remove_artifacts(small, small.get_layers(), model="fast"))
 tell(errors=errors, layers=len(image.get_layers()))
-small.delete()
-image.delete()
 """)
     assert "ended unexpectedly" in told["errors"][0]
     assert told["errors"][1] is None
     assert told["layers"] == 1
 
 
-def test_a_cancelled_call_stops_the_work_and_leaves_nothing(gimp: Gimp, large: Path) -> None:
+def test_a_cancelled_call_stops_the_work_and_leaves_nothing(gimp: Gimp, large: str) -> None:
     """Cancel in GIMP's status bar kills the plug-in."""
     told = gimp.run(f"""
-image = load("{large}")
-(layer,) = image.get_layers()
+{large}
 kill_at_work("codiff-batch.py")
 errors = [remove_artifacts(image, [layer])]
 small = load("{PHOTO}")
 errors.append(remove_artifacts(small, small.get_layers(), model="fast"))
 pictures = [str(path) for path in (FOLDER / "run").glob("*/*.raw")]
 tell(errors=errors, pictures=pictures, layers=len(image.get_layers()))
-small.delete()
-image.delete()
 """)
     assert told["errors"][0]
     assert told["errors"][1] is None
@@ -271,21 +364,17 @@ image.delete()
     assert told["layers"] == 1
 
 
-def test_when_gimp_dies_the_engine_goes_too(gimp: Gimp, large: Path) -> None:
-    program = gimp.console(f"""
-image = load("{large}")
-kill_at_work("gimp-console")
-remove_artifacts(image, image.get_layers())
-""")
+def test_without_an_engine_the_entry_is_there_and_explains(gimp_root: Path, tmp_path: Path) -> None:
+    gimp = Gimp(gimp_root, tmp_path)
+    gimp.command_line("install")
+    (gimp.user / "environ/codiff-batch.env").unlink()
+    gimp.open()
     try:
-        deadline = time.monotonic() + 60
-        while not gimp.remains() and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert gimp.remains()
-        program.wait(60)
+        told = gimp.run(f"""
+image = load("{PHOTO}")
+tell(error=remove_artifacts(image, image.get_layers()))
+""")
     finally:
-        if program.poll() is None:
-            os.killpg(program.pid, signal.SIGKILL)
-    gimp.wait_for_engines_end()
-    assert not gimp.remains()
+        gimp.kill()
+    assert "codiff-batch gimp install" in told["error"]
     assert not gimp.engines()

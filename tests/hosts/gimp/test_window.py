@@ -2,52 +2,50 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import signal
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from tests.hosts.gimp.client import ROOT, Gimp
-from tests.hosts.gimp.screen import NEEDED, SIZE, Screen
+from tests.hosts.gimp.screen import SIZE, Screen
 
 PHOTO = ROOT / "examples/photos/shrine-path-q10.jpg"
 TITLE = "Remove JPEG Artifacts"
 FILTERS, ENHANCE, CANCEL = (427, 33), (470, 158), (1109, 863)
 """Where the menus and the status bar's button are in a window that fills the screen."""
-
-
-@pytest.fixture
-def screen() -> Iterator[Screen]:
-    if missing := [program for program in NEEDED if shutil.which(program) is None]:
-        pytest.skip(f"needs {', '.join(missing)}: Debian's xvfb, openbox, xdotool and imagemagick")
-    with Screen() as screen:
-        yield screen
+PREVIEW = (18, 41, 306, 329)
+"""Left, top, right, bottom of the comparison in the dialog."""
+EDITS = {
+    "edited": "image.select_rectangle(2, 10, 10, 9, 9); layer.edit_fill(0); Gimp.Selection.none(image)",
+    "resized or turned": "layer.scale(256, 500, False)",
+    "moved": "layer.set_offsets(5, 0)",
+    "removed": "image.remove_layer(layer)",
+    "selection was changed": "image.select_rectangle(2, 10, 10, 400, 400)",
+    "mode or profile": "image.convert_grayscale()",
+}
+"""What a person does while the filter works, by what it says then."""
 
 
 class Window:
-    """GIMP with a photo open."""
+    """GIMP's window with a photo open in it."""
 
     def __init__(self, gimp: Gimp, screen: Screen, photo: Path) -> None:
-        self.screen = screen
-        command = ["dbus-run-session", "--", "gimp", "--no-splash", "--new-instance", "--console-messages", str(photo)]
-        self.program = gimp.start(*command, DISPLAY=screen.name)
-        self.lines: list[str] = []
-        threading.Thread(target=self._read, daemon=True).start()
+        self.gimp, self.screen = gimp, screen
+        gimp.lines.clear()
+        gimp.run(f'show("{photo}")')
         self.id = screen.wait_for("1 layer)")
         screen.do("windowsize", "--sync", self.id, str(SIZE[0] - 10), str(SIZE[1] - 40))
         screen.do("windowmove", self.id, "0", "0")
-        screen.do("mousemove", str(SIZE[0] - 2), str(SIZE[1] - 2))  # no tooltips
+        self.move_pointer_away()
         time.sleep(1)
 
-    def _read(self) -> None:
-        assert self.program.stdout is not None
-        self.lines.extend(self.program.stdout)
+    def move_pointer_away(self) -> None:
+        """No tooltips."""
+        self.screen.do("mousemove", str(SIZE[0] - 2), str(SIZE[1] - 2))
 
     def search(self, words: str) -> None:
         """Start an action by GIMP's command search."""
@@ -57,41 +55,58 @@ class Window:
         time.sleep(1.5)
         self.screen.do("key", "Return")
 
-    def close(self) -> None:
-        if self.program.poll() is None:
-            os.killpg(self.program.pid, signal.SIGKILL)
+    def ask(self) -> str:
+        """Open the dialog."""
+        self.search(TITLE)
+        return self.screen.wait_for(TITLE)
+
+    def begin_work(self, dialog: str) -> None:
+        """Press OK and wait until the layer was read and is on its way to the engine."""
+        self.gimp.wait(lambda: list(self.gimp.runtime.glob("*/*-preview-*.raw")), "the preview")
+        (sent,) = self.gimp.runtime.glob("*/*-in.raw")
+        before = sent.stat().st_mtime_ns
+        self.screen.keys(dialog, "Return")
+        self.gimp.wait(lambda: sent.stat().st_mtime_ns != before, "the work")
+
+    def said(self, words: str) -> None:
+        """Wait until GIMP prints a message."""
+        self.gimp.wait(lambda: words in "".join(self.gimp.lines), repr(words))
+
+    def is_unchanged(self) -> bool:
+        """Return True if the image has its one layer and nothing to undo."""
+        titles = self.screen.windows().values()
+        return any("1 layer)" in title for title in titles) and not any(title.startswith("*") for title in titles)
 
 
 @pytest.fixture
-def window(gimp: Gimp, screen: Screen, tmp_path: Path) -> Iterator[Window]:
-    photo = tmp_path / "photo.jpg"
+def window(gimp: Gimp, screen: Screen) -> Iterator[Window]:
+    photo = gimp.folder / "photo.jpg"
     photo.write_bytes(PHOTO.read_bytes())
-    window = Window(gimp, screen, photo)
-    yield window
-    window.close()
+    yield Window(gimp, screen, photo)
+    screen.do("key", "Escape", "Escape", "Escape")  # a menu that a test left open
 
 
-def test_dialog_result_undo_and_repeat(window: Window, screen: Screen, shots: Path, gimp: Gimp) -> None:
-    window.search(TITLE)
-    dialog = screen.wait_for(TITLE)
-    time.sleep(1)
-    screen.picture(shots / "gimp-dialog.png", dialog)
-    screen.keys(dialog, "Return")
-    screen.wait_for("2 layers)")
-    time.sleep(1)
-    screen.picture(shots / "gimp-result.png")
-    screen.keys(window.id, "ctrl+z")
-    screen.wait_for("1 layer)")  # one step
-    screen.keys(window.id, "ctrl+f")
-    screen.wait_for("2 layers)")
-    assert TITLE not in screen.windows().values()
-    window.close()
-    gimp.wait_for_engines_end()
-    assert not gimp.remains()
-    assert not gimp.engines()
+def preview(screen: Screen, dialog: str, file: Path) -> np.ndarray:
+    """What the dialog shows of the picture."""
+    screen.picture(file, dialog)
+    with Image.open(file) as shown:
+        return np.asarray(shown.convert("RGB").crop(PREVIEW)).astype(int)
+
+
+def wait_for_preview(window: Window, screen: Screen, dialog: str, file: Path, before: np.ndarray) -> np.ndarray:
+    """Wait until the right side is another picture than before."""
+    found = []
+
+    def is_there() -> bool:
+        found.append(preview(screen, dialog, file))
+        return np.abs(found[-1] - before)[:, 160:].mean() > 1
+
+    window.gimp.wait(is_there, "the preview")
+    return found[-1]
 
 
 def test_the_entry_is_in_the_menu(window: Window, screen: Screen, shots: Path) -> None:
+    """First, before the filter is in the menu of those that were used."""
     screen.do("mousemove", *map(str, FILTERS), "click", "1")
     time.sleep(1)
     screen.do("mousemove", *map(str, ENHANCE))
@@ -103,50 +118,142 @@ def test_the_entry_is_in_the_menu(window: Window, screen: Screen, shots: Path) -
     screen.keys(screen.wait_for(TITLE), "Escape")
 
 
-def test_a_dialog_that_is_closed_changes_nothing(window: Window, screen: Screen) -> None:
-    window.search(TITLE)
-    screen.keys(screen.wait_for(TITLE), "Escape")
+def test_the_dialog_previews_and_the_result_is_one_undo_step(
+    window: Window, screen: Screen, shots: Path, gimp: Gimp
+) -> None:
+    dialog = window.ask()
+    time.sleep(0.5)
+    source = preview(screen, dialog, shots / "gimp-dialog-starting.png")
+    both = wait_for_preview(window, screen, dialog, shots / "gimp-dialog.png", source)
+    assert np.array_equal(both[:, :140], source[:, :140])  # left of the line nothing changes
+    screen.do("mousemove", "--window", dialog, "40", "200", "click", "1")
+    window.move_pointer_away()
+    time.sleep(0.5)
+    moved = preview(screen, dialog, shots / "gimp-dialog-split.png")
+    assert np.abs(moved - source)[:, 40:140].mean() > 1
+    screen.keys(dialog, "alt+2")
+    time.sleep(0.5)
+    twice = preview(screen, dialog, shots / "gimp-dialog-200.png")
+    assert np.array_equal(twice[::2, ::2], twice[1::2, 1::2])
+    screen.keys(dialog, "alt+1", "Return")
+    screen.wait_for("2 layers)")
     time.sleep(1)
-    titles = screen.windows().values()
-    assert any("1 layer)" in title for title in titles)
-    assert TITLE not in titles
+    screen.picture(shots / "gimp-result.png")
+    screen.keys(window.id, "ctrl+z")
+    screen.wait_for("1 layer)")  # one step
+    screen.keys(window.id, "ctrl+f")
+    screen.wait_for("2 layers)")
+    assert TITLE not in screen.windows().values()
 
 
-def test_cancel_in_the_middle_changes_nothing(gimp: Gimp, screen: Screen, shots: Path, tmp_path: Path) -> None:
-    large = tmp_path / "large.jpg"
+@pytest.mark.parametrize("words", EDITS)
+def test_an_edit_made_while_the_filter_works_stays_and_nothing_is_written(
+    window: Window, screen: Screen, gimp: Gimp, words: str
+) -> None:
+    window.begin_work(window.ask())
+    told = gimp.run(f"""
+(image,) = Gimp.get_images()
+(layer,) = image.get_layers()
+stop("codiff_batch", "serve")
+{EDITS[words]}
+for layer in image.get_layers():
+    keep(layer, "edited")
+go_on("codiff_batch", "serve")
+tell(layers=len(image.get_layers()))
+""")
+    window.said(words)
+    after = gimp.run("""
+(image,) = Gimp.get_images()
+for layer in image.get_layers():
+    keep(layer, "after")
+tell(layers=len(image.get_layers()))
+""")
+    assert after == told
+    if told["layers"]:
+        assert (gimp.folder / "after").read_bytes() == (gimp.folder / "edited").read_bytes()
+
+
+def test_a_second_images_dialog_does_not_wait_for_the_first_images_work(
+    gimp: Gimp, screen: Screen, shots: Path
+) -> None:
+    large = gimp.folder / "large.jpg"
+    Image.open(PHOTO).resize((2400, 2400)).save(large, quality=20)
+    first = Window(gimp, screen, large)
+    first.begin_work(first.ask())
+    gimp.run(f'show("{PHOTO}")')
+    first.id = screen.wait_for("512x512")
+    dialog = first.ask()
+    source = preview(screen, dialog, shots / "gimp-second.png")
+    wait_for_preview(first, screen, dialog, shots / "gimp-second.png", source)
+    assert not any("2 layers)" in title for title in screen.windows().values())  # the first is still at work
+    assert len(list(gimp.runtime.glob("*/*-in.raw"))) == 2
+    screen.keys(dialog, "Escape")
+    gimp.run("stop_work()")
+
+
+def test_a_dialog_that_is_closed_changes_nothing(window: Window, screen: Screen) -> None:
+    screen.keys(window.ask(), "Escape")
+    time.sleep(1)
+    assert window.is_unchanged()
+    assert TITLE not in screen.windows().values()
+
+
+def test_f1_opens_the_plug_ins_own_page(window: Window, screen: Screen, gimp: Gimp) -> None:
+    """In what the user has chosen for web pages; here a script that writes down what it was given."""
+    opened = gimp.folder / "opened"
+    browser = gimp.folder / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {opened}\n')
+    browser.chmod(0o755)
+    applications = gimp.folder / ".local/share/applications"
+    applications.mkdir(parents=True, exist_ok=True)
+    (applications / "browser.desktop").write_text(
+        f"[Desktop Entry]\nType=Application\nName=Browser\nExec={browser} %u\nMimeType=text/html;\n"
+    )
+    (applications / "mimeapps.list").write_text("[Default Applications]\ntext/html=browser.desktop\n")
+    dialog = window.ask()
+    screen.keys(dialog, "F1")
+    gimp.wait(opened.exists, "the page")
+    time.sleep(0.2)
+    assert opened.read_text().strip().endswith("plug-ins/codiff-batch/help/en.html")
+    screen.keys(dialog, "Escape")
+
+
+def test_cancel_in_the_middle_changes_nothing(gimp: Gimp, screen: Screen, shots: Path) -> None:
+    large = gimp.folder / "large.jpg"
     Image.open(PHOTO).resize((2400, 2400)).save(large, quality=20)
     window = Window(gimp, screen, large)
+    window.begin_work(window.ask())
+    time.sleep(2)
+    screen.picture(shots / "gimp-progress.png")
+    screen.do("mousemove", *map(str, CANCEL), "click", "1")
+    gimp.wait(lambda: not list(gimp.runtime.glob("*/*.raw")), "the end of the work")
+    time.sleep(1)
+    assert window.is_unchanged()
+    assert len(gimp.remains()) == 1  # the engine waits for the next call
+
+
+def test_a_german_gimp_with_a_long_temporary_folder_speaks_german_and_its_engine_goes_with_it(
+    gimp_root: Path, screen: Screen, shots: Path, tmp_path: Path
+) -> None:
+    gimp = Gimp(gimp_root, tmp_path, tmp_path / "/".join(["a-long-name-of-a-folder"] * 6))
+    gimp.command_line("install")
+    gimp.open(screen, LANG="de_DE.UTF-8")
     try:
-        window.search(TITLE)
-        screen.keys(screen.wait_for(TITLE), "Return")
-        deadline = time.monotonic() + 30
-        while not list(gimp.runtime.glob("*/*-in.raw")) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        time.sleep(2)
-        screen.picture(shots / "gimp-progress.png")
-        screen.do("mousemove", *map(str, CANCEL), "click", "1")
-        deadline = time.monotonic() + 30
-        while list(gimp.runtime.glob("*/*.raw")) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert not list(gimp.runtime.glob("*/*.raw"))
+        gimp.run(f'show("{PHOTO}")')
+        window = screen.wait_for("1 Ebene)")
+        screen.keys(window, "slash")
+        screen.wait_for("Akt")
+        screen.do("type", "--delay", "30", "JPEG-Artefakte")
+        time.sleep(1.5)
+        screen.do("key", "Return")
+        screen.do("mousemove", str(SIZE[0] - 2), str(SIZE[1] - 2))
+        dialog = screen.wait_for("JPEG-Artefakte entfernen")
+        gimp.wait(lambda: list(gimp.runtime.glob("*/*-preview-*.raw")), "the preview")
         time.sleep(1)
-        assert any("1 layer)" in title for title in screen.windows().values())
-        assert not any(title.startswith("*") for title in screen.windows().values())
-        assert len(gimp.remains()) == 1  # the engine waits for the next call
+        screen.picture(shots / "gimp-dialog-german.png", dialog)
+        assert gimp.remains()
     finally:
-        window.close()
-
-
-def test_without_an_engine_the_user_reads_why(gimp: Gimp, screen: Screen, tmp_path: Path) -> None:
-    (gimp.user / "environ/codiff-batch.env").unlink()
-    photo = tmp_path / "photo.jpg"
-    photo.write_bytes(PHOTO.read_bytes())
-    window = Window(gimp, screen, photo)
-    try:
-        window.search(TITLE)
-        deadline = time.monotonic() + 30
-        while "codiff-batch gimp install" not in "".join(window.lines) and time.monotonic() < deadline:
-            time.sleep(0.2)
-        assert "codiff-batch gimp install" in "".join(window.lines)
-    finally:
-        window.close()
+        gimp.kill()
+    gimp.wait_for_engines_end()
+    assert not gimp.remains()
+    assert not gimp.engines()

@@ -1,0 +1,215 @@
+"""Does a device compute what it should? A minute's check of every model on whatever there is.
+
+Run as ``python -m benchmarks.smoke [--device cuda:1]``. It needs the package and nothing else. Each check is "ok",
+"FAILED" with what was seen, or "left out" with the reason; the exit code is 1 if one failed.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from PIL import Image
+
+from codiff_batch.engine import Restorer
+from codiff_batch.engine.device import choose_device
+from codiff_batch.engine.memory import give_back
+from codiff_batch.engine.precision import choose_precision
+from codiff_batch.engine.stream import Embedding
+from codiff_batch.models.card import ModelCard
+from codiff_batch.models.catalogue import available
+from codiff_batch.models.install import full_card
+from codiff_batch.models.loading import ARCHITECTURES, Networks, build, load_networks
+from codiff_batch.networks.stable_diffusion import SD21_UNET, SD21_VAE
+
+Pixels = np.ndarray[Any, Any]
+
+TOLERANCE = {torch.float32: 0.002, torch.float16: 0.02, torch.bfloat16: 0.1}
+"""Mean difference to 32-bit floats on a processor that is taken for rounding, as a share of what a model changes."""
+
+SIDES = (384, 512)
+"""Height and width of the picture."""
+
+SMALL = {
+    "unet": {**SD21_UNET, "block_out_channels": [32, 32, 32, 32], "attention_head_dim": [2, 2, 2, 2]},
+    "vae": {**SD21_VAE, "block_out_channels": [32, 32, 32, 32]},
+    "cave_widths": [8, 8, 8, 16],
+    "cave_depth": 1,
+}
+"""The full model's chain with few channels."""
+
+
+class LeftOut(Exception):
+    """A check that cannot be made here."""
+
+
+def picture(height: int, width: int) -> Pixels:
+    """What a JPEG at QF 15 of something drawn looks like."""
+    rng = np.random.default_rng(0)
+    small = Image.fromarray(rng.integers(0, 255, (height // 16, width // 16, 3)).astype(np.uint8))
+    buffer = io.BytesIO()
+    small.resize((width, height), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=15)
+    return np.asarray(Image.open(buffer))
+
+
+def models() -> Iterator[tuple[str, Callable[[], tuple[ModelCard, Networks]]]]:
+    """Every model that is there, and the full one's chain with random weights."""
+    for entry in available():
+        if entry.path is not None and entry.status in ("bundled", "installed"):
+            yield entry.name, lambda path=entry.path: load_networks(path)  # type: ignore[misc]
+    yield "the full model's chain, narrow, random weights", narrow
+
+
+def narrow() -> tuple[ModelCard, Networks]:
+    """Stable Diffusion's networks with few channels."""
+    try:
+        import diffusers  # noqa: F401
+    except ImportError as error:
+        raise LeftOut("diffusers is not installed") from error
+    torch.manual_seed(0)
+    card = replace(full_card("narrow", SMALL, {}), tile=256, colour_fix="none")
+    networks = Networks(*(part.eval().requires_grad_(False) for part in build(card)))
+    ARCHITECTURES[card.architecture].specialize(networks)
+    return card, networks
+
+
+class Checks:
+    """Of one device."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.failed = device, 0
+        self.pixels = picture(*SIDES)
+
+    def run(self, name: str, check: Callable[[], str]) -> None:
+        """Make one check and print a line."""
+        started = time.perf_counter()
+        try:
+            ended = f"ok        {check()}"
+        except LeftOut as reason:
+            ended = f"left out  {reason}"
+        except Exception as error:
+            self.failed += 1
+            ended = f"FAILED    {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        click.echo(f"{name:<44} {time.perf_counter() - started:5.1f} s  {ended}")
+
+    def against_cpu(self, load: Callable[[], tuple[ModelCard, Networks]]) -> str:
+        """The device's picture is the processor's in 32-bit floats, but for rounding; two runs give the same bytes."""
+        card, networks = load()
+        wanted = levels(Restorer(card, networks, torch.device("cpu"), precision="fp32"), self.pixels)
+        card, networks = load()
+        restorer = Restorer(card, networks, self.device)
+        first, second = (levels(restorer, self.pixels) for _ in range(2))
+        assert np.isfinite(first).all(), "values that are not finite"
+        assert first.tobytes() == second.tobytes(), "two runs gave different bytes"
+        weights, steps = choose_precision(card, self.device)
+        precision = steps or weights
+        off = difference(first, wanted, self.pixels)
+        assert off <= TOLERANCE[precision], f"{off:.2%} of the change differs from the processor's"
+        return f"{precision}, {off:.2%} of the change differs from the processor's, the same bytes twice"
+
+    def out_of_memory(self) -> str:
+        """With too little memory for a batch it goes on with less, to the same picture."""
+        if self.device.type != "cuda":
+            raise LeftOut("memory can only be made scarce on a CUDA device")
+        card, networks = load_networks(next(entry.path for entry in available() if entry.name == "fast"))  # type: ignore[arg-type]
+        pixels = picture(2048, 2048)
+        plenty = levels(Restorer(card, networks, self.device, 8, 512), pixels)
+        give_back(self.device)
+        total = torch.cuda.mem_get_info(self.device)[1]
+        room = torch.cuda.memory_reserved(self.device) + 500_000_000
+        torch.cuda.set_per_process_memory_fraction(room / total, self.device)
+        try:
+            restorer = Restorer(card, networks, self.device, 8, 512)
+            scarce = levels(restorer, pixels)
+        finally:
+            torch.cuda.set_per_process_memory_fraction(1.0, self.device)
+        off = difference(scarce, plenty, pixels)
+        assert off < TOLERANCE[torch.float16], f"{off:.2%} of the change differs"
+        most = restorer._scheduler.most
+        assert most < 8, "memory was not scarce enough to be short; nothing was shown"
+        return f"went on with {most} tiles at a time, {off:.2%} of the change differs"
+
+    def two_at_once(self) -> str:
+        """Two restorers in two threads, on CUDA on two streams, do not disturb each other."""
+        path = next(entry.path for entry in available() if entry.name == "fast")
+        pictures = [self.pixels, self.pixels[::-1].copy()]
+        restorers = [Restorer(*load_networks(path), self.device) for _ in range(2)]  # type: ignore[arg-type]
+        alone = [levels(restorer, pixels) for restorer, pixels in zip(restorers, pictures, strict=True)]
+        together: dict[int, list[Pixels]] = {0: [], 1: []}
+
+        def work(index: int) -> None:
+            with torch.cuda.stream(torch.cuda.Stream(self.device)) if self.device.type == "cuda" else nullcontext():
+                together[index] = [levels(restorers[index], pictures[index]) for _ in range(3)]
+
+        threads = [threading.Thread(target=work, args=(index,)) for index in together]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for index, results in together.items():
+            assert len(results) == 3, "a thread ended with an error"
+            assert all(result.tobytes() == alone[index].tobytes() for result in results), "they disturbed each other"
+        return "each gave its own bytes three times"
+
+    def slowest(self) -> str:
+        """Print the five slowest kernels of model fast."""
+        from torch.profiler import ProfilerActivity, profile
+
+        path = next(entry.path for entry in available() if entry.name == "fast")
+        restorer = Restorer(*load_networks(path), self.device)  # type: ignore[arg-type]
+        levels(restorer, self.pixels)
+        kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if self.device.type == "cuda" else [])]
+        with profile(activities=kinds) as profiled:
+            levels(restorer, self.pixels)
+        own = "self_device_time_total" if self.device.type == "cuda" else "self_cpu_time_total"
+        rows = sorted(profiled.key_averages(), key=lambda row: getattr(row, own, 0), reverse=True)[:5]
+        return "slowest: " + ", ".join(f"{row.key[:40]} {getattr(row, own, 0) / 1e3:.1f} ms" for row in rows)
+
+
+def levels(restorer: Restorer, pixels: Pixels) -> Pixels:
+    """Restore as a photo of QF 15, whatever CaVE with random weights would say."""
+    return restorer.restore_levels(pixels, embedding=Embedding(restorer.embed(pixels).tokens, 15.0))
+
+
+def difference(one: Pixels, other: Pixels, source: Pixels) -> float:
+    """Mean difference of two restorations, as a share of the other's mean change."""
+    return float(np.abs(one - other).mean() / np.abs(other - source).mean())
+
+
+@contextmanager
+def announced(device: torch.device) -> Iterator[None]:
+    """Say what is examined and how long it took."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    click.echo(f"{device} ({name}), torch {torch.__version__}")
+    started = time.perf_counter()
+    yield
+    click.echo(f"{time.perf_counter() - started:.0f} s in all")
+
+
+@click.command()
+@click.option("--device", "device_name", default="auto", show_default=True)
+def main(device_name: str) -> None:
+    """Make all checks."""
+    device = choose_device(device_name)
+    checks = Checks(device)
+    with announced(device):
+        for name, load in models():
+            checks.run(name, lambda load=load: checks.against_cpu(load))  # type: ignore[misc]
+            give_back(device)
+        checks.run("out of memory", checks.out_of_memory)
+        checks.run("two at once", checks.two_at_once)
+        checks.run("kernels", checks.slowest)
+    sys.exit(1 if checks.failed else 0)
+
+
+if __name__ == "__main__":
+    main()

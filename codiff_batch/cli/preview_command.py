@@ -1,0 +1,211 @@
+"""``codiff-batch preview``: a page to choose settings on before anything is restored."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from codiff_batch.batch.options import BatchOptions
+from codiff_batch.cli.parameters import (
+    device_option,
+    exclude_option,
+    max_bytes_option,
+    max_pixels_option,
+    min_qf_option,
+    models_dir_option,
+    output_file_option,
+    paths_argument,
+)
+from codiff_batch.exit_codes import ExitCode
+from codiff_batch.settings import Judging
+
+if TYPE_CHECKING:
+    from codiff_batch.preview.page import Preview
+    from codiff_batch.preview.settings import Setting
+
+
+FEW = 100
+"""Photos that CaVE sees all of unasked: then every count on the page is certain."""
+
+_BAR = "choosing and restoring {n_fmt}/{total_fmt} {bar} {elapsed}<{remaining}"
+
+
+class _List(click.ParamType[tuple[str, ...]]):
+    """Values with commas between, each once."""
+
+    name = "list"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        values = [part.strip() for part in str(value).split(",")]
+        if not all(values):
+            self.fail(f"{value!r} is not a list with commas between", param, ctx)
+        return tuple(dict.fromkeys(values))
+
+
+class _Shares(_List):
+    """Numbers from 0 to 1 with commas between."""
+
+    def convert(  # type: ignore[override]
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        try:
+            shares = [float(part) for part in super().convert(value, param, ctx)]
+        except ValueError:
+            self.fail(f"{value!r} is not a list of numbers with commas between", param, ctx)
+        if not all(0 <= share <= 1 for share in shares):
+            self.fail(f"{value}: each must be between 0 and 1", param, ctx)
+        return tuple(shares)
+
+
+@click.command("preview")
+@min_qf_option
+@output_file_option("preview.html", "The page, complete in itself.")
+@click.option(
+    "--photos",
+    type=click.IntRange(1, 100),
+    default=12,
+    show_default=True,
+    metavar="N",
+    help="Photos to show, chosen to stand for all.",
+)
+@click.option(
+    "--model",
+    "models",
+    type=_List(),
+    default=(),
+    metavar="NAME,...",
+    help="Models to compare.  [default: the default model, and one that adds texture]",
+)
+@click.option(
+    "--texture",
+    "textures",
+    type=_Shares(),
+    default=(),
+    metavar="0..1,...",
+    help="Textures to compare.  [default: 0,0.5,1]",
+)
+@click.option(
+    "--strength",
+    "strengths",
+    type=_Shares(),
+    default=(1.0,),
+    metavar="0..1,...",
+    help="Strengths to compare.  [default: 1]",
+)
+@click.option(
+    "--look/--no-look",
+    default=None,
+    help="Let CaVE see every photo, also those whose header decides.  "
+    f"[default: where there are no more than {FEW} photos]",
+)
+@device_option
+@max_pixels_option
+@max_bytes_option
+@models_dir_option
+@click.option("-q", "--quiet", is_flag=True, help="No progress and no summary; failures only.")
+@exclude_option
+@paths_argument
+@click.pass_context
+def preview_command(
+    ctx: click.Context,
+    paths: tuple[Path, ...],
+    exclude: tuple[str, ...],
+    min_qf: float,
+    output: Path,
+    photos: int,
+    models: tuple[str, ...],
+    textures: tuple[float, ...],
+    strengths: tuple[float, ...],
+    look: bool | None,
+    device: str,
+    max_pixels: int,
+    max_bytes: int,
+    models_dir: Path | None,
+    quiet: bool,
+) -> None:
+    """Show what settings would make of your photos, on a page to choose on.
+
+    All photos are judged as by --dry-run; some that stand for the others are restored, in part, under every setting.
+    Move the line for --min-qf on the page, compare, and copy the command that does it.
+    """
+    from codiff_batch.pages.files import check_page_path
+    from codiff_batch.preview.page import write_preview
+    from codiff_batch.preview.settings import settings
+
+    check_page_path("--output", output)
+    chosen = settings(models, textures, strengths, models_dir)
+    options = BatchOptions(
+        paths,
+        exclude=exclude,
+        judging=Judging(min_qf),
+        model=chosen[0].model,
+        models_dir=models_dir,
+        devices=(device,),
+        max_pixels=max_pixels,
+        max_bytes=max_bytes,
+        dry_run=True,
+    )
+    options.check()
+    made = _make(options, chosen, photos, look=look, quiet=quiet)
+    if not made.photos:
+        click.echo("no JPEG files found; folders are searched for .jpg, .jpeg, .jpe and .jfif", err=True)
+        return
+    write_preview(output, made)
+    failed = sum(photo.outcome.outcome == "failed" for photo in made.photos)
+    if not quiet:
+        click.echo(_summary(output, made, failed), err=True)
+    if failed:
+        ctx.exit(ExitCode.SOME_FAILED)
+
+
+def _make(options: BatchOptions, chosen: Sequence[Setting], count: int, *, look: bool | None, quiet: bool) -> Preview:
+    from tqdm import tqdm
+
+    from codiff_batch.batch.pipeline import LazyRestorer
+    from codiff_batch.batch.plan import plan
+    from codiff_batch.cli.progress import Progress
+    from codiff_batch.preview.choose import candidates, choose
+    from codiff_batch.preview.judging import judge_all, look_at
+    from codiff_batch.preview.page import Preview
+    from codiff_batch.preview.work import restore_samples, study, take_samples
+
+    tasks = plan(options)
+    restorer = LazyRestorer(options)
+    started = time.monotonic()
+    photos = []
+    with Progress(verbose=False, quiet=quiet) as progress:
+        progress.planned(len(tasks))
+        all_of_them = len(tasks) <= FEW if look is None else look
+        for photo in judge_all(options, tasks, restorer, progress.stage, look=all_of_them):
+            photos.append(photo)
+            progress.finished(photo.outcome)
+    seconds = time.monotonic() - started
+    order = {task.source: place for place, task in enumerate(tasks)}
+    photos.sort(key=lambda photo: order[photo.outcome.source])
+    numbers = candidates(photos, options.judging.min_qf, count)
+    steps = len(numbers) + len(chosen) * min(count, len(numbers))
+    hidden = quiet or not steps or not sys.stderr.isatty()
+    with tqdm(total=steps, disable=hidden, dynamic_ncols=True, bar_format=_BAR) as bar:
+        studied = study(photos, numbers, options, bar.update)
+        shown = choose(studied, photos, options.judging.min_qf, count)
+        unseen = [one.number for one in shown if not photos[one.number].is_certain]
+        for number, photo in zip(unseen, look_at([photos[n].outcome for n in unseen], options, restorer), strict=True):
+            photos[number] = photo
+        samples = take_samples(shown, photos, options)
+        paces = restore_samples(samples, chosen, options, bar.update) if samples else {}
+    return Preview(options, photos, seconds, samples, paces)
+
+
+def _summary(page: Path, made: Preview, failed: int) -> str:
+    from codiff_batch.files.text import printable
+
+    would = sum(photo.is_below(made.options.judging.min_qf) for photo in made.photos)
+    told = f"{len(made.photos)} photos judged, {would} would be restored, {failed} failed"
+    return f"{printable(str(page))}: {told}; {len(made.samples)} shown under {len(made.paces)} settings"

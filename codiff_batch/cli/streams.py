@@ -1,0 +1,109 @@
+"""Standard streams that cannot stop the work: closed ones, full disks, pipes whose reader is gone."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Iterator
+from typing import BinaryIO, TextIO
+
+from codiff_batch.errors import FolderUnavailable
+
+
+class NobodyReads(Exception):
+    """The reader of standard output is gone, as ``| head`` goes."""
+
+
+@contextlib.contextmanager
+def safe_streams() -> Iterator[None]:
+    """Make the standard streams safe to write to while a command runs.
+
+    What goes to stderr tells a person about the work; where it cannot be written, the work goes on without. What goes
+    to stdout is what the user asked for, so there a failure ends the command.
+
+    Raises:
+        NobodyReads: the reader of stdout is gone.
+        FolderUnavailable: stdout cannot be written for another reason.
+    """
+    _open_closed_descriptors()
+    before = sys.stdout, sys.stderr
+    safe = _text(_Results(before[0])), _text(_Words(before[1]))
+    sys.stdout, sys.stderr = safe
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+        for stream in before:
+            _flush(stream)
+
+
+def _open_closed_descriptors() -> None:
+    """Open /dev/null for each closed standard stream, before a file of ours gets its number and takes the words."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # The lowest free number, which is this one.
+
+
+def _flush(stream: TextIO | None) -> None:
+    """Flush now, or drop what cannot be written, so that the interpreter's own flush at its end does not fail."""
+    if stream is None:
+        return
+    try:
+        stream.flush()
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _text(binary: _Through) -> TextIO:
+    return io.TextIOWrapper(binary, binary.encoding, "backslashreplace", write_through=True)  # type: ignore[type-var]
+
+
+class _Through(io.RawIOBase):
+    """Hands bytes on at once to a standard stream, which stays open when this is closed."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._target: BinaryIO | None = None if stream is None else stream.buffer
+        self.encoding = "utf-8" if stream is None else stream.encoding
+
+    def writable(self) -> bool:
+        return True
+
+    def isatty(self) -> bool:
+        return self._target is not None and self._target.isatty()
+
+    def fileno(self) -> int:
+        if self._target is None:
+            raise io.UnsupportedOperation("closed when the program was started")
+        return self._target.fileno()
+
+    def _hand_on(self, data: bytes) -> None:
+        if self._target is None:
+            return
+        rest = memoryview(data)
+        while rest:  # Under PYTHONUNBUFFERED the target is a bare file, which may take a part.
+            rest = rest[self._target.write(rest) :]
+        self._target.flush()
+
+
+class _Results(_Through):
+    def write(self, data: bytes) -> int:  # type: ignore[override]
+        try:
+            self._hand_on(data)
+        except BrokenPipeError:
+            raise NobodyReads from None
+        except OSError as error:
+            raise FolderUnavailable(f"cannot write to standard output: {error.strerror or error}") from None
+        return len(data)
+
+
+class _Words(_Through):
+    def write(self, data: bytes) -> int:  # type: ignore[override]
+        # RuntimeError: a signal's handler writes while the main thread is writing.
+        with contextlib.suppress(OSError, RuntimeError):
+            self._hand_on(data)
+        return len(data)

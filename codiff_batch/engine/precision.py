@@ -1,0 +1,126 @@
+"""Which floats the networks compute in."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import time
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch.nn import functional as F
+
+from codiff_batch.models.card import ModelCard
+
+ASKED = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""What may be asked for, beside ``auto``."""
+
+WORTH_IT = 1.25
+"""How many times faster bfloat16 must be on a processor to be taken."""
+
+
+class Precision(NamedTuple):
+    """Floats of a model on a device."""
+
+    weights: torch.dtype
+    """Of weights and pictures, and of all that CaVE does."""
+    steps: torch.dtype | None = None
+    """What the generator's layers compute in, where that is another: sums and the picture itself keep their digits."""
+
+
+def choose_precision(card: ModelCard, device: torch.device, asked: str = "auto") -> Precision:
+    """Take what was asked for; else 16-bit floats where the model allows them and the device gains by them.
+
+    On a GPU they are float16; on a processor bfloat16, if it computes in that by itself, and for small models if that
+    was measured to be faster on this very machine.
+
+    Args:
+        card: says what the model allows.
+        device: where it runs.
+        asked: ``auto``, or one of :data:`ASKED`.
+    """
+    if asked != "auto":
+        floats = ASKED[asked]
+        small = card.half_steps and not card.half_precision and floats != torch.float32
+        return Precision(torch.float32, floats) if small else Precision(floats)
+    if card.half_precision:
+        on_cpu = torch.bfloat16 if has_native_bfloat16() else torch.float32
+        return Precision(on_cpu if device.type == "cpu" else torch.float16)
+    if card.half_steps and device.type == "cuda":
+        return Precision(torch.float32, torch.float16)
+    if card.half_steps and device.type == "cpu" and bfloat16_is_faster():
+        return Precision(torch.float32, torch.bfloat16)
+    return Precision(torch.float32)
+
+
+def has_native_bfloat16() -> bool:
+    """Return True if the processor computes in bfloat16 by itself; elsewhere it is slower than 32-bit floats."""
+    has_mkldnn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+@cache
+def bfloat16_is_faster(folder: Path | None = None) -> bool:
+    """Return True if this processor is faster in bfloat16, by a measurement of a fraction of a second.
+
+    It is made once for a processor and a version of torch, and kept: the same machine gives the same bytes.
+
+    Args:
+        folder: where it is kept, instead of the user's cache directory.
+    """
+    if not has_native_bfloat16():
+        return False
+    if folder is None:
+        import platformdirs
+
+        folder = platformdirs.user_cache_path("codiff-batch", appauthor=False)
+    key = f"{_processor()}, torch {torch.__version__}"
+    path = folder / "bfloat16.json"
+    known = _known(path)
+    if key not in known:
+        measured = _times_faster() >= WORTH_IT
+        # Where two programs measure at a time, the second takes what the first has said.
+        known = {key: measured, **_known(path)}
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            fresh = path.with_name(f"{path.name}.{os.getpid()}")
+            fresh.write_text(json.dumps(known, indent=2), encoding="utf-8")
+            fresh.replace(path)
+    return known[key]
+
+
+def _known(path: Path) -> dict[str, bool]:
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {key: value for key, value in told.items() if isinstance(value, bool)} if isinstance(told, dict) else {}
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+@torch.inference_mode()
+def _times_faster() -> float:
+    """How many times faster a convolution of the bundled models is in bfloat16, at best against at best."""
+    maps = torch.rand(1, 80, 192, 192).contiguous(memory_format=torch.channels_last)
+    weight = torch.rand(80, 80, 3, 3).contiguous(memory_format=torch.channels_last)
+    best = {}
+    for floats in (torch.float32, torch.bfloat16):
+        seen, by = maps.to(floats), weight.to(floats)
+        times = []
+        for _ in range(6):
+            started = time.perf_counter()
+            F.conv2d(seen, by, padding=1)
+            times.append(time.perf_counter() - started)
+        best[floats] = min(times)
+    return best[torch.float32] / best[torch.bfloat16]

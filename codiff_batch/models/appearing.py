@@ -1,0 +1,108 @@
+"""A model's folder appears whole or not at all, also in place of another one, wherever the program is killed."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from codiff_batch.errors import CannotInstall
+
+_ASIDE = re.compile(r"\.(?P<name>.+)-[^-]+-old")
+"""A model that was set aside while another one took its name."""
+
+
+@contextmanager
+def appearing(folder: Path) -> Iterator[Path]:
+    """A temporary folder that takes the name of ``folder`` at the end, or is gone after an error.
+
+    Raises:
+        CannotInstall: the file system refuses.
+    """
+    from filelock import FileLock  # here, because every start of the program reads this file
+
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(_lock(folder)):
+            # What a killed import has left: nobody else works under the lock.
+            _put_back(folder)
+            for left in folder.parent.glob(f".{folder.name}-*"):
+                shutil.rmtree(left, ignore_errors=True)
+            partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+            try:
+                yield partial
+                partial.chmod(0o755)
+                _sync(partial)
+                _take_place(partial, folder)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+    except OSError as error:
+        raise CannotInstall(f"{folder} cannot be written: {error.strerror or error}") from error
+
+
+def put_back(root: Path) -> None:
+    """Give models their names back that a killed import had set aside; does nothing while one is at work."""
+    with contextlib.suppress(OSError):
+        names = {match["name"] for path in root.iterdir() if (match := _ASIDE.fullmatch(path.name))}
+        for folder in (root / name for name in names):
+            from filelock import FileLock, Timeout
+
+            with contextlib.suppress(Timeout), FileLock(_lock(folder), blocking=False):
+                _put_back(folder)
+
+
+def _put_back(folder: Path) -> None:
+    for aside in folder.parent.glob(f".{folder.name}-*-old"):
+        if not os.path.lexists(folder):
+            aside.replace(folder)
+
+
+def _take_place(partial: Path, folder: Path) -> None:
+    if not folder.exists():
+        partial.replace(folder)
+    elif not _exchange(partial, folder):
+        aside = partial.with_name(f"{partial.name}-old")
+        folder.replace(aside)
+        partial.replace(folder)  # Killed before this, the old one is put back by whoever looks next.
+        shutil.rmtree(aside, ignore_errors=True)
+    _sync_folder(folder.parent)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two folders swap their names in one step, where the system can (Linux, ``renameat2``)."""
+    if sys.platform != "linux":
+        return False
+    at_cwd, exchange = -100, 2
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    return bool(rename(at_cwd, os.fsencode(one), at_cwd, os.fsencode(other), exchange) == 0)
+
+
+def _sync(folder: Path) -> None:
+    """Make files durable before they get their name."""
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    _sync_folder(folder)
+
+
+def _sync_folder(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # Windows opens no folders.
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _lock(folder: Path) -> Path:
+    return folder.parent / f".{folder.name}.lock"

@@ -1,0 +1,64 @@
+"""Plain values out of files that strangers wrote: types are checked and sizes bounded before they are used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from codiff_batch.errors import PhotoError
+from codiff_batch.files.reading import read_whole
+
+Kind = TypeVar("Kind")
+
+LARGEST_TEXT = 1 << 20
+"""Bytes of a card or a settings file; real ones have a few thousand."""
+
+LARGEST_NUMBER = 16_384
+"""In the settings of a network: no layer is wider, no picture's side longer."""
+
+DEEPEST = 64
+"""Layers of one kind; each costs time to build, whatever its weights."""
+
+_COUNTS = ("depth", "layers", "blocks")
+
+
+def read_json(path: Path, kind: type[Kind]) -> Kind:
+    """Read a JSON file as a value of a type; fields that the type does not know are ignored.
+
+    Raises:
+        ValueError: it cannot be read, is no JSON, or something in it has another type; one line.
+    """
+    try:
+        return msgspec.json.decode(read_whole(path, max_bytes=LARGEST_TEXT).data, type=kind)
+    except PhotoError as error:
+        raise ValueError(str(error)) from error
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise ValueError(f"{error or 'nested too deeply'}") from error
+
+
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Refuse settings of a network that would take memory or time without end.
+
+    Raises:
+        ValueError: with the name of the setting.
+    """
+    for name, value in settings.items():
+        largest = DEEPEST if any(part in name for part in _COUNTS) and "channels" not in name else LARGEST_NUMBER
+        _check(str(name), value, largest, 0)
+
+
+def _check(name: str, value: Any, largest: int, depth: int) -> None:
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        if len(value) > DEEPEST or depth > 4:
+            raise ValueError(f"{name} is a list of {len(value)}")
+        for part in value:
+            _check(name, part, largest, depth + 1)
+    elif isinstance(value, int | float) and abs(value) > largest:
+        raise ValueError(f"{name} is {value}, more than {largest}")
+    elif isinstance(value, str) and len(value) > 1000:
+        raise ValueError(f"{name} is a text of {len(value)} characters")

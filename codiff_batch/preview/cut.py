@@ -1,0 +1,135 @@
+"""A cut out of a photo that can be restored by itself as it would be within the whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codiff_batch.jpeg import JpegPhoto
+
+SIDE = 320
+"""Longest side of a cut that is shown, in pixels: at 100 % it fits a phone, at 300 % a desk."""
+
+SURROUNDINGS = 32
+"""Pixels around it that the network sees as well, as it would within a tile."""
+
+GRID = 32
+"""Cuts lie on multiples of this: whole MCUs of every sampling with factors 1, 2 and 4."""
+
+BUSY = 24.0
+"""Standard deviation of a block's levels from which more of it tells no more."""
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle of pixels as stored, Orientation not applied."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @property
+    def place(self) -> tuple[slice, slice]:
+        """Index of the rectangle in an (H, W, ...) array."""
+        return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
+
+    def within(self, outer: Box) -> Box:
+        """The same rectangle as seen from another one around it."""
+        return replace(self, top=self.top - outer.top, left=self.left - outer.left)
+
+    def grown(self, by: int, height: int, width: int) -> Box:
+        """The rectangle with its surroundings, as far as a picture of that size has some."""
+        top, left = max(0, self.top - by), max(0, self.left - by)
+        bottom, right = min(height, self.top + self.height + by), min(width, self.left + self.width + by)
+        return Box(top, left, bottom - top, right - left)
+
+
+@dataclass(frozen=True)
+class Cut(JpegPhoto):
+    """A cut of whole MCUs: the photo's own coefficients and pixels, so that the constraint holds as it does in full."""
+
+    blocks: tuple[NDArray[np.int16], ...] = ()
+    levels: NDArray[np.uint8] | None = None
+
+    def coefficients(self) -> tuple[NDArray[np.int16], ...]:
+        """As of a photo, for the cut alone."""
+        return self.blocks
+
+    def pixels(self) -> NDArray[np.uint8]:
+        """As of a photo, for the cut alone."""
+        assert self.levels is not None
+        return self.levels
+
+
+def cut_out(photo: JpegPhoto, pixels: NDArray[np.uint8], box: Box, *, with_coefficients: bool) -> Cut:
+    """Cut a box that starts on :data:`GRID` and ends there or at the photo's edge.
+
+    Args:
+        photo: the whole.
+        pixels: its decoded pixels.
+        box: what to cut.
+        with_coefficients: whether they can be read and will be asked for.
+
+    Raises:
+        DamagedJpeg: the coefficients cannot be read.
+    """
+    header = replace(photo.header, width=box.width, height=box.height)
+    blocks: tuple[NDArray[np.int16], ...] = ()
+    if with_coefficients:
+        across, down = photo.header.max_sampling
+        planes = zip(photo.header.components, photo.coefficients(), strict=True)
+        blocks = tuple(_part(plane, box, down // part.v * 8, across // part.h * 8) for part, plane in planes)
+    levels = np.ascontiguousarray(pixels[box.place])
+    return Cut(photo.path, photo.data, photo.structure, header, blocks, levels)
+
+
+def _part(plane: NDArray[np.int16], box: Box, down: int, across: int) -> NDArray[np.int16]:
+    """Blocks of one component; ``down`` and ``across`` are the pixels that one of them covers."""
+    bottom, right = -(-(box.top + box.height) // down), -(-(box.left + box.width) // across)
+    return plane[box.top // down : bottom, box.left // across : right].copy()
+
+
+def telling_box(pixels: NDArray[np.uint8]) -> Box:
+    """The part of a photo in which a change shows best: much detail beside calmer ground, rather near the middle.
+
+    Args:
+        pixels: (H, W, 3) or (H, W).
+    """
+    height, width = pixels.shape[:2]
+    rows, columns = min(SIDE, height), min(SIDE, width)
+    scores = [
+        (_telling(pixels[top : top + rows, left : left + columns]) * _central(top, left, pixels.shape, rows, columns))
+        for top in _starts(height)
+        for left in _starts(width)
+    ]
+    places = [(top, left) for top in _starts(height) for left in _starts(width)]
+    top, left = places[int(np.argmax(scores))]
+    return Box(top, left, rows, columns)
+
+
+def _starts(length: int) -> list[int]:
+    """Starts on the grid, half a cut apart, at most twelve."""
+    last = max(0, length - SIDE) // GRID * GRID
+    count = min(12, 1 + -(-last // (SIDE // 2)))
+    return sorted({round(last * i / max(1, count - 1)) // GRID * GRID for i in range(count)})
+
+
+def _telling(part: NDArray[np.uint8]) -> float:
+    gray = part[::2, ::2].astype(np.float32)
+    if gray.ndim == 3:
+        gray = gray.mean(axis=2)
+    rows, columns = (side // 4 * 4 for side in gray.shape)
+    if not rows or not columns:
+        return 0.0
+    busy = gray[:rows, :columns].reshape(rows // 4, 4, columns // 4, 4).std(axis=(1, 3)).clip(0, BUSY)
+    return float(busy.mean() + busy.std())
+
+
+def _central(top: int, left: int, shape: tuple[int, ...], rows: int, columns: int) -> float:
+    """From 0.7 in a corner to 1 in the middle, where most photos have their subject."""
+    middles = (top + rows / 2) / shape[0], (left + columns / 2) / shape[1]
+    away = [abs(2 * middle - 1) for middle in middles]
+    return 1 - 0.3 * max(away)

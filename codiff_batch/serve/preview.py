@@ -1,0 +1,126 @@
+"""A part of a picture restored in a moment, again and again while someone moves a slider."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codiff_batch.engine.photo import Decoded, judged
+from codiff_batch.engine.region import Region
+from codiff_batch.engine.settling import Restored, settled
+from codiff_batch.jpeg import JpegPhoto
+from codiff_batch.jpeg.coefficients import has_readable_coefficients
+from codiff_batch.settings import Settings
+
+if TYPE_CHECKING:
+    from codiff_batch.engine import Restorer
+    from codiff_batch.engine.stream import Progress
+
+MARGIN = 48
+"""Pixels around a part that the network sees beside it: three quarters of what the tiles of most models share."""
+PICTURES = 2
+LEVELS = 8
+"""How many pictures are remembered, and how many restored parts of each."""
+
+T = TypeVar("T")
+
+
+class Memory:
+    """What was computed of the last few pictures, by name."""
+
+    def __init__(self) -> None:
+        self._pictures: dict[Hashable, dict[Hashable, Any]] = {}
+
+    def recall(self, about: Hashable, name: Hashable, make: Callable[[], T]) -> T:
+        """A value about a picture, made if it is not there."""
+        values = _fresh(self._pictures, about, dict, PICTURES)
+        room = LEVELS + len([key for key in values if isinstance(key, str)])
+        value: T = _fresh(values, name, make, room)
+        return value
+
+
+def _fresh(values: dict[Hashable, Any], key: Hashable, make: Callable[[], Any], room: int) -> Any:
+    """A value, which becomes the youngest; what is too old goes."""
+    values[key] = values.pop(key) if key in values else make()
+    while len(values) > room:
+        del values[next(iter(values))]
+    return values[key]
+
+
+@dataclass(frozen=True)
+class Cut(JpegPhoto):
+    """A rectangle of a photo on whole MCUs, with its part of the coefficients; nothing is coded again."""
+
+    blocks: tuple[NDArray[np.int16], ...] = ()
+
+    def coefficients(self) -> tuple[NDArray[np.int16], ...]:
+        """Quantized DCT coefficients of the rectangle."""
+        return self.blocks
+
+
+def cut(photo: JpegPhoto, blocks: tuple[NDArray[np.int16], ...], window: tuple[slice, slice]) -> Cut:
+    """Cut a rectangle out of a photo.
+
+    Args:
+        photo: the whole.
+        blocks: its coefficients, empty if they cannot be read.
+        window: rows and columns; they start on the grid of MCUs and end there or at the photo's edge.
+    """
+    largest_h, largest_v = photo.header.max_sampling
+    rows, columns = window
+    parts = []
+    for component, plane in zip(photo.header.components, blocks, strict=False):
+        high, wide = 8 * largest_v // component.v, 8 * largest_h // component.h
+        parts.append(
+            plane[rows.start // high : -(-rows.stop // high), columns.start // wide : -(-columns.stop // wide)]
+        )
+    header = replace(photo.header, height=rows.stop - rows.start, width=columns.stop - columns.start)
+    return Cut(photo.path, photo.data, photo.structure, header, tuple(parts))
+
+
+def preview(
+    memory: Memory,
+    about: Hashable,
+    decoded: Decoded,
+    place: tuple[slice, slice],
+    restorer: Restorer,
+    settings: Settings,
+    progress: Progress,
+) -> Restored:
+    """Restore a part of a picture by itself, as :func:`~codiff_batch.engine.photo.restore` does within the whole.
+
+    The network works once for a part; other strengths are blends of what it gave.
+
+    Args:
+        memory: of earlier calls.
+        about: what the picture is known by; calls with the same have the same ``decoded``.
+        decoded: the whole picture.
+        place: rows and columns.
+        restorer: the model.
+        settings: how to restore.
+        progress: called between tiles; what it raises ends the work.
+
+    Returns:
+        The end of the part's way; its levels are those of the place.
+    """
+    region = Region.of(place, decoded.pixels.shape[:2], replace(restorer.card, overlap=MARGIN))
+    by = f"{restorer.name}, {settings.qf}"
+    embedding = memory.recall(about, f"embedding by {by}", lambda: restorer.embed_crops([decoded.crops(settings)])[0])
+    part = replace(decoded, pixels=np.ascontiguousarray(decoded.pixels[region.window]))
+    if (photo := decoded.photo) is not None:
+        blocks = memory.recall(about, "blocks", photo.coefficients) if has_readable_coefficients(photo) else ()
+        part = replace(part, photo=cut(photo, blocks, region.window))
+    seen = judged(part, embedding, settings, None)
+    fully = replace(settings, strength=1.0)
+    full = memory.recall(
+        about,
+        ("levels", by, str(region.window), settings.texture),
+        lambda: restorer.levels_of(seen.request(fully, progress=progress)),
+    )
+    strength = np.float32(settings.strength)
+    restored = settled(seen, full * strength + part.pixels * (1 - strength), settings)
+    return replace(restored, levels=restored.levels[region.inner])

@@ -1,0 +1,43 @@
+"""An output folder over a year: moved away, deleted, or on a disk that is unplugged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+State = Literal["there", "gone", "elsewhere"]
+
+
+class Home:
+    """Tells whether an output folder is still the one whose journal is open."""
+
+    def __init__(self, journal: Path) -> None:
+        """Remember a journal that is there now."""
+        self._journal = journal
+        found = journal.stat()
+        self._device, self._inode = found.st_dev, found.st_ino
+
+    def state(self) -> State:
+        """Look.
+
+        Returns:
+            ``there``; ``gone`` if the folder was moved away or deleted, so that another may be made in its place; or
+            ``elsewhere`` if its disk is not mounted, so that what is written now would land on another one.
+        """
+        try:
+            found = self._journal.stat()
+            if (found.st_dev, found.st_ino) == (self._device, self._inode):
+                return "there"
+        except OSError:
+            pass
+        return "gone" if _device_of(self._journal) == self._device else "elsewhere"
+
+
+def _device_of(path: Path) -> int | None:
+    """The file system that a path would be made on."""
+    for folder in path.absolute().parents:
+        try:
+            return folder.stat().st_dev
+        except OSError:
+            continue
+    return None

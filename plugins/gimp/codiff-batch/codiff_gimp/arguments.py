@@ -1,0 +1,84 @@
+"""The procedure's arguments: names, ranges and defaults, each once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gi
+
+gi.require_version("Gimp", "3.0")
+from gi.repository import Gimp, GObject  # noqa: E402
+
+from codiff_gimp.ranges import DEFAULT_MODEL, OFF, RANGES, SWITCHES  # noqa: E402
+from codiff_gimp.texts import N_, _  # noqa: E402
+
+PROCEDURE = "plug-in-codiff-batch-remove-jpeg-artifacts"
+NAMES = ("model", "strength", "texture", "quality", "constrain", "output", "scope", "jpeg")
+CHOICES = {
+    "output": (
+        N_("Res_ult"),
+        N_("Where the result goes"),
+        {
+            "new-layer": (N_("New layer"), N_("A restored copy above the layer")),
+            "in-place": (N_("In place"), N_("Change the layer itself")),
+        },
+    ),
+    "scope": (
+        N_("_Apply to"),
+        N_("What to restore"),
+        {
+            "selected-layers": (N_("Selected layers"), N_("The layers that are selected in this image")),
+            "all-images": (N_("All open images"), N_("In every open image the layers that are selected there")),
+        },
+    ),
+}
+"""Choices by argument: label, help, and the options with theirs; the first is the default."""
+
+
+def values_of(config: Gimp.ProcedureConfig) -> dict[str, Any]:
+    """The settings in a config."""
+    return {name: config.get_property(name) for name in NAMES}
+
+
+def add_arguments(procedure: Gimp.Procedure) -> None:
+    """Tell GIMP of the arguments. Mnemonics are unique among all of the dialog's, buttons included."""
+    flags = GObject.ParamFlags.READWRITE
+    procedure.add_string_argument("model", _("_Model"), _("Name of a model of codiff-batch"), DEFAULT_MODEL, flags)
+    procedure.add_double_argument(
+        "strength", _("Stren_gth"), _("0 changes nothing, 1 restores fully"), *RANGES["strength"], flags
+    )
+    procedure.add_double_argument(
+        "texture",
+        _("Te_xture"),
+        _("How much of its texture a model such as natural adds; 0 is its faithful restoration"),
+        *RANGES["texture"],
+        flags,
+    )
+    procedure.add_double_argument(
+        "quality",
+        _("JPEG _quality (0: automatic)"),
+        _("How hard the picture was compressed, 1 to 100; 0 lets the file and the pixels tell"),
+        OFF,
+        RANGES["qf"][1],
+        OFF,
+        flags,
+    )
+    procedure.add_boolean_argument(
+        "constrain",
+        _("Keep _within the JPEG's quantization cells"),
+        _("Only what would have given the very same JPEG; where the picture still lies on its file's grid"),
+        SWITCHES["constrain"],
+        flags,
+    )
+    for name, (label, tip, options) in CHOICES.items():
+        choice = Gimp.Choice.new()
+        for number, (value, (words, explanation)) in enumerate(options.items()):
+            choice.add(value, number, _(words), _(explanation))
+        procedure.add_choice_argument(name, _(label), _(tip), choice, next(iter(options)), flags)
+    procedure.add_string_argument(
+        "jpeg",
+        _("JPEG _file"),
+        _("For scripts: the file that the image was loaded from, which GIMP does not tell"),
+        "",
+        flags,
+    )

@@ -1,0 +1,232 @@
+"""What is under way is bounded in bytes, pixels and time, whatever the folder holds."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from codiff_batch.batch import pipeline, process, recall
+from codiff_batch.batch.admission import Admission, Patience, Workers
+from codiff_batch.batch.options import BatchOptions
+from codiff_batch.batch.pipeline import run_pipeline
+from codiff_batch.batch.plan import plan
+from codiff_batch.engine import Request, Restorer
+from codiff_batch.errors import TookTooLong
+from codiff_batch.files.reading import Contents
+from codiff_batch.jpeg import JpegPhoto
+from tests.photos import jpeg, scene, write
+from tests.tiny_model import make_tiny_model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+def test_admission_waits_until_there_is_room() -> None:
+    admission, entered = Admission(10), threading.Event()
+    admission.enter(6)
+
+    def second() -> None:
+        admission.enter(5)
+        entered.set()
+
+    threading.Thread(target=second, daemon=True).start()
+    assert not entered.wait(0.2)
+    admission.leave(6)
+    assert entered.wait(5)
+
+
+def test_what_is_larger_than_the_limit_enters_alone() -> None:
+    admission = Admission(10)
+    admission.enter(100)
+    admission.leave(100)
+    admission.enter(1)
+
+
+def test_files_wait_for_each_others_bytes(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for index in range(6):
+        write(tmp_path / f"p/{index}.jpg", jpeg(20, image=scene(seed=index)) + bytes(100_000))
+    monkeypatch.setattr(pipeline, "BYTES_UNDER_WAY", 150_000)
+    open_now, most = [0], [0]
+    original, drop = process.read_whole, pipeline._Pipeline._settle
+
+    def opened(path: Path, **limits: int) -> Contents:
+        open_now[0] += 1
+        most[0] = max(most[0], open_now[0])
+        return original(path, **limits)
+
+    def settled(self: object, work: object) -> None:
+        open_now[0] -= 1
+        drop(self, work)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(process, "read_whole", opened)
+    monkeypatch.setattr(pipeline._Pipeline, "_settle", settled)
+    options = BatchOptions((tmp_path / "p",), model=str(model), jobs=4)
+    assert [o.outcome for o in run_pipeline(options, plan(options))] == ["restored"] * 6
+    assert most[0] == 1
+
+
+@pytest.mark.slow
+def test_a_folder_of_bombs_is_done_in_bounded_memory(tmp_path: Path, model: Path) -> None:
+    for index in range(24):
+        photo = write(tmp_path / f"p/trailer{index:02}.jpg", jpeg(20, image=scene(64, 64, seed=index)))
+        with photo.open("ab") as file:
+            file.truncate(30_000_000)
+    with write(tmp_path / "p/sparse.jpg", jpeg(20)).open("ab") as file:
+        file.truncate(4_000_000_000)
+    huge = jpeg(20, image=Image.fromarray(np.zeros((64, 64), np.uint8)))
+    at = huge.index(b"\xff\xc0") + 5
+    write(tmp_path / "p/pixels.jpg", huge[:at] + b"\xff\x00\xff\x00" + huge[at + 4 :])
+    script = (
+        "import resource, sys\n"
+        "from codiff_batch.cli.main import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit as end: code = end.code\n"
+        "print(int(code), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+
+    def peak(folder: Path) -> tuple[int, int]:
+        command = [sys.executable, "-c", script, str(folder), "--model", str(model), "-q"]
+        ran = subprocess.run(command, capture_output=True, text=True, check=True)
+        code, kilobytes = map(int, ran.stdout.split())
+        return code, kilobytes * 1024
+
+    write(tmp_path / "one/a.jpg", jpeg(20))
+    _, plain = peak(tmp_path / "one")
+    code, bombs = peak(tmp_path / "p")
+    assert code == 3
+    assert bombs - plain < 500e6  # all of them at once would take three times that
+    assert len(list((tmp_path / "p-restored").glob("*.jpg"))) == 24
+
+
+def test_a_step_that_takes_too_long_is_given_up_and_its_result_dropped() -> None:
+    now = [0.0]
+    patience = Patience(10, clock=lambda: now[0])
+
+    def step() -> None:
+        now[0] = 5
+        assert patience.overdue() == []
+        now[0] = 11
+        ((photo, error, thread),) = patience.overdue()
+        assert (photo, thread) == ("photo", threading.current_thread())
+        assert "after 10 s" in str(error)
+        with pytest.raises(TookTooLong):
+            patience.commit("photo")
+
+    assert patience.take("photo", 0, step) is False
+    assert patience.take("other", 0, lambda: None) is True
+
+
+def test_a_photo_whose_file_is_about_to_appear_is_not_given_up_any_more() -> None:
+    now = [0.0]
+    patience = Patience(10, clock=lambda: now[0])
+
+    def step() -> None:
+        patience.commit("photo")
+        now[0] = 100
+        assert patience.overdue() == []
+
+    assert patience.take("photo", 0, step) is True
+
+
+def test_the_limit_grows_with_the_photo_unless_it_is_given() -> None:
+    assert Patience(None).limit(200_000_000) > 24 * 3600
+    assert Patience(None).limit(0) == 600
+    assert Patience(7).limit(200_000_000) == 7
+
+
+def test_a_thread_that_hangs_is_replaced_and_keeps_nothing_from_ending() -> None:
+    workers, hang, done = Workers(1, "test"), threading.Event(), threading.Event()
+    hung: list[threading.Thread] = []
+
+    def stuck() -> None:
+        hung.append(threading.current_thread())
+        hang.wait()
+
+    workers.submit(stuck)
+    workers.submit(done.set)
+    while not hung:
+        time.sleep(0.01)
+    assert not done.wait(0.2)
+    workers.replace(hung[0])
+    assert done.wait(5)
+    workers.end()
+    hang.set()
+    hung[0].join(5)
+    assert not hung[0].is_alive()
+
+
+@pytest.mark.parametrize("step", ["read", "decode", "encode"])
+def test_photos_that_take_for_ever_fail_with_the_reason_and_the_others_are_done(
+    run, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    for index in range(5):
+        write(tmp_path / f"p/{index}.jpg", jpeg(20, image=scene(seed=index)))
+    for index in range(3):  # more than there are threads
+        write(tmp_path / f"p/slow{index}.jpg", jpeg(20, image=scene(seed=index)))
+    free = threading.Event()
+
+    def slow(original, path_of):
+        def call(*arguments, **named):
+            if "slow" in path_of(*arguments).name:
+                free.wait(100)
+            return original(*arguments, **named)
+
+        return call
+
+    if step == "read":
+        monkeypatch.setattr(recall, "read_whole", slow(recall.read_whole, lambda path: path))
+    elif step == "decode":
+        monkeypatch.setattr(JpegPhoto, "pixels", slow(JpegPhoto.pixels, lambda photo: photo.path))
+    else:
+        from codiff_batch import formats
+
+        monkeypatch.setattr(formats, "encode", slow(formats.encode, lambda pixels, photo, *_: photo.path))
+    began = time.monotonic()
+    ran = run(tmp_path / "p", "--model", model, "--timeout", 4, "--jobs", 2)
+    assert time.monotonic() - began < 90
+    free.set()
+    assert ran.code == 3
+    assert "5 restored, 0 skipped, 3 failed" in ran.err
+    assert "given up after 4 s (see --timeout)" in ran.err
+    time.sleep(0.5)
+    assert len(list((tmp_path / "p-restored").glob("*.jpg"))) == 5  # what comes of it later is dropped
+    monkeypatch.undo()
+    assert "3 restored, 5 skipped" in run(tmp_path / "p", "--model", model).err
+
+
+def test_a_photo_whose_network_takes_for_ever_is_given_up_between_tiles(
+    run, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "p/large.jpg", jpeg(20, image=scene(900, 700)))
+    write(tmp_path / "p/small.jpg", jpeg(20))
+    real, shift = time.monotonic, [0.0]
+
+    def later(tile: object) -> float:
+        shift[0] += 30
+        return real() + shift[0]
+
+    monkeypatch.setattr(pipeline.time, "monotonic", lambda: later(None))
+    ran = run(tmp_path / "p", "--model", model, "--timeout", 100)
+    assert ran.code == 3
+    assert "1 restored, 0 skipped, 1 failed" in ran.err
+
+
+def test_a_picture_whose_progress_refuses_it_leaves_the_others_alone(model: Path) -> None:
+    def refuse(done: int, tiles: int) -> None:
+        raise TookTooLong("enough")
+
+    restorer = Restorer.load(model, "cpu")
+    pixels = np.asarray(scene(300, 200))
+    requests = [Request(pixels, key="refused", progress=refuse), Request(pixels, key="kept")]
+    ended = {result.request.key: result for result in restorer.stream(requests)}
+    assert isinstance(ended["refused"].error, TookTooLong)
+    assert ended["kept"].levels is not None

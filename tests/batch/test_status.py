@@ -1,0 +1,95 @@
+"""Every number of status is right, at any moment and for whoever asks."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from codiff_batch.batch.journal import Journal, journal_path
+from tests.photos import jpeg, scene, write
+from tests.tiny_model import make_tiny_model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+def photos(folder: Path, count: int) -> Path:
+    for index in range(count):
+        write(folder / f"{index}.jpg", jpeg(15, image=scene(seed=index)))
+    return folder
+
+
+def test_before_the_first_photo_nothing_is_known_but_how_much_is_left(run, tmp_path: Path) -> None:
+    with contextlib.closing(Journal(journal_path(tmp_path, "all"))) as journal:
+        journal.begin("tiny@1", 6, [])
+    ran = run("status", tmp_path)
+    assert ran.code == 0
+    assert ran.out.startswith("0 restored, 0 skipped, 0 failed, 6 left\n")
+    assert "min to go" not in ran.out
+
+
+def test_each_of_several_folders_counts_its_own(run, tmp_path: Path, model: Path) -> None:
+    one, two = photos(tmp_path / "one", 2), photos(tmp_path / "two", 3)
+    assert run(one, two, "--model", model).code == 0
+    assert run("status", one).out.startswith("2 restored, 0 skipped, 0 failed, 0 left")
+    assert run("status", two).out.startswith("3 restored, 0 skipped, 0 failed, 0 left")
+
+
+def test_failures_of_deleted_photos_are_forgotten(run, tmp_path: Path, model: Path) -> None:
+    folder = photos(tmp_path / "p", 2)
+    bad = write(folder / "bad.jpg", b"no photo")
+    assert run(folder, "--model", model, "-o", tmp_path / "out").code == 3
+    assert "1 failed" in run("status", tmp_path / "out").out
+    bad.unlink()
+    (folder / "0.jpg").unlink()
+    assert run("status", tmp_path / "out").out.startswith("2 restored, 0 skipped, 0 failed")
+    run("report", tmp_path / "out", "-o", tmp_path / "report.json")
+    assert len(json.loads((tmp_path / "report.json").read_text())) == 2
+
+
+def test_what_was_known_before_counts_as_done(run, tmp_path: Path, model: Path) -> None:
+    folder = photos(tmp_path / "p", 2)
+    run(folder, "--model", model)
+    os.utime(folder / "0.jpg")
+    run(folder, "--model", model)
+    assert run("status", folder).out.startswith("2 restored, 0 skipped, 0 failed, 0 left")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become somebody else")
+def test_somebody_who_may_only_read_can_ask(run, tmp_path_factory: pytest.TempPathFactory, model: Path) -> None:
+    import shutil
+    import tempfile
+
+    folder = Path(tempfile.mkdtemp(prefix="codiff-status-", dir="/tmp"))
+    try:
+        folder.chmod(0o755)
+        run(photos(folder / "p", 1), "-o", folder / "out", "--model", model)
+        # A run that was killed leaves its last words beside the journal.
+        (path,) = (folder / "out/.codiff-batch").glob("journal-all.sqlite")
+        with contextlib.closing(Journal(path)) as journal:
+            journal.begin("tiny@1", 1, [])
+            code = (
+                "import sys, os, codiff_batch.cli.main as m, codiff_batch.cli.journal_commands, "
+                "codiff_batch.batch.status, codiff_batch.batch.summary\n"
+                "os.setgid(65534); os.setuid(65534)\n"
+                f"m.main(['status', {str(folder / 'out')!r}])"
+            )
+            ran = subprocess.run(
+                [sys.executable, "-c", code],
+                capture_output=True,
+                text=True,
+                cwd="/tmp",
+                env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+            )
+        assert ran.returncode == 0, ran.stderr
+        assert ran.stdout.startswith("1 restored")
+    finally:
+        shutil.rmtree(folder)

@@ -1,0 +1,82 @@
+"""Compiled networks: one graph without a break for all photos. The full model's work, counted without weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.smoke import SMALL
+from codiff_batch.engine import Restorer
+from codiff_batch.engine.torch_backend import Step
+from codiff_batch.models.install import full_card
+from codiff_batch.models.loading import ARCHITECTURES, Networks, build
+from codiff_batch.networks.stable_diffusion import SD21_UNET, SD21_VAE
+from tests.tiny_model import SIZES, make_tiny_model
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def graphs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Sizes of the graphs that torch made; it runs them as they are."""
+    made: list[int] = []
+
+    def count(graph: torch.fx.GraphModule, inputs: Any) -> Callable[..., Any]:
+        made.append(len(graph.graph.nodes))
+        return graph.forward
+
+    torch._dynamo.reset()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=count, fullgraph=True))
+    return made
+
+
+def photo(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 255, (height, width, 3)).astype(np.uint8)
+
+
+def test_the_full_models_chain_is_one_graph_for_photos_of_all_sizes(graphs: list[int]) -> None:
+    card = replace(full_card("narrow", SMALL, {}), tile=128, overlap=64, colour_fix="none", half_precision=False)
+    networks = Networks(*(part.eval().requires_grad_(False) for part in build(card)))
+    ARCHITECTURES[card.architecture].specialize(networks)
+    restorer = Restorer(card, networks, CPU, tile=128, compiled=True)
+    for size in ((100, 120), (128, 128), (60, 90)):
+        restorer.restore(photo(*size))
+    assert len(graphs) == 1
+    assert graphs[0] > 300
+
+
+@pytest.mark.parametrize("texture", [0.0, 0.5])
+def test_a_model_with_texture_needs_no_look_into_its_tensors(tmp_path: Path, graphs: list[int], texture: float) -> None:
+    """Such a look makes a GPU's queue wait, and breaks the graph."""
+    loaded = Restorer.load(make_tiny_model(tmp_path / "natural", sizes={**SIZES, "texture": True}), "cpu")
+    restorer = Restorer(loaded.card, loaded.networks, CPU, compiled=True)
+    for size in ((64, 64), (70, 90)):
+        restorer.restore(photo(*size), texture=texture, qf=10)
+    assert len(graphs) == 1
+
+
+def test_the_full_models_work_at_1024_pixels_is_within_its_budget() -> None:
+    """Of real size, on torch's device without memory: multiplications of a step, and bytes of its weights."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    sizes = {"unet": dict(SD21_UNET), "vae": dict(SD21_VAE), "cave_widths": [64, 128, 256, 512], "cave_depth": 4}
+    card = full_card("full", sizes, {})
+    with torch.device("meta"):
+        networks = Networks(*(part.eval().requires_grad_(False).half() for part in build(card)))
+        ARCHITECTURES[card.architecture].specialize(networks)
+        images = torch.empty(1, 3, 1024, 1024, dtype=torch.float16).to(memory_format=torch.channels_last)
+        tokens = torch.empty(1, 0, 0, dtype=torch.float16)
+    step = Step(networks, card.views, embeds_tiles=card.embeds_tiles)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        restored = step(images, tokens, {})
+    assert restored.shape == images.shape
+    assert counter.get_total_flops() == pytest.approx(21.8e12, rel=0.03)
+    weights = sum(weight.numel() * weight.itemsize for weight in step.parameters())
+    assert weights == pytest.approx(2.06e9, rel=0.03)

@@ -1,0 +1,165 @@
+"""Settings to compare, photos that stand for others, and the cut of them that tells most."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from codiff_batch.batch.options import BatchOptions
+from codiff_batch.batch.outcome import Code, Kind, Outcome
+from codiff_batch.engine import Restorer, restore_photo
+from codiff_batch.engine.judge import Action
+from codiff_batch.engine.photo import Decoded, judged, restore
+from codiff_batch.errors import SettingRefused
+from codiff_batch.jpeg import JpegPhoto, project_to_cells
+from codiff_batch.preview.choose import Studied, candidates, choose
+from codiff_batch.preview.cut import SURROUNDINGS, Box, cut_out, telling_box
+from codiff_batch.preview.judging import Photo, look_at
+from codiff_batch.preview.settings import Setting, settings
+from codiff_batch.settings import Judging, Settings
+from tests.photos import jpeg, scene
+from tests.tiny_model import make_tiny_model
+
+
+def test_textures_are_for_the_models_that_add_some() -> None:
+    assert settings(["fast", "natural"], [0, 1], [1.0], None) == [
+        Setting("fast"),
+        Setting("natural", 0),
+        Setting("natural", 1),
+    ]
+    assert [s.words for s in settings(["natural"], [0.5], [1, 0.25], None)] == [
+        "natural, texture 0.5",
+        "natural, texture 0.5, strength 0.25",
+    ]
+    with pytest.raises(SettingRefused, match="natural"):
+        settings(["fast"], [0.5], [1.0], None)
+
+
+def test_where_nothing_is_asked_for_the_default_is_compared_with_textures() -> None:
+    usual = settings([], [], [1.0], None)
+    assert usual[0].model == "compact"
+    assert [setting.texture for setting in usual if setting.texture is not None] == [0, 0.5, 1]
+
+
+def test_a_model_by_path_is_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_tiny_model(tmp_path / "tiny")
+    monkeypatch.chdir(tmp_path)
+    (setting,) = settings(["./tiny"], [], [1.0], None)
+    assert setting.arguments == ("--model", str(tmp_path / "tiny"))
+
+
+def photo(number: int, header: float, estimate: float | None, folder: str = "a", size: int = 640) -> Photo:
+    source = Path(f"/{folder}/{number}.jpg")
+    told = Outcome(source, None, Kind.WOULD_BE_RESTORED, "", Code.HEADER_SAYS_SO, header, estimate, size, size)
+    return Photo(told, min(header, 100 if estimate is None else estimate))
+
+
+def studied(number: int, light: float = 0.5, origin: str = "x") -> Studied:
+    return Studied(number, origin, np.full(6, light, np.float32))
+
+
+def test_the_doubtful_and_the_saved_again_are_always_among_them() -> None:
+    many = [photo(i, 20 + i % 5, None) for i in range(200)] + [photo(200 + i, 95, 94) for i in range(200)]
+    many += [photo(400, 61, 60.5), photo(401, 59, None), photo(402, 95, 12), photo(403, 92, 20)]
+    found = candidates(many, 60, 8)
+    assert {400, 401, 402, 403} <= set(found)
+    chosen = {one.number: one.why for one in choose([studied(n) for n in found], many, 60, 8)}
+    assert len(chosen) == 8
+    assert {chosen[400], chosen[401]} == {"near the line"}
+    assert {chosen[402], chosen[403]} == {"saved again"}
+
+
+def test_they_are_spread_over_quality_origin_and_content() -> None:
+    many = [photo(i, 10 + i // 2, None) for i in range(100)]
+    qualities = [many[c.number].quality or 0 for c in choose([studied(n) for n in range(100)], many, 60, 6)]
+    assert qualities == sorted(qualities)
+    assert qualities[0] < 25
+    assert qualities[-1] > 50
+    same = [photo(i, 30, None) for i in range(20)]
+    odd = [studied(i, origin="odd" if i == 7 else "x", light=1.0 if i == 11 else 0.5) for i in range(20)]
+    assert {7, 11} <= {one.number for one in choose(odd, same, 60, 6)}
+
+
+def test_small_kinds_of_a_collection_are_candidates_and_what_was_not_judged_is_none() -> None:
+    many = [photo(i, 30, None) for i in range(500)]
+    many += [photo(500, 30, None, folder="b"), photo(501, 30, None, size=4000)]
+    many += [
+        Photo(Outcome(Path("/c"), None, Kind.FAILED, "damaged"), None),
+        Photo(Outcome(Path("/d"), None, Kind.SKIPPED, "signed", Code.SIGNED, 30), None),
+    ]
+    found = candidates(many, 60, 4)
+    assert {500, 501} <= set(found)
+    assert not {502, 503} & set(found)
+    assert not many[502].was_saved_again
+
+
+def test_the_same_photos_are_chosen_every_time() -> None:
+    many = [photo(i, i % 90 + 5, None) for i in range(300)]
+    assert candidates(many, 60, 5) == candidates(many, 60, 5)
+
+
+def test_the_cut_is_where_the_detail_is() -> None:
+    pixels = np.full((900, 1200, 3), 128, np.uint8)
+    pixels[500:760, 700:1000] = np.random.default_rng(0).integers(60, 200, (260, 300, 3))
+    box = telling_box(pixels)
+    assert pixels[box.place].std(axis=2).astype(bool).sum() > 0.75 * 260 * 300
+    assert telling_box(pixels[:50, :70]) == Box(0, 0, 50, 70)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Restorer:
+    return Restorer.load(make_tiny_model(tmp_path_factory.mktemp("models") / "tiny"), "cpu")
+
+
+@pytest.mark.parametrize("sampling", ["4:4:4", "4:2:0"])
+@pytest.mark.parametrize("box", [Box(64, 96, 96, 128), Box(160, 224, 81, 75), Box(0, 0, 241, 299)])
+def test_a_cut_is_restored_as_it_would_be_within_the_whole(tiny: Restorer, sampling: str, box: Box) -> None:
+    photo = JpegPhoto.from_bytes(jpeg(20, image=scene(299, 241), subsampling=sampling))
+    pixels = photo.pixels()
+    embedding = tiny.embed(pixels)
+    whole = restore_photo(photo, tiny, embedding=embedding)[box.place].astype(int)
+    around = box.grown(SURROUNDINGS, *pixels.shape[:2])
+    cut = cut_out(photo, pixels, around, with_coefficients=True)
+    restored = restore(Decoded.of(cut), tiny, Settings(), embedding=embedding)
+    shown = restored.pixels[box.within(around).place].astype(int)
+    assert np.array_equal(cut.pixels()[box.within(around).place], pixels[box.place])
+    assert np.abs(shown - whole).mean() < 0.5
+    assert np.abs(whole - pixels[box.place]).mean() > 0.5
+
+
+def test_a_cut_is_held_to_its_own_cells(tiny: Restorer) -> None:
+    """The cut's pixels, coded as the source was, give the source's coefficients back."""
+    photo = JpegPhoto.from_bytes(jpeg(20, image=scene(256, 192), subsampling="4:4:4"))
+    cut = cut_out(photo, photo.pixels(), Box(64, 96, 64, 96), with_coefficients=True)
+    noisy = cut.pixels().astype(np.float32) + np.random.default_rng(0).normal(0, 12, cut.pixels().shape)
+    settled = project_to_cells(noisy.astype(np.float32), cut)
+    buffer = io.BytesIO()
+    Image.fromarray(settled).save(buffer, "JPEG", quality=20, subsampling="4:4:4")
+    again = JpegPhoto.from_bytes(buffer.getvalue()).coefficients()
+    for one, other in zip(again, cut.coefficients(), strict=True):
+        assert (one == other).mean() > 0.995
+
+
+def test_the_line_at_which_a_photo_turns_is_the_judges_own(tiny: Restorer, tmp_path: Path) -> None:
+    """Below it no run would restore the photo, above it every run would."""
+    outcomes = []
+    for quality in (15, 60, 95):
+        source = tmp_path / f"{quality}.jpg"
+        source.write_bytes(jpeg(quality, image=scene(96, 96, seed=quality)))
+        outcomes.append(Outcome(source, None, Kind.WOULD_BE_RESTORED, "", header_qf=quality, width=96, height=96))
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no photo")
+    outcomes.append(Outcome(broken, None, Kind.WOULD_BE_RESTORED, "", header_qf=50, width=9, height=9))
+    *photos, failed = look_at(outcomes, BatchOptions(), lambda: tiny)
+    assert (failed.outcome.outcome, failed.quality) == (Kind.FAILED, None)
+    for one in photos:
+        assert one.is_certain
+        decoded = Decoded.of(JpegPhoto.open(one.outcome.source))
+        embedding = tiny.embed_crops([decoded.crops(Settings())])[0]
+        for line in range(0, 101, 5):
+            verdict = judged(decoded, embedding, Settings(), Judging(min_qf=line)).verdict
+            assert one.is_below(line) == (verdict.action is Action.RESTORE), line

@@ -1,0 +1,203 @@
+"""``codiff-batch serve`` among people: one client's fault is its own, and only what is the server's goes with it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Client
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from codiff_batch.errors import RequestRefused
+from codiff_batch.serve.pixels import read_picture, write_picture
+from codiff_batch.serve.turns import Turns
+from tests.tiny_model import make_tiny_model
+
+ROOT = Path(__file__).resolve().parents[2]
+KEY = b"k" * 32
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    make_tiny_model(folder / "tiny")
+    return folder
+
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(models: Path) -> Iterator[Start]:
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(*options: object) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "codiff_batch", "serve", *map(str, options), "--models-dir", str(models)]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        started.append(subprocess.Popen(command, cwd=ROOT, text=True, **pipes))
+        return started[-1]
+
+    yield begin
+    for program in started:
+        program.kill()
+        program.communicate()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    place = tmp_path / "engine"
+    place.mkdir(mode=0o700)
+    (place / "key").write_bytes(KEY)
+    return place
+
+
+def serving(start: Start, folder: Path, *options: object) -> subprocess.Popen[str]:
+    program = start("--folder", folder, "--host", os.getpid(), *options)
+    until = time.monotonic() + 60
+    while not (folder / "socket").exists():
+        assert program.poll() is None, program.communicate()
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    return program
+
+
+def ask(client: Any, **request: Any) -> dict[str, Any]:
+    client.send_bytes(json.dumps(request).encode())
+    assert client.poll(60)
+    return json.loads(client.recv_bytes())
+
+
+def test_what_lay_in_the_folder_before_stays(start: Start, folder: Path) -> None:
+    (folder / "2019").mkdir()
+    (folder / "2019/wedding.jpg").write_bytes(b"x")
+    (folder / "camera.raw").write_bytes(b"x")
+    os.utime(folder / "camera.raw", (1, 1))
+    time.sleep(1.2)
+    program = serving(start, folder, "--idle", 1)
+    with Client(str(folder / "socket"), authkey=KEY) as client:
+        picture = {"file": str(folder / "camera.raw"), "width": 1, "height": 1, "channels": 3, "type": "u8"}
+        assert ask(client, do="estimate", picture=picture)["event"] == "error"
+    assert program.wait(60) == 0
+    assert sorted(str(p.relative_to(folder)) for p in folder.rglob("*")) == ["2019", "2019/wedding.jpg", "camera.raw"]
+
+
+@pytest.mark.parametrize("key", [b"", b"short"])
+def test_a_key_that_can_be_guessed_is_refused(start: Start, folder: Path, key: bytes) -> None:
+    (folder / "key").write_bytes(key)
+    program = start("--folder", folder, "--host", os.getpid())
+    assert program.wait(60) == 4
+    assert "at least 16 bytes" in program.communicate()[1]
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o710, 0o702])
+def test_a_folder_that_others_may_enter_is_refused(start: Start, folder: Path, mode: int) -> None:
+    folder.chmod(mode)
+    program = start("--folder", folder, "--host", os.getpid())
+    assert program.wait(60) == 4
+    words = program.communicate()[1]
+    assert "nobody else may enter" in words
+    assert words.count("\n") == 1
+
+
+def test_a_silent_client_keeps_nobody_waiting(start: Start, folder: Path) -> None:
+    serving(start, folder)
+    with socket.socket(socket.AF_UNIX) as stranger:
+        stranger.connect(str(folder / "socket"))
+        with (
+            Client(str(folder / "socket"), authkey=KEY) as silent,
+            Client(str(folder / "socket"), authkey=KEY) as third,
+        ):
+            assert ask(third, do="hello")["event"] == "done"
+            assert ask(silent, do="hello")["event"] == "done"
+        stranger.settimeout(20)
+        until = time.monotonic() + 20
+        while stranger.recv(1000):  # at first the challenge, then, in a while, the end
+            assert time.monotonic() < until
+
+
+def test_turns_are_given_in_the_order_of_asking() -> None:
+    turns, order = Turns(), list[str]()
+    held = threading.Event()
+
+    def client(name: str) -> None:
+        with turns.mine():
+            order.append(name)
+            held.wait(5)
+
+    threads = []
+    for name in "abc":
+        threads.append(threading.Thread(target=client, args=(name,)))
+        threads[-1].start()
+        time.sleep(0.1)
+    held.set()
+    for thread in threads:
+        thread.join()
+    assert order == ["a", "b", "c"]
+
+
+HOSTILE = [
+    b"[" * 100_000, b'{"a":' * 100_000, b'{"do": ' + b"1" * 10_000 + b"}", b"\xff\xfe", b"x" * 3_000_000,
+    b'{"do": ["x"]}', b'{"id": [[[[1]]]], "do": "hello"}', b'{"do": "estimate", "picture": []}',
+]  # fmt: skip
+
+
+def test_no_message_ends_the_engine(start: Start) -> None:
+    program = start("--stdio")
+    assert program.stdin is not None
+    assert program.stdout is not None
+    for message in HOSTILE:
+        program.stdin.buffer.write(message + b"\n")
+    program.stdin.buffer.write(b'{"id": "last", "do": "hello"}\n')
+    program.stdin.flush()
+    answers = [json.loads(program.stdout.readline()) for _ in range(len(HOSTILE) + 1)]
+    assert (answers[-1]["id"], answers[-1]["event"]) == ("last", "done")
+    assert [answer["event"] for answer in answers].count("error") == len(HOSTILE) - 1
+
+
+def test_no_message_ends_the_server_for_the_others(start: Start, folder: Path) -> None:
+    serving(start, folder)
+    with Client(str(folder / "socket"), authkey=KEY) as good:
+        for message in HOSTILE:
+            with contextlib.suppress(EOFError, OSError), Client(str(folder / "socket"), authkey=KEY) as bad:
+                bad.send_bytes(message)
+                bad.poll(0.2)
+        assert ask(good, do="hello")["event"] == "done"
+
+
+def told(path: object, **changes: object) -> dict[str, object]:
+    return {"file": str(path), "width": 8, "height": 8, "channels": 3, "type": "u8", **changes}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"width": float("inf")}, {"width": -1}, {"width": 10**9, "height": 10**9}, {"type": ["u8"]}, {"channels": 5},
+        {"file": "/dev/zero"}, {"file": "x\0y"}, {"file": 5}, {"width": 9}, {"width": None}, {"type": "u16"},
+    ],
+)  # fmt: skip
+def test_a_picture_that_is_none_is_refused_in_a_sentence(tmp_path: Path, changes: dict[str, object]) -> None:
+    (tmp_path / "a.raw").write_bytes(bytes(192))
+    with pytest.raises(RequestRefused):
+        read_picture(told(tmp_path / "a.raw", **changes))
+
+
+def test_pipes_and_links_are_neither_read_nor_written(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.raw")
+    (tmp_path / "link.raw").symlink_to(tmp_path / "precious")
+    (tmp_path / "precious").write_bytes(b"x")
+    with pytest.raises(RequestRefused):
+        read_picture(told(tmp_path / "pipe.raw"))
+    for name in ("pipe.raw", "link.raw", "gone/x.raw", "."):
+        with pytest.raises(RequestRefused):
+            write_picture(tmp_path / name, np.zeros(3, np.uint8))
+    assert (tmp_path / "precious").read_bytes() == b"x"
