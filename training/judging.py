@@ -71,7 +71,7 @@ def save(pixels: Pixels, qf: int, encoder: str) -> bytes:
     if encoder == "progressive":
         options["progressive"] = True
     if encoder == "even tables":
-        luma, chroma = (np.sqrt(ijg_table(qf, chroma=c) * 0.8 * ijg_table(qf, chroma=c).mean()) for c in (False, True))
+        luma, chroma = (np.sqrt(ijg_table(qf, chroma=c) * 0.7 * ijg_table(qf, chroma=c).mean()) for c in (False, True))
         options["qtables"] = [np.rint(t).clip(1, 255).astype(int).ravel().tolist() for t in (luma, chroma)]
         del options["quality"]
     image = Image.fromarray(pixels)

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 RULE = 2
 """Version of this rule; journals keep it, so that what an older one decided can be counted."""
 
-RESIZED_BELOW = 93
-"""Estimated quality factor below which a picture that was made smaller after a compression was harmed by it."""
+HARMED_BELOW, CONTRADICTS = 93, 3
+"""A picture that was made smaller after a compression was harmed by it where the estimate is below that, and by more
+than so much below the header's quality factor; otherwise the last compression explains what is seen."""
 
 
 class Action(StrEnum):
@@ -102,7 +103,7 @@ def judge(
         grid = "" if earlier.shift == (0, 0) else " on a shifted grid"
         reason = f"saved again: traces of QF {earlier.qf:.0f}{grid}, below {min_qf:g}, though {header}"
         return Verdict(Action.RESTORE, Ground.SAVED_AGAIN, reason, header_qf, estimated_qf)
-    if earlier is not None and earlier.was_resized and estimated_qf < RESIZED_BELOW:
+    if earlier is not None and earlier.was_resized and _is_harmed(header_qf, estimated_qf):
         reason = f"made smaller after a compression; {looks}, though {header}"
         return Verdict(Action.RESTORE, Ground.MADE_SMALLER, reason, header_qf, estimated_qf)
     if is_good(estimated_qf, min_qf):
@@ -126,7 +127,7 @@ def judge(
     )
 
 
-def was_saved_again(estimated_qf: float, history: History) -> bool:
+def was_saved_again(header_qf: float, estimated_qf: float, history: History) -> bool:
     """Return True if an earlier compression did the harm.
 
     Then the cells of the last one do not hold the truth, and bounding a restoration by them would keep the damage
@@ -134,4 +135,9 @@ def was_saved_again(estimated_qf: float, history: History) -> bool:
     bound, a page of text that was taken for a crushed one lost 15 dB.
     """
     earlier = history.earlier
-    return earlier is not None and (not earlier.was_resized or estimated_qf < RESIZED_BELOW)
+    return earlier is not None and (not earlier.was_resized or _is_harmed(header_qf, estimated_qf))
+
+
+def _is_harmed(header_qf: float | None, estimated_qf: float) -> bool:
+    contradicts = header_qf is None or estimated_qf < header_qf - CONTRADICTS
+    return contradicts and estimated_qf < HARMED_BELOW

@@ -137,7 +137,8 @@ def _how(photo: JpegPhoto | None, estimated_qf: float, history: Callable[[], His
         return Settled.NOT_ASKED
     if not can_project(photo):
         return Settled.NOT_MODELLED
-    return Settled.SAVED_AGAIN if was_saved_again(estimated_qf, history()) else Settled.CONSTRAINED
+    again = was_saved_again(photo.header.qf, estimated_qf, history())
+    return Settled.SAVED_AGAIN if again else Settled.CONSTRAINED
 
 
 def keep_neutral(levels: Levels, pixels: Pixels) -> None:

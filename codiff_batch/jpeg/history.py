@@ -42,7 +42,7 @@ on their own grid and in part on its neighbours."""
 SURE, CLEAR = 12.0, 0.12
 """Significance, in standard deviations, and height of a comb, 0 to 1, from which it is believed."""
 CLEAR_BY_COARSE_STEPS = 0.3
-"""The same height where the last compression's own steps are coarse, and make a comb of their own."""
+"""The same height on the file's own grid where its own steps are coarse, and make a comb of their own."""
 COARSE_BELOW = 88
 """Header's quality factor below which that is so."""
 
@@ -125,7 +125,9 @@ def _share_of_one_level(planes: Sequence[Reals]) -> float:
 def _comb(planes: Sequence[Reals], tables: Sequence[Table] | None) -> Earlier | None:
     """Find the quality factor and the grid whose comb stands out most, if one does."""
     sums, counts = _comb_sums(planes)
-    clear = CLEAR if tables is None or _is_fine(tables[0]) else CLEAR_BY_COARSE_STEPS
+    clear = np.full(64, CLEAR)
+    if tables is not None and not _is_fine(tables[0]):
+        clear[0] = CLEAR_BY_COARSE_STEPS
     best: tuple[float, Earlier] | None = None
     for qf in _CANDIDATES:
         steps = _low(_table(qf))
@@ -135,8 +137,9 @@ def _comb(planes: Sequence[Reals], tables: Sequence[Table] | None) -> Earlier | 
         column = steps[at] - _STEPS[0]
         sum_, count = sums[:, at, column].sum(axis=1), np.maximum(counts[:, at, column].sum(axis=1), 1)
         significance, height = sum_ / np.sqrt(count / 2), sum_ / count
+        significance[height <= clear] = 0
         grid = int(significance.argmax())
-        if height[grid] > clear and significance[grid] > SURE and (best is None or significance[grid] > best[0]):
+        if significance[grid] > max(SURE, best[0] if best else 0):
             best = float(significance[grid]), Earlier(float(qf), divmod(grid, 8))
     return best[1] if best else None
 

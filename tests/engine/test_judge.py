@@ -84,6 +84,11 @@ def test_an_estimate_counts_where_there_is_evidence(
     assert reason in verdict.reason
 
 
+def test_a_picture_made_smaller_was_harmed_where_its_header_does_not_explain_what_is_seen() -> None:
+    for header_qf, estimated_qf, action in ((95, 88, RESTORE), (90, 88, SKIP), (92, 91, SKIP), (80, 70, RESTORE)):
+        assert judge(header_qf, estimated_qf, 60, after(period=6.0)).action is action
+
+
 def test_the_header_decides_whatever_the_pixels_tell() -> None:
     for history in (FLAT, DRAWN, TEXTURED, after(20)):
         assert judge(35, 90, 60, history).reason == "header says QF 35, below 60"
@@ -103,4 +108,4 @@ def test_the_header_decides_whatever_the_pixels_tell() -> None:
 def test_the_bound_is_lifted_by_traces_and_never_by_a_low_estimate_alone(
     estimated_qf: float, history: History, again: bool
 ) -> None:
-    assert was_saved_again(estimated_qf, history) is again
+    assert was_saved_again(95, estimated_qf, history) is again
