@@ -27,16 +27,16 @@ def signal_before(owner: Any, name: str, number: int) -> None:
 
 
 if __name__ == "__main__":
-    from codiff_batch.batch import outputs
+    from codiff_batch.batch import process
     from codiff_batch.cli.main import main
-    from codiff_batch.engine.runner import NetworkRunner
+    from codiff_batch.engine.torch_backend import TorchBackend
     from codiff_batch.jpeg import JpegPhoto
 
     place, number, *arguments = sys.argv[1:]
     owner, name = {
         "decode": (JpegPhoto, "pixels"),
-        "network": (NetworkRunner, "start"),
-        "commit": (outputs, "_put_in_place"),
+        "network": (TorchBackend, "start"),
+        "commit": (process, "put_output"),
     }[place]
     signal_before(owner, name, int(number))
     main(arguments, prog_name="codiff-batch")
