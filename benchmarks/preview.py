@@ -93,10 +93,9 @@ def main(photos: int, listed: int) -> None:
         for number in range(photos):
             write(folder / f"photos/{number:05}.jpg", jpeg(20 + number % 38, image=scene(640, 480, seed=number)))
         page = folder / "page.html"
-        taken, network = preview(folder / "photos", page), network_alone()
-        click.echo(
-            f"{photos} photos judged, {SHOWN} restored under {len(TEXTURES)} textures: {taken:.1f} s, ", nl=False
-        )
+        (taken, computed), network = preview(folder / "photos", page), network_alone()
+        what = f"{photos} photos judged, {SHOWN} restored under {len(TEXTURES)} textures"
+        click.echo(f"{what}: {taken:.1f} s, {computed:.1f} s of processor, ", nl=False)
         click.echo(f"{taken / network:.2f} times what the network alone takes for these parts ({network:.1f} s)")
         median, most = frames(page, folder, listed)
         click.echo(f"moving the line over {listed} photos: {median:.0f} ms a frame, 95 % within {most:.0f} ms")
