@@ -117,8 +117,16 @@ def _fetch(repository: str, folder: Path, pins: Mapping[str, str]) -> None:
         files = {file.rfilename: file for file in told.siblings or []}
 
         def fetch(name: str) -> Path:
-            arrived = hf_hub_download(repository, name, revision=told.sha, local_dir=folder, token=False)
-            return Path(arrived)
+            """Fetch a file; older versions of the hub's library give up when a connection breaks, and can go on."""
+            before = 0
+            while True:
+                try:
+                    return Path(hf_hub_download(repository, name, revision=told.sha, local_dir=folder, token=False))
+                except Exception:
+                    arrived = sum(part.stat().st_size for part in folder.rglob("*.incomplete"))
+                    if arrived <= before:
+                        raise
+                    before = arrived
 
         for name in SETTINGS:
             if name in files and (files[name].size or 0) > LARGEST_TEXT:
