@@ -139,8 +139,8 @@ def test_a_flood_is_done_exactly_once_in_bounded_memory(watch, tmp_path: Path) -
     daemon = watch("--rescan", 600)
     daemon.wait_until_watching()
     count, restored_every = 20_000, 10
-    # Nine of ten are recognised by their header as made by this program, which costs little: they are events.
-    known = jpeg(20, image=scene(16, 16), comment=b"codiff-batch 0 model=test qf=20")
+    # Nine of ten are recognised as made by this program, which costs little: they are events.
+    known = jpeg(95, image=scene(16, 16), subsampling=0, comment=b"codiff-batch 0.1.0 model=test qf=20")
     photo = jpeg(20, image=scene(16, 16))
     for index in range(count):
         (tmp_path / f"in/{index:05}.jpg").write_bytes(known if index % restored_every else photo)
