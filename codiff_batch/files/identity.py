@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -129,8 +128,3 @@ def _ignores_case(folder: Path, key: FileKey) -> bool:
         return False
     other = key_of(path.with_name(path.name.swapcase()), follow=False)
     return other is not None and other == key_of(path, follow=False)
-
-
-def is_regular(found: os.stat_result) -> bool:
-    """Return True if this is a file with bytes in it, not a folder, pipe, device, socket or link."""
-    return stat.S_ISREG(found.st_mode)
