@@ -21,13 +21,16 @@ KNOWN = {
 }
 """Models that exist but are not part of the package."""
 
+FORMER = {"natural": "now part of compact, which adds its texture by default"}
+"""Names that bundled models once had."""
+
 
 @dataclass(frozen=True)
 class ModelEntry:
     """One line of ``codiff-batch models list``."""
 
     name: str
-    status: Literal["bundled", "installed", "known", "damaged"]
+    status: Literal["bundled", "installed", "known", "former", "damaged"]
     path: Path | None
     summary: str
     size_bytes: int = 0
@@ -59,6 +62,7 @@ def _user_data() -> Path:
 def available(models_dir: Path | None = None) -> list[ModelEntry]:
     """All models by name; an installed one hides a bundled one of the same name."""
     entries = {name: ModelEntry(name, "known", None, summary) for name, summary in KNOWN.items()}
+    entries |= {name: ModelEntry(name, "former", None, summary) for name, summary in FORMER.items()}
     places: tuple[tuple[Path, Literal["bundled", "installed"]], ...] = (
         (BUNDLED, "bundled"),
         (user_models_dir(models_dir), "installed"),
@@ -87,6 +91,8 @@ def find(model: str | Path, models_dir: Path | None = None) -> Path:
             return root / text
     if text in KNOWN:
         raise ModelNotFound(f"model {text!r} is known but not installed: {KNOWN[text]}")
+    if text in FORMER:
+        raise ModelNotFound(f"model {text!r} is {FORMER[text]}")
     names = ", ".join(entry.name for entry in available(models_dir) if entry.path) or "none"
     raise ModelNotFound(f"no model is called {text!r}; available: {names}")
 

@@ -185,8 +185,7 @@ def _restore(sample: Sample, setting: Setting, restorer: Restorer, embedding: Em
     from codiff_batch.engine.photo import Decoded, restore
 
     started = time.perf_counter()
-    texture = 1.0 if setting.texture is None else setting.texture
-    asked = replace(settings, strength=setting.strength, texture=texture)
+    asked = replace(settings, strength=setting.strength, texture=setting.texture)
     try:
         restored = restore(Decoded.of(sample.cut), restorer, asked, embedding=embedding).pixels
     except Exception as error:  # The wall around one photo, as in a batch.
