@@ -14,7 +14,7 @@ from codiff_batch.errors import OptionsConflict, Role
 from codiff_batch.files.opening import DEFAULT_MAX_BYTES
 from codiff_batch.models.card import read_card
 from codiff_batch.models.catalogue import DEFAULT_MODEL, find
-from codiff_batch.settings import Judging, Settings
+from codiff_batch.settings import FLOATS_HELP, Floats, Judging, Settings
 
 Format = Literal["same", "jpeg", "png", "webp", "tiff", "avif", "jxl"]
 
@@ -60,9 +60,7 @@ class BatchOptions:
     compiled: bool = _option(
         False, "Compile the networks first, which takes minutes; for large models and many photos."
     )
-    precision: Literal["auto", "fp32", "bf16"] = _option(
-        "auto", "Floats of the networks; auto takes what is faster on this machine."
-    )
+    precision: Floats = _option("auto", FLOATS_HELP)
     format: Format = _option("same", "Format of the outputs.")
     quality: int = _option(
         95, "Quality of JPEG (always 4:4:4), WebP, AVIF and JPEG XL outputs.", low=1, high=100, placeholder="N"
