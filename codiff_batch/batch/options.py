@@ -12,11 +12,10 @@ from typing import Any, Literal
 from codiff_batch.batch.shard import Shard
 from codiff_batch.errors import OptionsConflict, Role
 from codiff_batch.files.opening import DEFAULT_MAX_BYTES
+from codiff_batch.formats import NAMES, SAME, find_format
 from codiff_batch.models.card import read_card
 from codiff_batch.models.catalogue import DEFAULT_MODEL, find
 from codiff_batch.settings import Judging, Settings
-
-Format = Literal["same", "jpeg", "png", "webp", "tiff", "avif", "jxl"]
 
 DEFAULT_MAX_PIXELS = 200_000_000
 
@@ -27,8 +26,9 @@ def _option(default: Any, help: str, **rest: Any) -> Any:
     Args:
         default: of the option.
         help: one sentence.
-        rest: limits (``low`` and ``high``, or ``above``), a ``placeholder`` for the value, ``told_default`` where the
-            default is no value, and ``once``: True for what only makes sense in a run that ends.
+        rest: limits (``low`` and ``high``, or ``above``) or ``choices``, a ``placeholder`` for the value,
+            ``told_default`` where the default is no value, and ``once``: True for what only makes sense in a run that
+            ends.
     """
     return field(default=default, metadata={"help": help, **rest})
 
@@ -63,7 +63,7 @@ class BatchOptions:
     precision: Literal["auto", "fp32", "bf16"] = _option(
         "auto", "Floats of the networks; auto takes what is faster on this machine."
     )
-    format: Format = _option("same", "Format of the outputs.")
+    format: str = _option(SAME, "Format of the outputs.", choices=NAMES)
     quality: int = _option(
         95, "Quality of JPEG (always 4:4:4), WebP, AVIF and JPEG XL outputs.", low=1, high=100, placeholder="N"
     )
@@ -122,8 +122,6 @@ class BatchOptions:
             OptionsConflict: with the reason.
             ModelNotFound, ModelDamaged: there is no such model.
         """
-        from codiff_batch.formats import find_format
-
         find_format(self.format)
         self.settings.check(read_card(find(self.model, self.models_dir)))
         if self.in_place and self.backup is None:
@@ -136,7 +134,7 @@ class BatchOptions:
             raise OptionsConflict(
                 "photos are replaced in place or written to an output folder, not both", Role.IN_PLACE, Role.OUTPUT
             )
-        if self.in_place and self.format not in ("same", "jpeg"):
+        if self.in_place and self.format not in (SAME, "jpeg"):
             raise OptionsConflict("photos that are replaced in place stay JPEG files", Role.IN_PLACE, Role.FORMAT)
         if self.in_place and self.copy_skipped:
             raise OptionsConflict("in place, skipped photos stay where they are and need no copy", Role.COPY_SKIPPED)
