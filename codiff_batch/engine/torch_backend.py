@@ -80,6 +80,11 @@ class TorchBackend:
         return str(self.device)
 
     @property
+    def floats(self) -> str:
+        """What the generator computes in, as torch calls it."""
+        return str(self.steps or self.precision).removeprefix("torch.")
+
+    @property
     def ahead(self) -> int:
         """Batches to have under way while the next is prepared."""
         return AHEAD if self.device.type == "cuda" else 0

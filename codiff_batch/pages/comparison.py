@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from codiff_batch.errors import CannotCompare
 from codiff_batch.files.atomic import write_atomically
 from codiff_batch.files.reading import read_whole
-from codiff_batch.metrics import SSIM_WINDOW, Pixels, psnr, ssim
+from codiff_batch.metrics import METRICS, Pixels
 from codiff_batch.pages.files import address, folder_beside, render, shown
 
 if TYPE_CHECKING:
@@ -74,16 +74,18 @@ def compare(
 
 
 def quality(pixels: Pixels, reference: Pixels, perceptual: Perceptual | None = None) -> str:
-    """PSNR over RGB, and SSIM where scikit-image is installed."""
-    distance = psnr(pixels, reference)
-    words = "equal" if np.isinf(distance) else f"PSNR {distance:.2f} dB"
-    if min(pixels.shape[:2]) >= SSIM_WINDOW:
-        with contextlib.suppress(ImportError):
-            words += f", SSIM {ssim(pixels, reference):.4f}"
+    """Describe how near a picture is to another one, by the metrics that can be taken of it."""
+    if np.array_equal(pixels, reference):
+        return "equal"
+    words = []
+    for metric in METRICS:
+        if min(pixels.shape[:2]) >= metric.smallest:
+            with contextlib.suppress(ImportError):
+                words.append(f"{metric.title} {metric.measure(pixels, reference):.{metric.digits}f}{metric.unit}")
     if perceptual is not None and min(pixels.shape[:2]) >= SMALLEST_SIDE:
         lpips, dists = perceptual(pixels, reference)
-        words += f", LPIPS {lpips:.4f}, DISTS {dists:.4f}"
-    return words
+        words.append(f"LPIPS {lpips:.4f}, DISTS {dists:.4f}")
+    return ", ".join(words)
 
 
 def write_comparison(target: Path, panels: list[Panel]) -> None:
