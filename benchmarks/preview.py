@@ -41,7 +41,7 @@ DRAG = """() => new Promise(done => {
 
 def preview(folder: Path, page: Path) -> tuple[float, float]:
     """Seconds that the program takes, and those of them that its threads compute, together."""
-    options = ["--model", "natural", "--texture", ",".join(map(str, TEXTURES)), "--photos", str(SHOWN), "-q"]
+    options = ["--model", "compact", "--texture", ",".join(map(str, TEXTURES)), "--photos", str(SHOWN), "-q"]
     started = time.perf_counter()
     command = [sys.executable, "-m", "codiff_batch", "preview", str(folder), "-o", str(page), *options]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -52,7 +52,7 @@ def preview(folder: Path, page: Path) -> tuple[float, float]:
 
 def network_alone() -> float:
     """Seconds that the network takes for parts of the same size, texture by texture."""
-    restorer = Restorer.load("natural", "cpu")
+    restorer = Restorer.load("compact", "cpu")
     pixels = np.asarray(scene(SIDE, SIDE))
     embedding = restorer.embed(pixels)
     restorer.restore(pixels, embedding=embedding)

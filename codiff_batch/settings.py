@@ -97,10 +97,10 @@ class Settings(_Checked):
     strength: float = _setting(
         1.0, "Strength", "Blend with the source: 0 changes nothing, 1 restores fully.", step=0.05
     )
-    texture: float = _setting(
-        1.0,
+    texture: float | None = _setting(
+        None,
         "Texture",
-        "How much of its texture a model such as natural adds; 0 is its faithful restoration.",
+        "How much texture to add: 0 restores faithfully, 1 looks sharpest; by default as much as suits the model.",
         step=0.05,
     )
     constrain: bool = _setting(True, "Keep to the file", "Keep the result inside the source's quantization cells.")
@@ -119,10 +119,16 @@ class Settings(_Checked):
         Raises:
             SettingRefused: with the reason.
         """
-        if self.texture < 1 and not card.adds_texture:
+        if self.texture and not card.adds_texture:
             raise SettingRefused(
-                "texture", f"'texture' is for models that add some, such as natural; {card.name} adds none"
+                "texture", f"'texture' is for models that add some, such as compact; {card.name} adds none"
             )
+
+    def texture_of(self, card: ModelCard) -> float:
+        """How much texture a model is to add, 0..1: what is asked for, else what its card says."""
+        if not card.adds_texture:
+            return 0.0
+        return card.texture if self.texture is None else self.texture
 
 
 @dataclass(frozen=True)

@@ -54,12 +54,21 @@ def test_the_ends_of_a_range_belong_to_it(values: dict[str, Any]) -> None:
 
 
 def test_texture_is_refused_for_a_model_that_adds_none() -> None:
-    less = Settings(texture=0.5)
-    less.check(read_card(BUNDLED / "natural"))
-    Settings().check(read_card(BUNDLED / "compact"))
-    with pytest.raises(SettingRefused, match="compact adds none") as caught:
-        less.check(read_card(BUNDLED / "compact"))
+    some, plain = Settings(texture=0.5), read_card(BUNDLED / "fast")
+    some.check(read_card(BUNDLED / "compact"))
+    for none in (Settings(), Settings(texture=0)):
+        none.check(plain)
+    with pytest.raises(SettingRefused, match="fast adds none") as caught:
+        some.check(plain)
     assert caught.value.setting == "texture"
+
+
+def test_texture_is_what_is_asked_for_else_what_suits_the_model() -> None:
+    compact, fast = (read_card(BUNDLED / name) for name in ("compact", "fast"))
+    assert Settings().texture_of(compact) == compact.texture
+    assert 0 < compact.texture < 1
+    assert [Settings(texture=amount).texture_of(compact) for amount in (0, 1)] == [0, 1]
+    assert Settings().texture_of(fast) == 0
 
 
 def test_a_hosts_request_is_read_with_defaults_for_what_it_does_not_say() -> None:

@@ -1,8 +1,8 @@
 """Stage 2 of the compact model: train the one-step generator, with stage 1's CaVE going along.
 
 Run as ``python -m training.compact CONFIG --photos DIR --cave STAGE1_DIR --out DIR`` with ``configs/compact.toml``.
-The natural model goes on from the faithful one and looks with LPIPS and DISTS as well: ``python -m training.compact
-CONFIG --photos DIR --start COMPACT_DIR --networks DIR --out DIR`` with ``configs/natural.toml``.
+Texture is trained over a finished faithful generator, by LPIPS and DISTS as well: ``python -m training.compact
+CONFIG --photos DIR --start FAITHFUL_DIR --networks DIR --out DIR`` with ``configs/texture.toml``.
 """
 
 from __future__ import annotations
@@ -223,14 +223,16 @@ def start_weights(folder: Path) -> dict[str, Tensor]:
 def load_start(model: CompactCODiff, weights: Mapping[str, Tensor]) -> None:
     """Go on from another run's weights; over a faithful model, texture starts as the faithful generator itself.
 
-    Weights of a narrower model are widened.
+    Weights of a narrower model are widened. A faithful model takes the faithful half of one with texture.
 
     Raises:
         ValueError: the weights are of another model.
     """
     own, first = "generator.texture.", "generator."
-    starts = {name: weights.get(name.replace(own, first)) for name in model.state_dict() if name.startswith(own)}
-    model.load_state_dict(widened({**starts, **weights}, model))
+    wanted = model.state_dict().keys()
+    starts = {name: weights.get(name.replace(own, first)) for name in wanted if name.startswith(own)}
+    told = {name: value for name, value in weights.items() if name in wanted or not name.startswith(own)}
+    model.load_state_dict(widened({**starts, **told}, model))
 
 
 _folder = click.Path(exists=True, file_okay=False, path_type=Path)

@@ -204,11 +204,18 @@ def written_by_another(folder: Path, photo: str, qf: int) -> Pixels:
         return np.asarray(image if image.mode in ("RGB", "L") else image.convert("RGB"))
 
 
+def variant(name: str, texture: float | None) -> str:
+    """What a model is called with an amount of texture; None is its own amount."""
+    return name if texture is None else f"{name}, texture {texture:g}"
+
+
 @dataclass(frozen=True)
 class Contestants:
     """What is measured beside the JPEG itself."""
 
     restorers: tuple[Restorer, ...] = ()
+    textures: tuple[float | None, ...] = (None,)
+    """Amounts for those that add texture; None is a model's own."""
     outside: tuple[Outside, ...] = ()
     written: tuple[Path, ...] = ()
     """Folders of pictures that another tool restored."""
@@ -218,8 +225,10 @@ class Contestants:
     ) -> Iterable[tuple[str, Pixels, float]]:
         """Name, picture and estimated QF of each."""
         for restorer in self.restorers:
-            restored = restore_photo(jpeg, restorer, constrain=constrain, pixels=decoded)
-            yield restorer.name, restored, restorer.estimate_qf(decoded)
+            estimate = restorer.estimate_qf(decoded)
+            for texture in self.textures if restorer.card.adds_texture else (None,):
+                restored = restore_photo(jpeg, restorer, constrain=constrain, texture=texture, pixels=decoded)
+                yield variant(restorer.name, texture), restored, estimate
         for network in self.outside:
             yield network.name, network(decoded), float("nan")
         for folder in self.written:
@@ -251,9 +260,9 @@ def measure(
     results += contestants.pictures(photo, qf, jpeg, decoded, constrain=constrain)
     for name, picture, estimate in results:
         faithful = psnr(picture, clean), ssim(picture, clean), psnr_b(picture, clean)
-        natural = perceptual(picture, clean) if perceptual else (float("nan"),) * 2
+        seen = perceptual(picture, clean) if perceptual else (float("nan"),) * 2
         others = {metric: judge(picture, clean) for metric, judge in (metrics or {}).items()}
-        yield Score(photo, name, qf, *faithful, estimate, *natural, others)
+        yield Score(photo, name, qf, *faithful, estimate, *seen, others)
 
 
 def table(scores: list[Score], *, published: bool = False) -> str:
@@ -309,6 +318,13 @@ _file = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="Name or folder of a model; none for none.",
 )
 @click.option(
+    "--texture",
+    "textures",
+    multiple=True,
+    type=click.FloatRange(0, 1),
+    help="Measure with these amounts of texture as well as with the model's own.",
+)
+@click.option(
     "--qf", "qfs", multiple=True, type=click.IntRange(1, 100), default=(5, 10, 20, 40, 60, 80, 90), show_default=True
 )
 @click.option("--sampling", type=click.Choice(list(SUBSAMPLING)), default="4:2:0", show_default=True)
@@ -349,6 +365,7 @@ def main(
     patterns: int | None,
     judging: Path | None,
     models: tuple[str, ...],
+    textures: tuple[float, ...],
     qfs: tuple[int, ...],
     sampling: str,
     constrain: bool,
@@ -380,6 +397,7 @@ def main(
     subjects = lossless_photos(photos, every, crop) if photos else held_out_patterns(patterns or 0)
     contestants = Contestants(
         tuple(Restorer.load(model) for model in models if model != "none"),
+        (None, *textures),
         tuple(Outside(file) for file in outside),
         written,
     )

@@ -1,7 +1,7 @@
 """Turn a finished compact training into a model folder: 16-bit safetensors and a model card.
 
-Run as ``python -m training.export training/configs/compact.toml --run DIR --name NAME --out FOLDER``; a natural model
-whose faithful half is a model of its own already, as ``python -m training.export training/configs/natural.toml
+Run as ``python -m training.export training/configs/compact.toml --run DIR --name NAME --out FOLDER``; one with texture
+whose faithful half is a model of its own already, as ``python -m training.export training/configs/texture.toml
 --run DIR --name NAME --over FOLDER_OF_THE_FAITHFUL_ONE --out FOLDER_BESIDE_IT``.
 """
 
@@ -31,6 +31,7 @@ def compact_card(
     *,
     summary: str = "",
     views: int = 1,
+    texture: float = 1.0,
     training: dict[str, Any],
     scores: dict[str, Any],
 ) -> ModelCard:
@@ -46,6 +47,7 @@ def compact_card(
         licence="Apache-2.0",
         files={},
         views=views,
+        texture=texture,
         uses_tables=True,
         fade=(93.0, 98.0),
         scores=scores,
@@ -54,7 +56,7 @@ def compact_card(
 
 
 TEXTURE = {"texture.safetensors": "generator.texture."}
-"""What a natural model has beside the faithful one's weights."""
+"""What a model with texture has beside the faithful weights."""
 
 
 @click.command()
@@ -63,6 +65,13 @@ TEXTURE = {"texture.safetensors": "generator.texture."}
 @click.option("--name", default="compact", show_default=True)
 @click.option("--summary", default="", help="One line for the list of models.")
 @click.option("--views", default="1", type=click.Choice([str(n) for n in VIEWS]), help="Mirrored views to average.")
+@click.option(
+    "--texture",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    help="Amount of texture by default.",
+)
 @click.option(
     "--notes",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -80,6 +89,7 @@ def main(
     name: str,
     summary: str,
     views: str,
+    texture: float,
     notes: Path | None,
     over: Path | None,
     out: Path,
@@ -92,7 +102,13 @@ def main(
     told = json.loads(notes.read_text(encoding="utf-8")) if notes else {}
     training = {"steps": state["step"], "minutes": round(state["seconds"] / 60, 1), **told.get("training", {})}
     card = compact_card(
-        config, name, summary=summary, views=int(views), training=training, scores=told.get("scores", {})
+        config,
+        name,
+        summary=summary,
+        views=int(views),
+        texture=texture,
+        training=training,
+        scores=told.get("scores", {}),
     )
     networks = build(card)
     for part, module in networks._asdict().items():

@@ -39,7 +39,9 @@ def by_qf(scores: Iterable[Score], model: str) -> dict[str, dict[str, float]]:
 
 
 def record(scores: Sequence[Score], folder: Path, name: str, protocol: str) -> None:
-    """Keep a table in the card of a model's folder, in place of an earlier one of this name.
+    """Keep tables in the card of a model's folder, in place of earlier ones of their names.
+
+    One is of the model as it is, under ``name``; others are of amounts of its texture, under ``name, texture N``.
 
     Args:
         scores: of this model and of the JPEG itself, photo by photo.
@@ -48,8 +50,11 @@ def record(scores: Sequence[Score], folder: Path, name: str, protocol: str) -> N
         protocol: how they were measured, in words.
     """
     card = read_card(folder)
-    entry: dict[str, Any] = {"protocol": protocol, "by_qf": by_qf(scores, card.name)}
-    replace(card, scores={**card.scores, name: entry}).save(folder)
+    tables: dict[str, Any] = {}
+    for model in dict.fromkeys(score.model for score in scores):
+        if model == card.name or model.startswith(f"{card.name}, "):
+            tables[name + model.removeprefix(card.name)] = {"protocol": protocol, "by_qf": by_qf(scores, model)}
+    replace(card, scores={**card.scores, **tables}).save(folder)
 
 
 def _of(scores: Iterable[Score], model: str, qf: int) -> list[Score]:

@@ -81,7 +81,7 @@ class _Shares(_List):
     type=_List(),
     default=(),
     metavar="NAME,...",
-    help="Models to compare.  [default: the default model, and one that adds texture]",
+    help="Models to compare.  [default: compact]",
 )
 @click.option(
     "--texture",
@@ -89,7 +89,7 @@ class _Shares(_List):
     type=_Shares(),
     default=(),
     metavar="0..1,...",
-    help="Textures to compare.  [default: 0,0.5,1]",
+    help="Textures to compare.  [default: none, the model's own, all]",
 )
 @click.option(
     "--strength",

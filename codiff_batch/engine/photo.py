@@ -40,6 +40,8 @@ class Decoded:
     """The JPEG that they were decoded from; None where there is none, or where they were changed since."""
     tables: Tables | None = None
     """Quantization tables in natural order, luma first, where they are known without the file."""
+    history_of_whole: Callable[[], History] | None = None
+    """Where this is a part of a picture: it is the whole that was saved again, or was not."""
 
     @classmethod
     def of(cls, photo: JpegPhoto, pixels: Pixels | None = None) -> Decoded:
@@ -53,6 +55,8 @@ class Decoded:
     @cached_property
     def history(self) -> History:
         """What the pixels tell of earlier compressions; a fifth of a second, whatever the picture's size."""
+        if self.history_of_whole is not None:
+            return self.history_of_whole()
         return look_back(textured_crops(self.pixels), self.pixels, self.tables)
 
     def crops(self, settings: Settings) -> list[Pixels]:

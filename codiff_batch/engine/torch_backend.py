@@ -147,7 +147,8 @@ class TorchBackend:
         if self._card.uses_tables and (tables := request.tables):
             told["tables"] = np.stack((tables[0], tables[1] if len(tables) > 1 else tables[0])).astype(np.float32)
         if self._card.adds_texture:
-            told["amount"] = np.full(() if request.settings.texture else (0,), request.settings.texture, np.float32)
+            amount = request.settings.texture_of(self._card)
+            told["amount"] = np.full(() if amount else (0,), amount, np.float32)
         return told
 
     def start(self, tiles: Sequence[tuple[TorchPicture, Tile]], shape: tuple[int, int, int]) -> UnderWay | None:

@@ -7,7 +7,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ _MERELY_TOLD = (
     *("name", "summary", "licence", "scores", "training", "weights_of"),
     *("working_memory", "macs_per_pixel", "half_steps"),
 )
+_ADDED_LATER = ("texture",)
+"""Fields that count only where they are not as by default, so that older cards keep their digests."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class ModelCard:
             for none.
         views: how many mirrored views of a tile the generator restores, 1, 2 or 4; their mean is the result
             (the self-ensemble of EDSR, Lim et al. 2017, section 3.4, without its transposes).
+        texture: how much of its texture the model adds where nothing is asked for, 0..1.
         half_precision: whether the networks may run in 16-bit floats, on devices that gain by it.
         half_steps: whether the generator's layers may compute in 16-bit floats, while the picture, its sums and CaVE
             keep 32 bits.
@@ -80,6 +83,7 @@ class ModelCard:
     uses_tables: bool = False
     fade: tuple[float, float] = (100.0, 100.0)
     colour_fix: str = "none"
+    texture: float = 1.0
     half_precision: bool = False
     half_steps: bool = False
     embeds_tiles: bool = False
@@ -93,6 +97,9 @@ class ModelCard:
     def digest(self) -> str:
         """Short digest of all that a result depends on: one name with other weights is another model."""
         told = {name: value for name, value in asdict(self).items() if name not in _MERELY_TOLD}
+        for name in _ADDED_LATER:
+            if told[name] == next(each.default for each in fields(self) if each.name == name):
+                del told[name]
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
@@ -162,6 +169,8 @@ def _check(card: ModelCard) -> None:
         raise ValueError("overlap must be from 0 to half a tile")
     if not all(map(math.isfinite, (*card.value_range, *card.fade))) or card.value_range[0] >= card.value_range[1]:
         raise ValueError("value_range and fade must be two numbers each, value_range rising")
+    if not 0 <= card.texture <= 1:
+        raise ValueError("texture must be from 0 to 1")
     if not (card.working_memory >= 0 and card.macs_per_pixel >= 0):
         raise ValueError("working_memory and macs_per_pixel must not be negative")
     check_settings(card.sizes)

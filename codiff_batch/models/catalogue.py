@@ -21,13 +21,16 @@ BUNDLED = Path(__file__).parent / "bundled"
 
 SOURCES = Path(__file__).with_name("sources.toml")
 
+FORMER = {"natural": "now part of compact, which adds its texture by default"}
+"""Names that bundled models once had."""
+
 
 @dataclass(frozen=True)
 class ModelEntry:
     """One line of ``codiff-batch models list``."""
 
     name: str
-    status: Literal["bundled", "installed", "known", "damaged"]
+    status: Literal["bundled", "installed", "known", "former", "damaged"]
     path: Path | None
     summary: str
     size_bytes: int = 0
@@ -71,6 +74,7 @@ def _user_data() -> Path:
 def available(models_dir: Path | None = None) -> list[ModelEntry]:
     """All models by name; an installed one hides a bundled one of the same name."""
     entries = {name: ModelEntry(name, "known", None, _offer(name)) for name in sources()}
+    entries |= {name: ModelEntry(name, "former", None, summary) for name, summary in FORMER.items()}
     places: tuple[tuple[Path, Literal["bundled", "installed"]], ...] = (
         (BUNDLED, "bundled"),
         (user_models_dir(models_dir), "installed"),
@@ -99,6 +103,8 @@ def find(model: str | Path, models_dir: Path | None = None) -> Path:
             return root / text
     if text in sources():
         raise ModelNotFound(f"model {text!r} is known but not installed: {_offer(text)}")
+    if text in FORMER:
+        raise ModelNotFound(f"model {text!r} is {FORMER[text]}")
     names = ", ".join(entry.name for entry in available(models_dir) if entry.path) or "none"
     raise ModelNotFound(f"no model is called {text!r}; available: {names}")
 

@@ -1,4 +1,4 @@
-"""The natural model's generator: a faithful restoration, and texture over it that cannot become a weave.
+"""A generator with a knob: a faithful restoration, and texture over it that cannot become a weave.
 
 A convolutional network that finds nothing in a smooth area gives every cell of its own grids the same values, so any
 texture that it puts there repeats with a grid, as a regular weave that an eye sees at once. Here a second network's

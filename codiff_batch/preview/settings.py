@@ -8,10 +8,7 @@ from pathlib import Path
 
 from codiff_batch.errors import SettingRefused
 from codiff_batch.models.card import read_card
-from codiff_batch.models.catalogue import DEFAULT_MODEL, available, find
-
-TEXTURES = (0.0, 0.5, 1.0)
-"""Compared where nothing is asked for."""
+from codiff_batch.models.catalogue import DEFAULT_MODEL, find
 
 
 @dataclass(frozen=True)
@@ -49,8 +46,8 @@ def settings(
     """Every model with every texture, where it adds some, and every strength; no setting twice.
 
     Args:
-        models: names or paths; empty for the default model and one that adds texture.
-        textures: 0..1; empty for :data:`TEXTURES`.
+        models: names or paths; empty for the default model.
+        textures: 0..1; empty for none, each model's own amount, and all.
         strengths: 0..1.
         models_dir: where installed models lie.
 
@@ -58,23 +55,15 @@ def settings(
         SettingRefused: textures are asked for and no model adds any.
         ModelNotFound, ModelDamaged: a model cannot be used.
     """
-    models = models or _usual(models_dir)
-    textured = {model: read_card(find(model, models_dir)).adds_texture for model in models}
-    if textures and not any(textured.values()):
+    cards = {model: read_card(find(model, models_dir)) for model in models or [DEFAULT_MODEL]}
+    if textures and not any(card.adds_texture for card in cards.values()):
         raise SettingRefused(
-            "texture", f"'texture' is for models that add some, such as natural; {models[0]} adds none"
+            "texture", f"'texture' is for models that add some, such as compact; {next(iter(cards))} adds none"
         )
     made = [
         Setting(model, texture, strength)
-        for model in models
-        for texture in (textures or TEXTURES if textured[model] else (None,))
+        for model, card in cards.items()
+        for texture in (textures or (0.0, card.texture, 1.0) if card.adds_texture else (None,))
         for strength in strengths
     ]
     return list(dict.fromkeys(made))
-
-
-def _usual(models_dir: Path | None) -> list[str]:
-    """The default model, with a bundled one that adds texture where it adds none itself."""
-    bundled = {entry.name: entry.path for entry in available(models_dir) if entry.status == "bundled" and entry.path}
-    textured = [name for name, path in bundled.items() if read_card(path).adds_texture]
-    return [DEFAULT_MODEL] if DEFAULT_MODEL in textured else [DEFAULT_MODEL, *textured[:1]]

@@ -29,6 +29,7 @@ from codiff_batch.settings import Settings
 
 if TYPE_CHECKING:
     from codiff_batch.engine import Embedding, Restorer
+    from codiff_batch.engine.photo import Decoded
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +61,8 @@ class Sample:
     """The shown part with its surroundings."""
     inner: Box
     """The shown part within the cut."""
+    part: Decoded
+    """The cut, as a part of the whole photo, whose history decides."""
     crops: Sequence[NDArray[np.uint8]]
     """What CaVE looks at."""
     decoding_seconds: float
@@ -122,7 +125,7 @@ def take_samples(chosen: Sequence[Chosen], photos: Sequence[Photo], options: Bat
 
 def _take(chosen: Chosen, source: Path, options: BatchOptions) -> Sample:
     """Decode a chosen photo and cut out what is shown of it."""
-    from codiff_batch.engine.crops import textured_crops
+    from codiff_batch.engine.photo import Decoded
 
     started = time.perf_counter()
     photo = _open(source, options)
@@ -131,9 +134,11 @@ def _take(chosen: Chosen, source: Path, options: BatchOptions) -> Sample:
     shown = telling_box(pixels)
     around = shown.grown(SURROUNDINGS, *pixels.shape[:2])
     cut = cut_out(photo, pixels, around, with_coefficients=can_project(photo))
-    crops = [crop.copy() for crop in textured_crops(pixels)]
-    whole = reduced(photo, SIDE)
-    return Sample(chosen, photo, whole, shown, cut, shown.within(around), crops, decoding)
+    decoded = Decoded.of(photo, pixels)
+    history = decoded.history  # Now, so that the whole photo's pixels need not be kept.
+    part = replace(Decoded.of(cut), history_of_whole=lambda: history)
+    inner, crops = shown.within(around), decoded.crops(options.settings)
+    return Sample(chosen, photo, reduced(photo, SIDE), shown, cut, inner, part, crops, decoding)
 
 
 def restore_samples(
@@ -182,13 +187,12 @@ def _look(restorer: Restorer, samples: Sequence[Sample]) -> tuple[dict[int, Embe
 
 
 def _restore(sample: Sample, setting: Setting, restorer: Restorer, embedding: Embedding, settings: Settings) -> None:
-    from codiff_batch.engine.photo import Decoded, restore
+    from codiff_batch.engine.photo import restore
 
     started = time.perf_counter()
-    texture = 1.0 if setting.texture is None else setting.texture
-    asked = replace(settings, strength=setting.strength, texture=texture)
+    asked = replace(settings, strength=setting.strength, texture=setting.texture)
     try:
-        restored = restore(Decoded.of(sample.cut), restorer, asked, embedding=embedding).pixels
+        restored = restore(sample.part, restorer, asked, embedding=embedding).pixels
     except Exception as error:  # The wall around one photo, as in a batch.
         log.warning("%s under %s: %s", printable(str(sample.photo.path)), setting.words, printable(str(error)))
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from codiff_batch.engine.region import Region
 from codiff_batch.engine.settling import Restored, Settled
 from codiff_batch.errors import RequestRefused
 from codiff_batch.jpeg import JpegPhoto
-from codiff_batch.models.card import read_card
+from codiff_batch.models.card import ModelCard, read_card
 from codiff_batch.models.catalogue import DEFAULT_MODEL, available
 from codiff_batch.serve.origin import jpeg_behind
 from codiff_batch.serve.pixels import identity, read_picture, write_picture
@@ -76,23 +77,24 @@ class Engine:
 
     def _preview(self, request: Mapping[str, Any], report: Report) -> Answer:
         """As :meth:`_restore`, of a small region and with what is known from earlier calls."""
-        into, settings, told = _into(request), _settings(request), _part(request, "picture")
+        into, told, restorer = _into(request), _part(request, "picture"), self._restorer(request)
+        settings = _settings(request, restorer.card)
         about = (*identity(told), str(request.get("jpeg")), str(request.get("jpeg_settings")))
         picture = self._memory.recall(about, "picture", lambda: read_picture(told))
         seen = self._memory.recall(about, "seen", lambda: picture.eight_bits)
         place = _region(request, *seen.shape[:2])
         decoded = self._memory.recall(about, "decoded", lambda: _decoded(seen, _origin(request, seen)))
-        restored = preview(self._memory, about, decoded, place, self._restorer(request), settings, report)
+        restored = preview(self._memory, about, decoded, place, restorer, settings, report)
         changed = restored.levels if restored.settled is not Settled.UNCHANGED else seen[place]
         write_picture(into, picture.region(*place).changed(seen[place], changed))
         return _told(restored)
 
     def _restore(self, request: Mapping[str, Any], report: Report) -> Answer:
-        into, settings = _into(request), _settings(request)
-        picture = read_picture(_part(request, "picture"))
+        into, picture = _into(request), read_picture(_part(request, "picture"))
         seen = picture.eight_bits
         place = _region(request, *seen.shape[:2])
         restorer = self._restorer(request)
+        settings = _settings(request, restorer.card)
         region = Region.of(place, seen.shape[:2], restorer.card)
         restored = restore(_decoded(seen, _origin(request, seen)), restorer, settings, region=region, progress=report)
         changed = restored.levels if restored.settled is not Settled.UNCHANGED else seen[place]
@@ -116,9 +118,14 @@ def _into(request: Mapping[str, Any]) -> Path:
     return Path(into)
 
 
-def _settings(request: Mapping[str, Any]) -> Settings:
-    """How to restore; a host without a wish for a quality of its own says 0."""
-    return Settings.read({**request, "qf": request.get("qf") or None})
+def _settings(request: Mapping[str, Any], card: ModelCard) -> Settings:
+    """How to restore.
+
+    A host's sliders are always there: it says 0 for no quality by hand, and names an amount of texture to models that
+    add none.
+    """
+    settings = Settings.read({**request, "qf": request.get("qf") or None})
+    return settings if card.adds_texture else replace(settings, texture=None)
 
 
 def _decoded(seen: NDArray[np.uint8], photo: JpegPhoto | None) -> Decoded:

@@ -103,11 +103,14 @@ def test_models_are_listed_and_shown(run, tmp_path: Path) -> None:
         ["compact", "bundled"],
         ["fast", "bundled"],
         ["mine", "installed"],
-        ["natural", "bundled"],
+        ["natural", "former"],
     ]
     card = json.loads(run("models", "show", "mine", "--models-dir", tmp_path).out)
     assert card["architecture"] == "compact"
     assert run("models", "show", "nothing").code == 4
+    former = run(tmp_path, "--model", "natural")
+    assert (former.code, former.err.count("\n")) == (4, 1)
+    assert "'natural' is now part of compact" in former.err
 
 
 def test_a_model_is_chosen_by_name_or_by_folder(run, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_the_full_models_chain_is_one_graph_for_photos_of_all_sizes(graphs: list
 @pytest.mark.parametrize("texture", [0.0, 0.5])
 def test_a_model_with_texture_needs_no_look_into_its_tensors(tmp_path: Path, graphs: list[int], texture: float) -> None:
     """Such a look makes a GPU's queue wait, and breaks the graph."""
-    loaded = Restorer.load(make_tiny_model(tmp_path / "natural", sizes={**SIZES, "texture": True}), "cpu")
+    loaded = Restorer.load(make_tiny_model(tmp_path / "textured", sizes={**SIZES, "texture": True}), "cpu")
     restorer = Restorer(loaded.card, loaded.networks, CPU, compiled=True)
     for size in ((64, 64), (70, 90)):
         restorer.restore(photo(*size), texture=texture, qf=10)

@@ -66,28 +66,28 @@ def test_strength_blends_with_the_source(restorer: Restorer) -> None:
 
 
 def test_texture_is_added_by_the_amount_asked_for(tmp_path: Path) -> None:
-    natural = Restorer.load(make_tiny_model(tmp_path / "natural", sizes={**SIZES, "texture": True}), "cpu")
+    textured = Restorer.load(make_tiny_model(tmp_path / "textured", sizes={**SIZES, "texture": True}), "cpu")
     pixels = picture(40, 50) // 2 + 64  # so that nothing is clipped
-    faithful, half, full = (natural.restore_levels(pixels, texture=amount) for amount in (0, 0.5, 1))
+    faithful, half, full = (textured.restore_levels(pixels, texture=amount) for amount in (0, 0.5, 1))
     assert np.abs(full - faithful).max() > 1
     assert np.allclose(half, (faithful + full) / 2, atol=0.01)
-    assert np.array_equal(full, natural.restore_levels(pixels))
+    assert np.array_equal(full, textured.restore_levels(pixels))
     with pytest.raises(ValueError, match="texture"):
-        natural.restore(pixels, texture=1.1)
+        textured.restore(pixels, texture=1.1)
 
 
 def test_without_texture_the_restoration_is_that_of_the_faithful_half(tmp_path: Path) -> None:
-    natural = Restorer.load(make_tiny_model(tmp_path / "natural", sizes={**SIZES, "texture": True}), "cpu")
-    faithful = OneStepGenerator(*list(natural.networks.generator.children())[:3])
-    plain = Restorer(replace(natural.card, sizes=SIZES), Networks(natural.networks.cave, faithful), torch.device("cpu"))
+    model = Restorer.load(make_tiny_model(tmp_path / "textured", sizes={**SIZES, "texture": True}), "cpu")
+    faithful = OneStepGenerator(*list(model.networks.generator.children())[:3])
+    plain = Restorer(replace(model.card, sizes=SIZES), Networks(model.networks.cave, faithful), torch.device("cpu"))
     pixels = picture(40, 50)
-    assert np.array_equal(natural.restore_levels(pixels, texture=0), plain.restore_levels(pixels))
+    assert np.array_equal(model.restore_levels(pixels, texture=0), plain.restore_levels(pixels))
     # What a model without texture is asked for changes nothing.
     assert np.array_equal(plain.restore_levels(pixels, texture=0.5), plain.restore_levels(pixels))
 
 
 def test_pictures_in_one_batch_may_want_different_amounts(tmp_path: Path) -> None:
-    folder = make_tiny_model(tmp_path / "natural", sizes={**SIZES, "texture": True})
+    folder = make_tiny_model(tmp_path / "textured", sizes={**SIZES, "texture": True})
     together, alone = Restorer.load(folder, "cpu", batch=3), Restorer.load(folder, "cpu")
     pixels = picture(40, 50)
     amounts = (0.0, 0.4, 1.0)

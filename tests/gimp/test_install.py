@@ -13,7 +13,8 @@ import pytest
 from codiff_batch.gimp.doctor import complaints
 from codiff_batch.gimp.install import install, uninstall
 from codiff_batch.gimp.places import environ_file, gimp_folders, plugin_file, plugin_files
-from codiff_batch.models.catalogue import DEFAULT_MODEL
+from codiff_batch.models.card import read_card
+from codiff_batch.models.catalogue import BUNDLED, DEFAULT_MODEL
 from codiff_batch.settings import Settings, knobs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -142,6 +143,7 @@ def test_the_plug_in_has_the_engines_ranges_and_defaults() -> None:
     table = runpy.run_path(str(ROOT / "plugins/gimp/codiff-batch/codiff_gimp/ranges.py"))
     engines = knobs(Settings).values()
     numbers = {knob.name: (knob.low, knob.high, knob.default) for knob in engines if not knob.is_switch}
+    numbers["texture"] = (*numbers["texture"][:2], read_card(BUNDLED / DEFAULT_MODEL).texture)
     assert table["RANGES"] == numbers
     assert table["SWITCHES"] == {knob.name: knob.default for knob in engines if knob.is_switch}
     assert table["DEFAULT_MODEL"] == DEFAULT_MODEL

@@ -57,7 +57,7 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write(
         photos / "restored before.jpg", jpeg(95, subsampling="4:4:4", comment=b"codiff-batch 0.1.0 model=compact qf=10")
     )
-    made = program("preview", FOLDER, "-o", "page.html", "--model", "fast,natural", "--photos", 8, cwd=place)
+    made = program("preview", FOLDER, "-o", "page.html", "--model", "fast,compact", "--photos", 8, cwd=place)
     assert made.returncode == 3, made.stderr  # one photo is broken
     return place
 
@@ -163,7 +163,7 @@ def test_the_copied_command_gives_what_the_page_promised(before: Path, tmp_path:
         line = page.evaluate("() => navigator.clipboard.readText()")
         promised = re.match(r"(\d+) of", page.locator("#promise").inner_text())
     assert promised is not None
-    assert line.endswith("--min-qf 58 --model natural --texture 0.5")
+    assert line.endswith("--min-qf 58 --model compact --texture 0.6")
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(["sh", "-c", line], cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True)
     assert f"{promised[1]} restored".encode() in done.stderr, done.stderr
@@ -210,7 +210,7 @@ def test_names_are_text_and_never_markup(page: Page, before: Path) -> None:
 @pytest.mark.slow
 def test_settings_are_switched_at_the_same_place_by_keys(page: Page) -> None:
     stage, settings = page.locator("#stage"), page.locator("#settings button")
-    expect(settings).to_have_text(["fast 1", "natural, texture 0 2", "natural, texture 0.5 3", "natural, texture 1 4"])
+    expect(settings).to_have_text(["fast 1", "compact, texture 0 2", "compact, texture 0.6 3", "compact, texture 1 4"])
 
     def seen() -> dict[str, Any]:
         return dict(
@@ -226,7 +226,7 @@ def test_settings_are_switched_at_the_same_place_by_keys(page: Page) -> None:
 
     page.keyboard.press("s")
     places = []
-    for key, name in (("2", "natural, texture 0"), ("4", "natural, texture 1"), ("1", "fast")):
+    for key, name in (("2", "compact, texture 0"), ("4", "compact, texture 1"), ("1", "fast")):
         page.keyboard.press(key)
         assert seen()["name"] == name
         places.append([seen()[side] for side in "xy"])
@@ -236,7 +236,7 @@ def test_settings_are_switched_at_the_same_place_by_keys(page: Page) -> None:
     assert seen()["width"] == seen()["natural"]
     expect(page.get_by_role("button", name="100 %")).to_have_attribute("aria-pressed", "true")
     page.keyboard.press("Shift+3")
-    expect(page.locator(".tag.left")).to_have_text("natural, texture 0.5")
+    expect(page.locator(".tag.left")).to_have_text("compact, texture 0.6")
     page.keyboard.press("Shift+3")
     page.keyboard.press("m")
     expect(page.locator(".picture.difference")).to_be_visible()
@@ -262,13 +262,13 @@ def test_marks_end_in_the_command(page: Page, before: Path) -> None:
     expect(command).to_contain_text("--min-qf 60 --model fast")
     page.keyboard.press("4")
     page.keyboard.press("b")
-    expect(command).to_contain_text("--model natural --texture 1")
+    expect(command).to_contain_text("--model compact --texture 1")
     page.keyboard.press("-")
-    expect(command).to_contain_text("--model natural --texture 0.5")
+    expect(command).to_contain_text("--model compact --texture 0.6")
     expect(page.locator("#because")).to_contain_text("1 of 1 mark")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("1")
-    expect(command).to_contain_text("--texture 0.5")  # looking at another is no mark
+    expect(command).to_contain_text("--texture 0.6")  # looking at another is no mark
     page.keyboard.press("b")
     expect(command).to_contain_text("--model fast")  # of equally many marks, the one with the least texture
     expect(page.locator("#strip em:visible")).to_have_count(2)

@@ -16,33 +16,36 @@ from codiff_batch.engine.judge import Action, Ground
 from codiff_batch.engine.photo import Decoded, judged, restore
 from codiff_batch.errors import SettingRefused
 from codiff_batch.jpeg import JpegPhoto, project_to_cells
-from codiff_batch.preview.choose import Studied, candidates, choose
+from codiff_batch.models.card import read_card
+from codiff_batch.models.catalogue import BUNDLED, DEFAULT_MODEL
+from codiff_batch.preview.choose import Chosen, Studied, candidates, choose
 from codiff_batch.preview.cut import SURROUNDINGS, Box, cut_out, telling_box
 from codiff_batch.preview.judging import Photo, look_at
 from codiff_batch.preview.settings import Setting, settings
+from codiff_batch.preview.work import take_samples
 from codiff_batch.settings import Judging, Settings
-from tests.photos import jpeg, scene
+from tests.photos import jpeg, scene, write
 from tests.tiny_model import make_tiny_model
 
 
 def test_textures_are_for_the_models_that_add_some() -> None:
-    assert settings(["fast", "natural"], [0, 1], [1.0], None) == [
+    assert settings(["fast", "compact"], [0, 1], [1.0], None) == [
         Setting("fast"),
-        Setting("natural", 0),
-        Setting("natural", 1),
+        Setting("compact", 0),
+        Setting("compact", 1),
     ]
-    assert [s.words for s in settings(["natural"], [0.5], [1, 0.25], None)] == [
-        "natural, texture 0.5",
-        "natural, texture 0.5, strength 0.25",
+    assert [s.words for s in settings(["compact"], [0.5], [1, 0.25], None)] == [
+        "compact, texture 0.5",
+        "compact, texture 0.5, strength 0.25",
     ]
-    with pytest.raises(SettingRefused, match="natural"):
+    with pytest.raises(SettingRefused, match="fast adds none"):
         settings(["fast"], [0.5], [1.0], None)
 
 
-def test_where_nothing_is_asked_for_the_default_is_compared_with_textures() -> None:
+def test_where_nothing_is_asked_for_the_default_is_compared_with_less_texture_and_with_more() -> None:
     usual = settings([], [], [1.0], None)
-    assert usual[0].model == "compact"
-    assert [setting.texture for setting in usual if setting.texture is not None] == [0, 0.5, 1]
+    assert {setting.model for setting in usual} == {DEFAULT_MODEL}
+    assert [setting.texture for setting in usual] == [0, read_card(BUNDLED / DEFAULT_MODEL).texture, 1]
 
 
 def test_a_model_by_path_is_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,6 +132,18 @@ def test_a_cut_is_restored_as_it_would_be_within_the_whole(tiny: Restorer, sampl
     assert np.array_equal(cut.pixels()[box.within(around).place], pixels[box.place])
     assert np.abs(shown - whole).mean() < 0.5
     assert np.abs(whole - pixels[box.place]).mean() > 0.5
+
+
+def test_what_is_shown_of_a_photo_has_the_whole_photos_history(tmp_path: Path) -> None:
+    """A part may tell too little of an earlier compression, or less of it, than the photo does."""
+    crushed = JpegPhoto.from_bytes(jpeg(12, image=scene(1600, 1200)))
+    path = write(tmp_path / "again.jpg", jpeg(95, image=Image.fromarray(crushed.pixels())))
+    taken = Photo(Outcome(path, None, Kind.WOULD_BE_RESTORED, "", Code.HEADER_SAYS_SO, 95, 12, 1600, 1200), 12)
+    (sample,) = take_samples([Chosen(0, "")], [taken], BatchOptions())
+    whole = Decoded.of(JpegPhoto.open(path)).history
+    assert whole.earlier is not None
+    assert sample.part.history == whole
+    assert sample.part.history != Decoded.of(sample.cut).history
 
 
 def test_a_cut_is_held_to_its_own_cells(tiny: Restorer) -> None:

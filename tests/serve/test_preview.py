@@ -55,7 +55,7 @@ def whole(engine: Lines, request: dict[str, Any], **settings: Any) -> np.ndarray
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"strength": 0.5}, {"constrain": False}, {"qf": 30}, {"model": "natural", "texture": 0.3}],
+    [{}, {"strength": 0.5}, {"constrain": False}, {"qf": 30}, {"model": "compact", "texture": 0.3}],
     ids=["plain", "half", "free", "by hand", "texture"],
 )
 def test_a_preview_is_what_the_whole_will_be(
@@ -70,7 +70,7 @@ def test_a_preview_is_what_the_whole_will_be(
 
 
 def test_each_setting_shows(engine: Lines, request_: dict[str, Any]) -> None:  # noqa: F811
-    different = [{}, {"strength": 0.5}, {"constrain": False}, {"qf": 60}, {"model": "natural"}]
+    different = [{}, {"strength": 0.5}, {"constrain": False}, {"qf": 60}, {"model": "compact"}]
     shown = {preview(engine, request_, **settings).tobytes() for settings in different}
     assert len(shown) == len(different)
 

@@ -16,13 +16,13 @@ from training.evaluate import compress
 from training.knob import AMOUNTS, Reading, main, read, table
 
 
-def natural(folder: Path) -> Path:
+def textured(folder: Path) -> Path:
     """A tiny model with texture."""
     return make_tiny_model(folder / "tiny", sizes={**SIZES, "texture": True})
 
 
 def test_readings_are_those_of_the_restored_photo(tmp_path: Path) -> None:
-    restorer = Restorer.load(natural(tmp_path), "cpu")
+    restorer = Restorer.load(textured(tmp_path), "cpu")
     clean = np.asarray(scene(96, 64))
     readings = {reading.amount: reading for reading in read("scene", clean, 30, restorer, None)}
     jpeg = compress(clean, 30, "4:2:0")
@@ -43,7 +43,7 @@ def test_the_table_has_the_mean_the_worst_and_the_losses() -> None:
 
 
 def test_photos_that_are_held_out_are_measured_from_the_command_line(tmp_path: Path, photos: Path) -> None:
-    arguments = ["--photos", photos, "--model", natural(tmp_path), "--qf", 30]
+    arguments = ["--photos", photos, "--model", textured(tmp_path), "--qf", 30]
     result = CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     assert len(result.output.splitlines()) == 2 + 1 + len(AMOUNTS)

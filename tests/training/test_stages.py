@@ -179,27 +179,25 @@ def test_both_stages_run_from_the_command_line_and_export_a_model_that_loads(tmp
     assert restorer.restore(np.zeros((20, 30, 3), np.uint8)).shape == (20, 30, 3)
 
 
-def test_a_natural_run_adds_texture_over_a_faithful_model_and_leaves_that_as_it_is(
-    tmp_path: Path, photos: Path
-) -> None:
-    faithful, natural = tmp_path / "compact.toml", tmp_path / "natural.toml"
+def test_a_run_adds_texture_over_a_faithful_model_and_leaves_that_as_it_is(tmp_path: Path, photos: Path) -> None:
+    faithful, with_texture = tmp_path / "compact.toml", tmp_path / "textured.toml"
     faithful.write_text(TINY_COMPACT.format(steps=1))
     tiny = TINY_COMPACT.format(steps=3).replace("patch = 32", "patch = 64")
-    natural.write_text(tiny + "texture = true\ncave_share = 0.0\ngan_weight = 0.1\npatterns = 7\nrate = 0.5\n")
+    with_texture.write_text(tiny + "texture = true\ncave_share = 0.0\ngan_weight = 0.1\npatterns = 7\nrate = 0.5\n")
     run(compact.main, faithful, "--photos", photos, "--out", tmp_path / "first")
     run(export.main, faithful, "--run", tmp_path / "first", "--out", tmp_path / "plain")
-    run(compact.main, natural, "--photos", photos, "--start", tmp_path / "plain", "--out", tmp_path / "second")
-    over = ["--over", tmp_path / "plain", "--out", tmp_path / "natural"]
-    run(export.main, natural, "--run", tmp_path / "second", "--name", "natural", *over)
-    assert [file.name for file in (tmp_path / "natural").glob("*.safetensors")] == ["texture.safetensors"]
+    run(compact.main, with_texture, "--photos", photos, "--start", tmp_path / "plain", "--out", tmp_path / "second")
+    over = ["--over", tmp_path / "plain", "--out", tmp_path / "textured"]
+    run(export.main, with_texture, "--run", tmp_path / "second", "--name", "textured", *over)
+    assert [file.name for file in (tmp_path / "textured").glob("*.safetensors")] == ["texture.safetensors"]
     pixels = np.random.default_rng(0).integers(0, 256, (96, 96, 3)).astype(np.uint8)
-    plain, textured = (Restorer.load(tmp_path / name, "cpu").restore_levels(pixels) for name in ("plain", "natural"))
+    plain, textured = (Restorer.load(tmp_path / name, "cpu").restore_levels(pixels) for name in ("plain", "textured"))
     assert np.abs(textured - plain).max() > 0
 
     faithful.write_text(TINY_COMPACT.format(steps=2))
     run(compact.main, faithful, "--photos", photos, "--out", tmp_path / "another")
     run(export.main, faithful, "--run", tmp_path / "another", "--out", tmp_path / "plain")
-    arguments = [natural, "--run", tmp_path / "second", *over]
+    arguments = [with_texture, "--run", tmp_path / "second", *over]
     refused = CliRunner().invoke(export.main, [str(a) for a in arguments])
     assert refused.exit_code == 2
     assert "is not" in refused.output

@@ -77,12 +77,12 @@ class RestoreJPEG(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "texture",
-                    default=1.0,
+                    default=0.6,
                     min=0.0,
                     max=1.0,
                     step=0.05,
                     optional=True,
-                    tooltip="How much of its texture 'natural' adds; 0 is its faithful restoration. Others have none.",
+                    tooltip="How much texture 'compact' adds: 0 restores faithfully, 1 looks sharpest.",
                 ),
                 io.Float.Input(
                     "min_qf",
@@ -112,7 +112,7 @@ class RestoreJPEG(io.ComfyNode):
         tile: int,
         tiles_at_once: int,
         jpeg: JpegFile | None = None,
-        texture: float = 1.0,
+        texture: float = 0.6,
         min_qf: float = 0.0,
     ) -> io.NodeOutput:
         """Restore, one image of a batch after the other."""
@@ -125,8 +125,8 @@ class RestoreJPEG(io.ComfyNode):
         with in_its_own_words():
             from codiff_batch.settings import Judging, Settings
 
-            settings = Settings(strength=strength, texture=texture, constrain=constrain)
-            settings.check(model.card)
+            amount = texture if model.card.adds_texture else None
+            settings = Settings(strength=strength, texture=amount, constrain=constrain)
             judging = Judging(min_qf=min_qf) if min_qf else None
             for index, one in enumerate(image):
                 place = jpeg.place if jpeg is not None else (index, image.shape[0])

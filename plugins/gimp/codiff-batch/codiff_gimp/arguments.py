@@ -50,7 +50,7 @@ def add_arguments(procedure: Gimp.Procedure) -> None:
     procedure.add_double_argument(
         "texture",
         _("Te_xture"),
-        _("How much of its texture a model such as natural adds; 0 is its faithful restoration"),
+        _("How much texture to add: 0 restores faithfully, 1 looks sharpest"),
         *RANGES["texture"],
         flags,
     )

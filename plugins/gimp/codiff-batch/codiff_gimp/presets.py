@@ -15,21 +15,21 @@ class Preset(NamedTuple):
 
 
 PRESETS = (
-    Preset(N_("Faithful"), {"model": "compact", "strength": 1.0, "texture": 1.0, "quality": 0.0, "constrain": True}),
-    Preset(N_("Light touch"), {"model": "compact", "strength": 0.5, "texture": 1.0, "quality": 0.0, "constrain": True}),
+    Preset(N_("Balanced"), {"model": "compact", "strength": 1.0, "texture": 0.6, "quality": 0.0, "constrain": True}),
+    Preset(N_("Faithful"), {"model": "compact", "strength": 1.0, "texture": 0.0, "quality": 0.0, "constrain": True}),
+    Preset(N_("Light touch"), {"model": "compact", "strength": 0.5, "texture": 0.0, "quality": 0.0, "constrain": True}),
     Preset(
         N_("Phone messenger"),
-        {"model": "natural", "strength": 1.0, "texture": 0.5, "quality": 0.0, "constrain": True},
+        {"model": "compact", "strength": 1.0, "texture": 0.8, "quality": 0.0, "constrain": True},
     ),
     Preset(
         N_("Old web photo"),
-        {"model": "natural", "strength": 1.0, "texture": 1.0, "quality": 0.0, "constrain": False},
+        {"model": "compact", "strength": 1.0, "texture": 1.0, "quality": 0.0, "constrain": False},
     ),
 )
 
 SUMMARIES = {
-    "compact": N_("Faithful: invents nothing. For any computer."),
-    "fast": N_("Nearly as faithful as compact, in a quarter of the time."),
-    "natural": N_("Adds texture that the compression took, as much as you choose."),
+    "compact": N_("Faithful, with as much texture as you choose. For any computer."),
+    "fast": N_("Faithful and without texture, in less than half the time."),
 }
 """Of models that come with codiff-batch; others speak for themselves, in English."""
