@@ -315,7 +315,7 @@ _file = click.Path(exists=True, dir_okay=False, path_type=Path)
     multiple=True,
     default=("compact",),
     show_default=True,
-    help="Name or folder of a model; none for none.",
+    help="Name or folder of a model; pass 'none' to measure no model.",
 )
 @click.option(
     "--texture",

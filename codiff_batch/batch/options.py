@@ -116,7 +116,7 @@ class BatchOptions:
         return " ".join(filter(None, (self.shape, *_differing(self.judging), *own)))
 
     def check(self) -> None:
-        """Refuse options that cannot be meant together.
+        """Refuse options that contradict each other.
 
         Raises:
             OptionsConflict: with the reason.

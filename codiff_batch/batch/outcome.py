@@ -1,4 +1,4 @@
-"""What became of one photo."""
+"""What happened to one photo."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from codiff_batch.errors import PhotoError
 
 
 class Kind(StrEnum):
-    """What was done with a photo, or would have been."""
+    """What was done with a photo, or would be."""
 
     RESTORED = "restored"
     WOULD_BE_RESTORED = "would be restored"

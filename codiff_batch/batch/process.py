@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 Stage = Callable[[Task, str], None]
-"""Told what is being done to which photo, for progress displays; called from worker threads."""
+"""Receives what is being done to which photo, for progress displays; called from worker threads."""
 
 
 @dataclass(eq=False)

@@ -170,7 +170,7 @@ class Restorer:
 
         Raises:
             ValueError: the array is not such a picture.
-            RestoreFailed: the device has not memory enough even for this.
+            RestoreFailed: the device does not have enough memory even for this.
         """
         return self._scheduler.embed(as_pixels(image))
 
@@ -192,9 +192,9 @@ class Restorer:
 
         Args:
             image: as for :meth:`estimate_qf`.
-            settings: how to restore; what nothing is said of is as by default.
+            settings: how to restore; whatever is not given has its default.
             tables: the file's quantization tables in natural order, (8, 8) each, luma first, if they are known.
-            progress: called with (tiles done, tiles in all) after each batch of tiles; what it raises ends the work, or
+            progress: called with (tiles done, tiles in total) after each batch; what it raises ends the work, or
                 this picture alone where it is a PhotoError and there are several.
             embedding: from :meth:`embed`, if the caller has it already.
             changed: single settings by name, such as ``strength=0.5``.

@@ -61,7 +61,7 @@ def refuse(source: JpegPhoto, name: str, order: Order) -> None:
     """
     format = find_format(name)
     if max(source.header.width, source.header.height) > format.largest_side:
-        raise PhotoError(f"cannot be written as {format.title}: more than {format.largest_side} pixels a side")
+        raise PhotoError(f"cannot be written as {format.title}: more than {format.largest_side} pixels on a side")
     format.refuse(source, order)
 
 

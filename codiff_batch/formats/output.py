@@ -58,7 +58,7 @@ class OutputFormat:
 
     @property
     def is_installed(self) -> bool:
-        """Whether the program can write the format here."""
+        """Return True if the program can write the format here."""
         return self.module is None or find_spec(self.module) is not None
 
     def check(self) -> None:

@@ -47,7 +47,7 @@ class Photo:
 
     @property
     def was_saved_again(self) -> bool:
-        """Whether its pixels went through more than the file admits."""
+        """Return True if its pixels went through more than the file admits."""
         header = self.outcome.header_qf
         return self.quality is not None and header is not None and header - self.quality > SAVED_AGAIN
 

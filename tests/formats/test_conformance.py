@@ -257,7 +257,7 @@ def row_of(key: str) -> str | None:
 
 
 def found_elsewhere(key: str, value: Any, output: dict[str, Any]) -> bool:
-    """Whether a value stands under the name that the other container has for it."""
+    """Return True if a value stands under the name that the other container has for it."""
     tag = key.split(":")[-1]
     if tag == "Comment":
         shown = (output.get("PNG:Comment"), output.get("EXIF:IFD0:ImageDescription"))
