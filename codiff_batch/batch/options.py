@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from codiff_batch.batch.shard import Shard
 from codiff_batch.errors import OptionsConflict, Role
@@ -15,7 +15,7 @@ from codiff_batch.files.opening import DEFAULT_MAX_BYTES
 from codiff_batch.formats import NAMES, SAME, find_format
 from codiff_batch.models.card import read_card
 from codiff_batch.models.catalogue import DEFAULT_MODEL, find
-from codiff_batch.settings import Judging, Settings
+from codiff_batch.settings import FLOATS_HELP, Floats, Judging, Settings
 
 DEFAULT_MAX_PIXELS = 200_000_000
 
@@ -60,9 +60,7 @@ class BatchOptions:
     compiled: bool = _option(
         False, "Compile the networks first, which takes minutes; for large models and many photos."
     )
-    precision: Literal["auto", "fp32", "bf16"] = _option(
-        "auto", "Floats of the networks; auto takes what is faster on this machine."
-    )
+    precision: Floats = _option("auto", FLOATS_HELP)
     format: str = _option(SAME, "Format of the outputs.", choices=NAMES)
     quality: int = _option(
         95, "Quality of JPEG (always 4:4:4), WebP, AVIF and JPEG XL outputs.", low=1, high=100, placeholder="N"

@@ -97,7 +97,8 @@ def restore_all_images(settings: dict[str, Any], engine: Engine) -> None:
 
 def asked(settings: dict[str, Any]) -> dict[str, Any]:
     """The settings as the engine calls them."""
-    return {name: settings["quality" if name == "qf" else name] for name in ("model", *RANGES, *SWITCHES)}
+    names = ("model", "precision", *RANGES, *SWITCHES)
+    return {name: settings["quality" if name == "qf" else name] for name in names}
 
 
 def seen(image: Gimp.Image, drawable: Gimp.Drawable, file: Path) -> dict[str, Any]:
