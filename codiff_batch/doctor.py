@@ -135,7 +135,7 @@ def _speed(entry: ModelEntry, device: torch.device) -> str:
         floats = choose_precision(card, device).weights
         seconds = _told(seconds_per_megapixel(card, device, floats))
         how = f"{str(floats).removeprefix('torch.')} on {device}"
-        return f"{how}, about {seconds} a megapixel (estimated from one convolution)"
+        return f"{how}, about {seconds} per megapixel (estimated from one convolution)"
     restorer = Restorer.load(entry.path, str(device))
     noise = np.random.default_rng(0).integers(0, 255, (SIDE, SIDE, 3), np.uint8)
     times = []
@@ -144,7 +144,7 @@ def _speed(entry: ModelEntry, device: torch.device) -> str:
         restorer.restore(noise, qf=10)  # as a photo that needs all of the work
         times.append(time.perf_counter() - started)
     seconds, tile = _told(min(times) * 1e6 / SIDE**2), restorer.geometry.tile
-    return f"{restorer.precision} on {device}, tiles of {tile}, {seconds} a megapixel (measured now)"
+    return f"{restorer.precision} on {device}, tiles of {tile}, {seconds} per megapixel (measured now)"
 
 
 def _told(seconds: float) -> str:

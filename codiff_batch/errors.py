@@ -21,17 +21,17 @@ for a command and which options help, as data, so that each front door can say s
     ├── ModelError            a model cannot be used
     │   ├── ModelNotFound         no model of that name
     │   ├── ModelDamaged          a file is missing, changed or malformed
-    │   └── CannotInstall         a model's files cannot be had, or are not what they should be
+    │   └── CannotInstall         a model's files cannot be obtained, or are not what they should be
     ├── DeviceUnavailable     the asked-for device is not on this machine
     ├── FolderUnavailable     an output or backup folder cannot be used at all
     │   ├── FolderLocked          another run is at work in it
     │   ├── JournalDamaged        its journal is broken
     │   └── JournalNewer          a later version of this program keeps it
-    ├── OptionsConflict       options that cannot be meant together
-    │   └── SettingRefused        a setting is out of its range, or not for this model
+    ├── OptionsConflict       options that contradict each other
+    │   └── SettingRefused        a setting is out of range, or not for this model
     ├── CannotCompare         pictures to compare cannot be read, or differ in size
     ├── RequestRefused        a host program's request cannot be understood or followed
-    └── Cancelled             a host program asked for the end of its request, or is gone
+    └── Cancelled             a host program cancelled its request, or is gone
 """
 
 from __future__ import annotations
@@ -196,13 +196,13 @@ class JournalNewer(FolderUnavailable):
 
 
 class OptionsConflict(CodiffError):
-    """Two options cannot be meant together."""
+    """Two options contradict each other."""
 
     exit_code = ExitCode.USAGE
 
 
 class SettingRefused(OptionsConflict, ValueError):
-    """A setting is out of its range, or the model has no use for it.
+    """A setting is out of range, or the model has no use for it.
 
     Attributes:
         setting: its name.
@@ -226,4 +226,4 @@ class RequestRefused(CodiffError):
 
 
 class Cancelled(CodiffError):
-    """The host program asked for the end of its request, or is gone."""
+    """The host program cancelled its request, or is gone."""

@@ -22,7 +22,7 @@ FLOATS_HELP = "Floats of the networks; auto takes what is faster on this machine
 
 @dataclass(frozen=True)
 class Knob:
-    """What a front door must know of a setting in order to offer it."""
+    """What a front door must know about a setting to offer it."""
 
     name: str
     default: float | bool | None
@@ -34,9 +34,9 @@ class Knob:
     low: float = 0
     high: float = 1
     step: float = 1
-    """What one notch of a slider changes."""
+    """One notch of a slider."""
     unit: str = ""
-    """Empty for a share."""
+    """Empty where the value is a share."""
 
     @property
     def is_switch(self) -> bool:
@@ -44,7 +44,7 @@ class Knob:
         return isinstance(self.default, bool)
 
     def check(self, value: object) -> None:
-        """Refuse what the setting cannot be.
+        """Refuse a value that the setting cannot have.
 
         Raises:
             SettingRefused: of another type or out of range.
@@ -70,7 +70,7 @@ def knobs(of: type[_Checked]) -> dict[str, Knob]:
 
 @dataclass(frozen=True)
 class _Checked:
-    """Values that have been checked."""
+    """Values that are checked when they are made."""
 
     def __post_init__(self) -> None:
         for name, knob in knobs(type(self)).items():
@@ -78,7 +78,7 @@ class _Checked:
 
     @classmethod
     def read(cls, told: Mapping[str, Any]) -> Self:
-        """Take what a mapping says of the settings; the rest is as by default, and other keys are let be.
+        """Take what a mapping says of the settings; the rest keeps its default, and other keys are ignored.
 
         Raises:
             SettingRefused: a value is of another type or out of range.
@@ -111,7 +111,7 @@ class Settings(_Checked):
     qf: float | None = _setting(
         None,
         "Quality by hand",
-        "JPEG quality that the pixels went through, in place of what the file and the network say.",
+        "JPEG quality that the pixels went through, instead of what the file and the network say.",
         low=1,
         high=100,
         unit="JPEG quality factor",

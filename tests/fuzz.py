@@ -25,7 +25,7 @@ from pathlib import Path
 import click
 from PIL import Image
 
-from codiff_batch.engine.judge import header_decides
+from codiff_batch.engine.judge import judge_by_header
 from codiff_batch.errors import PhotoError
 from codiff_batch.formats import Order, encode
 from codiff_batch.jpeg import JpegPhoto, can_project, project_to_cells
@@ -110,7 +110,7 @@ def look(path: Path) -> str:
     try:
         photo = JpegPhoto.open(path, max_pixels=MAX_PIXELS)
         photo.metadata().kinds()
-        header_decides(photo.header.qf, 60)
+        judge_by_header(photo.header.qf, 60)
         pixels = photo.pixels()
     except PhotoError as error:
         return type(error).__name__

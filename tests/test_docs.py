@@ -75,7 +75,7 @@ class Command(NamedTuple):
 
     @property
     def is_outline(self) -> bool:
-        """Whether it shows a form rather than a command: capitals, brackets or dots stand for something."""
+        """Return True if it shows a form rather than a command: capitals, brackets or dots stand for something."""
         return bool(re.search(r"\[|\.\.\.|\b(DIR|A B|ID)\b", self.line)) and "pip install" not in self.line
 
 

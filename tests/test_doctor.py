@@ -37,7 +37,7 @@ def test_a_sound_machine_is_told_so() -> None:
         "GB of memory",
         "used for 'cpu': cpu",
         "tiny: float32 on cpu",
-        "a megapixel (measured now)",
+        "per megapixel (measured now)",
     ):
         assert words in output
 

@@ -2,7 +2,8 @@
 
 Run as ``python -m training.evaluate --photos DIR [--model NAME]... [--qf 10]... [--json FILE]``. Other people's
 networks are loaded through spandrel (``--outside FILE``). Any other tool restores what ``--write-jpegs DIR`` wrote and
-is measured by ``--written DIR``. Further metrics come from pyiqa (``--metric musiq``), where it and its weights are.
+is measured by ``--written DIR``. Further metrics are those of ``codiff_batch/metrics.py`` and of pyiqa (``--metric
+musiq``), where it and its weights are.
 
 PSNR and SSIM are over RGB as FBCNN and SwinIR publish them, so the rows can be put beside theirs. PSNR-B follows its
 own paper and comes out lower than in their tables.
@@ -24,7 +25,7 @@ from PIL import Image
 
 from codiff_batch.engine import Restorer, restore_photo
 from codiff_batch.jpeg import JpegPhoto
-from codiff_batch.metrics import psnr, ssim
+from codiff_batch.metrics import METRICS, psnr, ssim
 from codiff_batch.models.catalogue import find
 from codiff_batch.perceptual import Perceptual, as_tensor
 from training import scorecard
@@ -62,7 +63,7 @@ class Score:
     lpips: float = float("nan")
     dists: float = float("nan")
     others: dict[str, float] = field(default_factory=dict)
-    """By pyiqa's name of the metric, such as musiq."""
+    """Further metrics: our own by title, pyiqa's by its name, such as musiq."""
 
 
 def psnr_b(image: Pixels, reference: Pixels) -> float:
@@ -314,7 +315,7 @@ _file = click.Path(exists=True, dir_okay=False, path_type=Path)
     multiple=True,
     default=("compact",),
     show_default=True,
-    help="Name or folder of a model; none for none.",
+    help="Name or folder of a model; pass 'none' to measure no model.",
 )
 @click.option(
     "--texture",
@@ -400,7 +401,8 @@ def main(
         tuple(Outside(file) for file in outside),
         written,
     )
-    others = pyiqa_metrics(metrics)
+    own = {metric.title: metric.measure for metric in METRICS if metric.measure not in (psnr, ssim)}
+    others = own | pyiqa_metrics(metrics)
     if write_jpegs is not None:
         write_jpegs.mkdir(parents=True, exist_ok=True)
     perceptual = Perceptual(networks) if networks else None

@@ -125,7 +125,7 @@ def main(
 
 
 def _same(some: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> bool:
-    """Whether weights are equal in value; averaging may have turned a -0 into a 0, so their bytes need not be."""
+    """Return True if weights are equal in value; their bytes may differ, since averaging can turn a -0 into a 0."""
     return some.keys() == others.keys() and all(torch.equal(value, others[name]) for name, value in some.items())
 
 

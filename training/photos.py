@@ -18,7 +18,7 @@ HELD_OUT_PERCENT = 5
 
 
 def is_held_out(path: Path) -> bool:
-    """Whether a photo is kept for validation: a stable 5 %, with all crops ``<photo>_<n>`` of one photo on one side."""
+    """Return True if a photo is kept for validation: a stable 5 %, all crops ``<photo>_<n>`` of a photo together."""
     photo = path.stem.rsplit("_", 1)[0]
     return int.from_bytes(hashlib.sha256(photo.encode()).digest()[:4], "big") % 100 < HELD_OUT_PERCENT
 

@@ -46,7 +46,7 @@ def widened(weights: Mapping[str, Tensor], wide: nn.Module) -> dict[str, Tensor]
 
 
 def _fits(narrow: Tensor, wide: Tensor) -> bool:
-    """Whether a weight is nowhere larger than another."""
+    """Return True if a weight is nowhere larger than another."""
     return narrow.dim() == wide.dim() and all(a <= b for a, b in zip(narrow.shape, wide.shape, strict=True))
 
 

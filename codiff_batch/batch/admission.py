@@ -15,7 +15,7 @@ Job = Callable[[], None]
 
 SECONDS_A_PHOTO = 600.0
 SECONDS_A_MEGAPIXEL = 1800.0
-"""The time limit where none is given: the largest model on a slow processor needs minutes for a megapixel."""
+"""The time limit where none is given: the largest model on a slow processor needs minutes per megapixel."""
 
 
 class Admission:

@@ -90,7 +90,11 @@ def run_on_devices(
         # What a dead process would have done next is left when all have died.
         for task in () if stop.is_set() else waiting:
             yield Outcome(
-                task.source, None, Kind.FAILED, "no process was left to work on it; run again", "process-died"
+                task.source,
+                None,
+                Kind.FAILED,
+                "no process was left to work on it; run the command again",
+                "process-died",
             )
     finally:
         stopping.set()
@@ -105,20 +109,20 @@ def _feed(helper: _Helper, waiting: Iterator[Task]) -> None:
     task = next(waiting, None)
     if task is not None:
         helper.tasks[task.source] = task
-    with contextlib.suppress(OSError):  # Where it died, the next read tells.
+    with contextlib.suppress(OSError):  # If it died, the next read shows it.
         helper.connection.send(task)
 
 
 def _lost(helper: _Helper) -> Iterator[Outcome]:
     helper.process.join()
     for task in helper.tasks.values():
-        reason = f"the process on {helper.device} died (exit code {helper.process.exitcode}); run again"
+        reason = f"the process on {helper.device} died (exit code {helper.process.exitcode}); run the command again"
         yield Outcome(task.source, None, Kind.FAILED, reason, "process-died")
 
 
 def _help(options: BatchOptions, roots: Collection[Path], connection: Connection, stop: Stop) -> None:
-    """What a process does: draw photos, send outcomes, and at last None."""
-    # A signal to the whole group is the first process's to answer.
+    """What a process does: take photos, send outcomes, and finally None."""
+    # A signal to the whole group is for the first process to answer.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     tasks: Iterator[Task] = iter(connection.recv, None)

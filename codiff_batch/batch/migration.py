@@ -14,6 +14,7 @@ from typing import Any
 from codiff_batch.batch.options import BatchOptions
 from codiff_batch.batch.outcome import Code, Kind, Outcome
 from codiff_batch.batch.rows import Attempt, Intent, Made, Standing
+from codiff_batch.engine.judge import Ground
 from codiff_batch.files.identity import Stamp
 
 OLD = "0.1:"
@@ -116,7 +117,7 @@ def _carry_over(row: dict[str, Any], folder: Path, prefixes: set[Path]) -> tuple
 def _outcome(row: dict[str, Any], source: Path, output: Path | None) -> Outcome:
     kinds = {"restored": Kind.RESTORED, "writing": Kind.RESTORED, "skipped": Kind.SKIPPED, "undone": Kind.PUT_BACK}
     kind, reason = kinds.get(str(row["outcome"]), Kind.FAILED), str(row["reason"])
-    codes = {"good already": Code.GOOD_ALREADY, "restored before": Code.RESTORED_BEFORE, "signed": Code.SIGNED}
+    codes = {"good already": Ground.GOOD, "restored before": Code.RESTORED_BEFORE, "signed": Code.SIGNED}
     code = codes.get(reason.split(":")[0], "")
     if kind is Kind.SKIPPED and reason.startswith("output exists already"):
         code = Code.OUTPUT_EXISTS_ALREADY

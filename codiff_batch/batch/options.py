@@ -7,16 +7,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from codiff_batch.batch.shard import Shard
 from codiff_batch.errors import OptionsConflict, Role
 from codiff_batch.files.opening import DEFAULT_MAX_BYTES
+from codiff_batch.formats import NAMES, SAME, find_format
 from codiff_batch.models.card import read_card
 from codiff_batch.models.catalogue import DEFAULT_MODEL, find
 from codiff_batch.settings import FLOATS_HELP, Floats, Judging, Settings
-
-Format = Literal["same", "jpeg", "png", "webp", "tiff", "avif", "jxl"]
 
 DEFAULT_MAX_PIXELS = 200_000_000
 
@@ -27,8 +26,9 @@ def _option(default: Any, help: str, **rest: Any) -> Any:
     Args:
         default: of the option.
         help: one sentence.
-        rest: limits (``low`` and ``high``, or ``above``), a ``placeholder`` for the value, ``told_default`` where the
-            default is no value, and ``once``: True for what only makes sense in a run that ends.
+        rest: limits (``low`` and ``high``, or ``above``) or ``choices``, a ``placeholder`` for the value,
+            ``told_default`` where the default is no value, and ``once``: True for what only makes sense in a run that
+            ends.
     """
     return field(default=default, metadata={"help": help, **rest})
 
@@ -61,7 +61,7 @@ class BatchOptions:
         False, "Compile the networks first, which takes minutes; for large models and many photos."
     )
     precision: Floats = _option("auto", FLOATS_HELP)
-    format: Format = _option("same", "Format of the outputs.")
+    format: str = _option(SAME, "Format of the outputs.", choices=NAMES)
     quality: int = _option(
         95, "Quality of JPEG (always 4:4:4), WebP, AVIF and JPEG XL outputs.", low=1, high=100, placeholder="N"
     )
@@ -117,14 +117,12 @@ class BatchOptions:
         return " ".join(filter(None, (self.shape, *_differing(self.judging), *own)))
 
     def check(self) -> None:
-        """Refuse options that cannot be meant together.
+        """Refuse options that contradict each other.
 
         Raises:
             OptionsConflict: with the reason.
             ModelNotFound, ModelDamaged: there is no such model.
         """
-        from codiff_batch.formats import find_format
-
         find_format(self.format)
         self.settings.check(read_card(find(self.model, self.models_dir)))
         if self.in_place and self.backup is None:
@@ -137,7 +135,7 @@ class BatchOptions:
             raise OptionsConflict(
                 "photos are replaced in place or written to an output folder, not both", Role.IN_PLACE, Role.OUTPUT
             )
-        if self.in_place and self.format not in ("same", "jpeg"):
+        if self.in_place and self.format not in (SAME, "jpeg"):
             raise OptionsConflict("photos that are replaced in place stay JPEG files", Role.IN_PLACE, Role.FORMAT)
         if self.in_place and self.copy_skipped:
             raise OptionsConflict("in place, skipped photos stay where they are and need no copy", Role.COPY_SKIPPED)

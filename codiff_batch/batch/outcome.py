@@ -1,4 +1,4 @@
-"""What became of one photo."""
+"""What happened to one photo."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from codiff_batch.engine.judge import Ground
 from codiff_batch.errors import PhotoError
 
 
 class Kind(StrEnum):
-    """What was done with a photo, or would have been."""
+    """What was done with a photo, or would be."""
 
     RESTORED = "restored"
     WOULD_BE_RESTORED = "would be restored"
@@ -22,16 +21,13 @@ class Kind(StrEnum):
 
 
 class Code(StrEnum):
-    """Stable names of reasons, for programs; failures have their error's class name in the same style."""
+    """Stable names of reasons, for programs.
 
-    HEADER_SAYS_SO = Ground.HEADER.value
-    PIXELS_SAY_SO = Ground.PIXELS.value
-    SAVED_AGAIN = Ground.SAVED_AGAIN.value
-    MADE_SMALLER = Ground.MADE_SMALLER.value
-    NO_EVIDENCE = Ground.NO_EVIDENCE.value
-    QUALITY_BY_HAND = Ground.BY_HAND.value
+    Where the judge decided they are those of :class:`~codiff_batch.engine.judge.Ground`; failures have their error's
+    class name in the same style.
+    """
+
     FINISHED_LATER = "finished-later"
-    GOOD_ALREADY = Ground.GOOD.value
     RESTORED_BEFORE = "restored-before"
     DONE_BEFORE = "done-before"
     SIGNED = "signed"
@@ -62,7 +58,7 @@ class Outcome:
     reason: str
     """A sentence for people."""
     code: str = ""
-    """A stable name of the reason, see :class:`Code`."""
+    """A stable name of the reason: a :class:`Code`, a ``Ground``, or :func:`code_of` an error."""
     header_qf: float | None = None
     """Quality factor that fits the file's tables best, 1..100."""
     estimated_qf: float | None = None

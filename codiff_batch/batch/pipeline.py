@@ -45,7 +45,7 @@ class Stop(Protocol):
     """What a :class:`threading.Event` and one of multiprocessing have in common."""
 
     def is_set(self) -> bool:
-        """Whether to stop."""
+        """Return True once the work is to stop."""
 
 
 class _GivenUp(Exception):

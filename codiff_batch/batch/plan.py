@@ -116,7 +116,7 @@ def _sources(paths: Sequence[Path]) -> list[Path]:
 
 
 def task_of(photo: Found, options: BatchOptions) -> Task:
-    """Where one photo's output belongs, without a look at the other photos.
+    """Return where one photo's output belongs, without looking at other photos.
 
     Raises:
         OptionsConflict: its folder has no name to derive an output folder from.

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 Stage = Callable[[Task, str], None]
-"""Told what is being done to which photo, for progress displays; called from worker threads."""
+"""Receives what is being done to which photo, for progress displays; called from worker threads."""
 
 
 @dataclass(eq=False)
@@ -226,7 +226,7 @@ class PhotoSteps:
         seen = judged(sight.decoded, embedding, options.settings, options.judging)
         opened.work.estimated_qf = seen.verdict.estimated_qf
         if seen.verdict.action is Action.SKIP:
-            self._skip(opened.work, opened.contents, seen.verdict.reason, Code(seen.verdict.ground))
+            self._skip(opened.work, opened.contents, seen.verdict.reason, seen.verdict.ground)
         elif options.dry_run:
             self._would(opened.work, seen.verdict)
         else:
@@ -296,7 +296,7 @@ class PhotoSteps:
             put_output(task.target, data, original, ours=work.ours, overwrite=options.overwrite, owner=options.owner)
         if work.standing is not None:
             work.standing = work.standing.settled(sha256(data))
-        work.settle(Kind.RESTORED, verdict.reason, Code(verdict.ground), task.target, model=options.model)
+        work.settle(Kind.RESTORED, verdict.reason, verdict.ground, task.target, model=options.model)
 
     def _refuse_others_output(self, work: Work) -> None:
         """Refuse to replace what another photo's restoration put there, even where the user says overwrite."""
@@ -328,9 +328,9 @@ class PhotoSteps:
             raise CannotRecord(str(error)) from error
 
     def _would(self, work: Work, verdict: Verdict) -> None:
-        work.settle(Kind.WOULD_BE_RESTORED, f"would be restored: {verdict.reason}", Code(verdict.ground))
+        work.settle(Kind.WOULD_BE_RESTORED, f"would be restored: {verdict.reason}", verdict.ground)
 
-    def _skip(self, work: Work, contents: Contents, reason: str, code: Code) -> None:
+    def _skip(self, work: Work, contents: Contents, reason: str, code: str) -> None:
         """Leave a photo alone, or copy it if the output folder is to be complete."""
         options, task = self._options, work.task
         if not options.copy_skipped or options.dry_run:

@@ -1,4 +1,4 @@
-"""The report: one record a photo, for programs to read."""
+"""The report: one record per photo, for programs to read."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def run(
     stage: Stage = lambda task, doing: None,
     stop: threading.Event | None = None,
 ) -> Generator[Outcome]:
-    """Find the photos, restore them, and yield what becomes of each as soon as it is known.
+    """Find the photos, restore them, and yield the outcome of each as soon as it is known.
 
     The same as the command line does::
 
@@ -34,11 +34,11 @@ def run(
     Args:
         options: what to do.
         planned: called once, with all photos in their order and where their outputs go.
-        stage: called with what is being done to which photo, from worker threads; not by several devices or a cluster.
-        stop: when set, photos that have come far are finished, and the others left without an outcome.
+        stage: called from worker threads with what is being done to which photo; not with several devices or a cluster.
+        stop: when set, photos that have come far are finished, and the others are left without an outcome.
 
     Raises:
-        OptionsConflict: options cannot be meant together, or outputs would land on their sources.
+        OptionsConflict: options contradict each other, or outputs would land on their sources.
         FolderLocked: another run is at work in an output folder.
         FolderUnavailable: an output folder cannot be written to.
         ModelError, DeviceUnavailable: no photo can be restored.
@@ -73,8 +73,8 @@ def run_batch(
     Args:
         options: of the batch, checked.
         tasks: from :func:`~codiff_batch.batch.plan.plan`.
-        stage: told what is being done, from worker threads; not by several devices or a cluster.
-        stop: when set, photos that have come far are finished, and the others left without an outcome.
+        stage: told what is being done, from worker threads; not with several devices or a cluster.
+        stop: when set, photos that have come far are finished, and the others are left without an outcome.
 
     Raises:
         FolderLocked: another run is at work in an output folder.

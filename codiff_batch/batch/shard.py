@@ -21,7 +21,7 @@ class Shard:
         return f"{self.index}-of-{self.count}"
 
     def owns(self, relative: Path) -> bool:
-        """Whether a photo belongs to this shard.
+        """Return True if a photo belongs to this shard.
 
         A stable hash of the relative path decides rather than the place in a list, so that a folder which grows
         does not move photos from one machine to another.

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from codiff_batch.cli.parameters import output_file_option
-from codiff_batch.errors import CannotCompare, OptionsConflict
-
-if TYPE_CHECKING:
-    from codiff_batch.perceptual import Perceptual
+from codiff_batch.errors import OptionsConflict
 
 _picture = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -29,27 +25,12 @@ _picture = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.argument("second", type=_picture)
 def compare_command(first: Path, second: Path, original: Path | None, output: Path, networks: Path | None) -> None:
     """Compare two pictures of the same size: side by side, with a map of their differences, PSNR and SSIM."""
-    from codiff_batch.pages.comparison import compare, write_comparison
+    from codiff_batch.pages.comparison import compare, perceptual, write_comparison
 
     if output.suffix.lower() not in (".html", ".png"):
         raise OptionsConflict(f"--output {output.name}: the name must end in .html or .png")
-    panels = compare(first, second, original, _perceptual(networks))
+    panels = compare(first, second, original, perceptual(networks))
     write_comparison(output, panels)
     for panel in panels:
         if panel.words:
             click.echo(f"{panel.name}: {panel.words}")
-
-
-def _perceptual(folder: Path | None) -> Perceptual | None:
-    """The perceptual measures, if their backbones are at hand; torch is loaded only then."""
-    from codiff_batch.models.catalogue import networks_folder
-
-    place = folder or networks_folder()
-    if place is None:
-        return None
-    from codiff_batch.perceptual import Perceptual
-
-    try:
-        return Perceptual(place)
-    except FileNotFoundError as error:
-        raise CannotCompare(str(error)) from error

@@ -132,7 +132,7 @@ class _Inspector:
         self._model, self._device, self._models_dir = model, device, models_dir
 
     def rows(self, photos: Sequence[Found]) -> Iterator[Inspection]:
-        """One row a photo, in their order."""
+        """One row per photo, in their order."""
         with ThreadPoolExecutor(READERS) as readers:
             for start in range(0, len(photos), LOOKS):
                 some = photos[start : start + LOOKS]
@@ -169,7 +169,7 @@ class _Inspector:
         except PhotoError as error:
             return error
         except Exception as error:
-            # The wall: one photo that breaks the program must not keep the others from being told.
+            # The wall: one photo that breaks the program must not keep the others from being reported.
             return PhotoError(f"unexpected {type(error).__name__}: {error}")
 
     def _row(self, path: Path, photo: _Read, seen: Embedding | None) -> Inspection:

@@ -11,6 +11,7 @@ import click
 from codiff_batch.cli.parameters import models_dir_option
 from codiff_batch.errors import CannotInstall
 from codiff_batch.files.text import printable
+from codiff_batch.models.catalogue import FULL_MODEL
 
 _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -45,7 +46,7 @@ def show_command(name: str, models_dir: Path | None) -> None:
 
 
 @models_command.command("pull")
-@click.argument("name", default="codiff-sd21")
+@click.argument("name", default=FULL_MODEL)
 @click.option("--mirror", "mirrors", multiple=True, metavar="ID", help="Repository to download from.")
 @models_dir_option
 def pull_command(name: str, mirrors: tuple[str, ...], models_dir: Path | None) -> None:
@@ -62,7 +63,8 @@ def pull_command(name: str, mirrors: tuple[str, ...], models_dir: Path | None) -
     elsewhere = f" --models-dir {models_dir}" if models_dir else ""
     files = " ".join(f"--{Path(file).stem} {file}" for file in source.by_hand)
     base = f" --base {mirrors[0]}" if mirrors else ""
-    click.echo(f"  codiff-batch models import {files}{base}{elsewhere}")
+    named = f" --name {name}" if name != FULL_MODEL else ""
+    click.echo(f"  codiff-batch models import {files}{base}{named}{elsewhere}")
 
 
 @models_command.command("import")
@@ -74,7 +76,7 @@ def pull_command(name: str, mirrors: tuple[str, ...], models_dir: Path | None) -
     help="Stable Diffusion 2.1-base: a folder with unet/, vae/ and scheduler/, or a repository on the hub.  "
     "[default: what 'models pull' downloaded, or downloaded now]",
 )
-@click.option("--name", default="codiff-sd21", show_default=True, help="Name of the model, for --model.")
+@click.option("--name", default=FULL_MODEL, show_default=True, help="Name of the model, for --model.")
 @click.option("--precision", type=click.Choice(["fp16", "bf16"]), default="fp16", show_default=True)
 @click.option("--replace", "replace_existing", is_flag=True, help="Replace an installed model of this name.")
 @models_dir_option
@@ -96,13 +98,15 @@ def import_command(
         raise CannotInstall(f"--base {base}: there is no such folder")
     import torch
 
+    from codiff_batch.models.catalogue import sources
     from codiff_batch.models.hub import pull_base, source_of
-    from codiff_batch.models.install import FULL_MODEL, import_official
+    from codiff_batch.models.install import import_official
 
     if base is not None and Path(base).is_dir():
         source, folder = base, Path(base)
     else:
-        source, folder = pull_base([base] if base else source_of(FULL_MODEL).base, models_dir)
+        known = name if name in sources() else FULL_MODEL
+        source, folder = pull_base([base] if base else source_of(known).base, models_dir)
     installed = import_official(
         codiff,
         cave,

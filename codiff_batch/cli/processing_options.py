@@ -88,11 +88,7 @@ def knob_option(knob: Knob) -> Callable[[Any], Any]:
     return click.option(
         f"--{name}",
         type=click.FloatRange(knob.low, knob.high),
-        default=None
-        if knob.default is None
-        else int(knob.default)
-        if knob.default == int(knob.default)
-        else knob.default,
+        default=_short(knob.default),
         show_default=knob.default is not None,
         metavar="N",
         help=knob.help + unit,
@@ -133,6 +129,8 @@ def _type(hint: Any, limits: Mapping[str, Any]) -> click.ParamType[Any]:
     """The parameter type for a field's type; None in it means that there is no default."""
     if get_origin(hint) is Literal:
         return click.Choice(get_args(hint))
+    if "choices" in limits:
+        return click.Choice(limits["choices"])
     kind = next(one for one in (*get_args(hint), hint) if one is not type(None))
     low, high, above = (limits.get(name) for name in ("low", "high", "above"))
     known: Mapping[Any, click.ParamType[Any]] = {

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     "--report",
     type=click.Path(readable=False, allow_dash=True, path_type=Path),
     metavar="FILE",
-    help="Write one record a photo as .json or .csv ('-': JSON to stdout), or a page to look at as .html.",
+    help="Write one record per photo as .json or .csv ('-': JSON to stdout), or a page to look at as .html.",
 )
 @click.pass_context
 def restore_command(ctx: click.Context, options: BatchOptions, report: Path | None, verbose: bool, quiet: bool) -> None:

@@ -13,7 +13,7 @@ from codiff_batch.files.text import printable
 
 
 def summarize(outcomes: Sequence[Outcome], options: BatchOptions, seconds: float) -> list[str]:
-    """Counts, speed, reasons for skipping, and the first failures, a line each."""
+    """Counts, speed, reasons for skipping, and the first failures, one line each."""
     counts = Counter(outcome.outcome for outcome in outcomes)
     done = Kind.WOULD_BE_RESTORED if options.dry_run else Kind.RESTORED
     megapixels = sum(outcome.megapixels for outcome in outcomes if outcome.outcome is Kind.RESTORED)

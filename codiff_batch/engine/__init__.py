@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from codiff_batch.engine.judge import Action, Verdict, header_decides, judge
+from codiff_batch.engine.judge import Action, Verdict, judge
 
 if TYPE_CHECKING:
     from codiff_batch.engine.photo import Decoded, restore, restore_photo
@@ -39,7 +39,6 @@ __all__ = [
     "Result",
     "Settled",
     "Verdict",
-    "header_decides",
     "judge",
     "restore",
     "restore_photo",

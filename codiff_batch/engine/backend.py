@@ -46,6 +46,14 @@ class Backend(Protocol[P]):
         """The device, as messages call it."""
 
     @property
+    def floats(self) -> str:
+        """What the generator computes in, such as ``float32``."""
+
+    @property
+    def busy_seconds(self) -> float:
+        """Time that the host has spent on the networks, waiting for them included."""
+
+    @property
     def ahead(self) -> int:
         """How many batches to have under way while the next is prepared; 0 where nothing goes on by itself."""
 

@@ -16,7 +16,7 @@ NETWORKS_SHARE = 0.65
 
 
 def choose_device(name: str) -> torch.device:
-    """Turn ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps`` into a device that is really there.
+    """Turn ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps`` into a device that exists.
 
     Raises:
         DeviceUnavailable: the name is not one of these, or the machine has no such device.
@@ -37,7 +37,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def indexed(device: torch.device) -> torch.device:
-    """Say which GPU ``cuda`` means, the current one: torch takes that for granted only here and there."""
+    """Say which GPU ``cuda`` means: the current one. torch assumes this in some places only."""
     return torch.device("cuda", torch.cuda.current_device()) if device == torch.device("cuda") else device
 
 

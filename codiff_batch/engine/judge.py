@@ -55,11 +55,6 @@ class Verdict:
     """CaVE's estimate from the pixels, 0..100; None where the header alone decided."""
 
 
-def header_decides(header_qf: float, min_qf: float) -> bool:
-    """Whether the header alone means "restore", so that no network is needed to judge."""
-    return not is_good(header_qf, min_qf)
-
-
 def is_good(qf: float, min_qf: float) -> bool:
     """Return True if a quality factor is good enough."""
     return qf >= min_qf

@@ -77,7 +77,7 @@ def fit_tiles(
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of the networks means that memory ran out, on whatever kind of device."""
+    """Return True if an error of the networks means that memory ran out, on whatever kind of device."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     # The CPU's and Apple's allocators raise a plain RuntimeError, and so do the libraries beneath torch.

@@ -2,7 +2,7 @@
 
 A photo is *opened* (:class:`~codiff_batch.jpeg.JpegPhoto`: its bytes and its header), *decoded* to pixels, *seen* by
 CaVE, *judged*, *restored* by the networks to levels, and *settled* as the final picture. Each of these is a value made
-from the one before. Who does all at once calls :func:`restore`; a batch takes the same steps in threads of its own.
+from the one before. Callers that take all steps at once call :func:`restore`; a batch takes them in threads of its own.
 
 This module alone calls the judge, and :mod:`~codiff_batch.engine.settling` alone the projection.
 """
@@ -148,7 +148,7 @@ def restore(
         settings: how to restore.
         region: what of it, with its surroundings; None for all.
         embedding: what CaVE sees in its crops, if the caller has it already.
-        progress: called with (tiles done, tiles in all); what it raises ends the work.
+        progress: called with (tiles done, tiles in total); what it raises ends the work.
 
     Raises:
         PhotoError: the picture cannot be restored.
@@ -174,10 +174,10 @@ def restore_photo(
     Args:
         photo: the source.
         restorer: the model.
-        settings: how to restore; what nothing is said of is as by default.
+        settings: how to restore; whatever is not given has its default.
         pixels: the photo's decoded pixels, if the caller has them already.
         embedding: what CaVE sees in these pixels, if the caller has it already.
-        progress: called with (tiles done, tiles in all); what it raises ends the work.
+        progress: called with (tiles done, tiles in total); what it raises ends the work.
         changed: single settings by name, such as ``strength=0.5``.
 
     Returns:

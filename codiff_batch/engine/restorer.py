@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from codiff_batch.engine.backend import Backend
 from codiff_batch.engine.device import choose_device, seconds_per_megapixel
 from codiff_batch.engine.memory import fit_tiles, free_memory, total_memory
 from codiff_batch.engine.photo import Decoded, restore
@@ -54,11 +55,10 @@ class Restorer:
         compiled: bool = False,
         precision: str = "auto",
     ) -> None:
-        self.card = card
         self.networks = networks
         floats = choose_precision(card, device, precision)
-        self._backend = TorchBackend(networks, device, card, precision=floats, compiled=compiled)
-        device = self._backend.device
+        backend = TorchBackend(networks, device, card, precision=floats, compiled=compiled)
+        device = backend.device
         # A CPU gains nothing from more than one tile at a time and would need the memory for them.
         alone = device.type == "cpu"
         free, total = free_memory(device), total_memory(device)
@@ -68,7 +68,25 @@ class Restorer:
         # Compiled networks are made for one size.
         own = Geometry(card.tile, card.overlap, card.multiple, compiled)
         geometry = own.of_side(tile or side) if (tile or side) != card.tile else own
-        self._scheduler = Scheduler(self._backend, card, geometry, batch or most)
+        self._use(backend, card, geometry, batch or most)
+
+    def _use(self, backend: Backend[Any], card: ModelCard, geometry: Geometry, most: int) -> None:
+        self.card, self._backend = card, backend
+        self._scheduler = Scheduler(backend, card, geometry, most)
+
+    @classmethod
+    def on(cls, backend: Backend[Any], card: ModelCard, geometry: Geometry, most: int) -> Restorer:
+        """Make a Restorer on any runtime, not only torch.
+
+        Args:
+            backend: the model on its device.
+            card: the model's.
+            geometry: how pictures are cut.
+            most: tiles in the largest batch.
+        """
+        restorer = cls.__new__(cls)
+        restorer._use(backend, card, geometry, most)
+        return restorer
 
     @classmethod
     def load(
@@ -102,19 +120,14 @@ class Restorer:
         """
         chosen = choose_device(device)
         card, networks = load_networks(find(model, models_dir))
-        restorer = cls(card, networks, chosen, batch, tile, compiled=compiled, precision=precision)
-        restorer._tell_what_to_expect()
-        return restorer
-
-    def _tell_what_to_expect(self) -> None:
-        """Warn of a model that is too large for a CPU to be pleasant."""
-        if self.card.macs_per_pixel and self._backend.device.type == "cpu":
-            minutes = seconds_per_megapixel(self.card, self._backend.device, self._backend.precision) / 60
+        if card.macs_per_pixel and chosen.type == "cpu":
+            minutes = seconds_per_megapixel(card, chosen, choose_precision(card, chosen, precision).weights) / 60
             log.warning(
-                "%s on a processor takes about %.1f minutes a megapixel (a 12-megapixel photo: %.0f minutes); "
+                "%s takes about %.1f minutes per megapixel on a processor (%.0f minutes for a 12-megapixel photo); "
                 "it is made for GPUs, and the model %s takes seconds",
-                *(self.name, minutes, 12 * minutes, DEFAULT_MODEL),
+                *(card.name, minutes, 12 * minutes, DEFAULT_MODEL),
             )
+        return cls(card, networks, chosen, batch, tile, compiled=compiled, precision=precision)
 
     @property
     def geometry(self) -> Geometry:
@@ -128,7 +141,7 @@ class Restorer:
 
     @property
     def device(self) -> str:
-        """The device, as torch calls it."""
+        """The device, such as ``cuda:0``."""
         return self._backend.name
 
     @property
@@ -138,8 +151,8 @@ class Restorer:
 
     @property
     def precision(self) -> str:
-        """Floats that the generator computes in, as torch calls them."""
-        return str(self._backend.steps or self._backend.precision).removeprefix("torch.")
+        """What the generator computes in, such as ``float32``."""
+        return self._backend.floats
 
     def estimate_qf(self, image: Pixels | Image) -> float:
         """Estimate the quality factor that a picture's pixels went through, 0..100.
@@ -158,7 +171,7 @@ class Restorer:
 
         Raises:
             ValueError: the array is not such a picture.
-            RestoreFailed: the device has not memory enough even for this.
+            RestoreFailed: the device does not have enough memory even for this.
         """
         return self._scheduler.embed(as_pixels(image))
 
@@ -180,9 +193,9 @@ class Restorer:
 
         Args:
             image: as for :meth:`estimate_qf`.
-            settings: how to restore; what nothing is said of is as by default.
+            settings: how to restore; whatever is not given has its default.
             tables: the file's quantization tables in natural order, (8, 8) each, luma first, if they are known.
-            progress: called with (tiles done, tiles in all) after each batch of tiles; what it raises ends the work, or
+            progress: called with (tiles done, tiles in total) after each batch; what it raises ends the work, or
                 this picture alone where it is a PhotoError and there are several.
             embedding: from :meth:`embed`, if the caller has it already.
             changed: single settings by name, such as ``strength=0.5``.

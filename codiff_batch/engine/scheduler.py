@@ -43,7 +43,7 @@ class Scheduler:
         """Look at a picture with CaVE.
 
         Raises:
-            RestoreFailed: the device has not memory enough even for this.
+            RestoreFailed: the device does not have enough memory even for this.
         """
         return self.embed_crops([textured_crops(pixels)])[0]
 
@@ -84,7 +84,7 @@ class Scheduler:
         yield from self._drain(pool, under_way)
 
     def _drain(self, pool: TilePool, under_way: deque[tuple[Batch, UnderWay]]) -> Iterator[Result]:
-        """Work until nothing waits and nothing is under way."""
+        """Work until nothing is waiting and nothing is under way."""
         while pool.groups or under_way:
             yield from self._start(pool, under_way, only_full=False)
             if under_way:

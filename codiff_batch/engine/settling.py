@@ -31,9 +31,9 @@ class Settled(Enum):
 
     CONSTRAINED = ("constrained", "inside its file's cells")
     UNCHANGED = ("unchanged", "strength 0 changes nothing")
-    NOT_ASKED = ("not-asked", "not kept inside its file's cells, as asked")
+    NOT_ASKED = ("not-asked", "not kept inside its file's cells, as requested")
     NO_FILE = ("no-file", "from the pixels alone")
-    BY_HAND = ("by-hand", "by the quality given by hand, whatever its file says")
+    BY_HAND = ("by-hand", "by the quality given by hand, regardless of its file")
     SAVED_AGAIN = ("saved-again", "not inside its file's cells: an earlier compression did the harm")
     NOT_MODELLED = ("not-modelled", "not inside its file's cells, which cannot be modelled")
 
@@ -43,7 +43,7 @@ class Settled(Enum):
 
 @dataclass(frozen=True, eq=False)
 class Restored:
-    """The end of the way."""
+    """The final picture, and how it was reached."""
 
     levels: Levels | Pixels
     """Of the picture, or of the region that was asked for, in [0, 255]; whole numbers if constrained."""

@@ -80,13 +80,18 @@ class TorchBackend:
         return str(self.device)
 
     @property
+    def floats(self) -> str:
+        """What the generator computes in, as torch calls it."""
+        return str(self.steps or self.precision).removeprefix("torch.")
+
+    @property
     def ahead(self) -> int:
         """Batches to have under way while the next is prepared."""
         return AHEAD if self.device.type == "cuda" else 0
 
     @property
     def can_widen(self) -> bool:
-        """Whether values that overflow may do so for want of range: float16 ends at 65504."""
+        """Return True if values that overflow may do so for want of range: float16 ends at 65504."""
         return torch.float16 in (self.precision, self.steps)
 
     def look(self, crops: Sequence[Pixels]) -> list[tuple[Tensor, float]] | None:
@@ -129,7 +134,7 @@ class TorchBackend:
         picture = self._within_memory(lambda: bring(self.device if small else host))
         picture = picture or self._within_memory(lambda: bring(host))
         if picture is None:
-            raise RestoreFailed("out of memory, even beside the networks")
+            raise RestoreFailed("out of memory: the networks leave no room for the picture")
         return picture
 
     def _told(self, request: Request) -> dict[str, NDArray[np.float32]]:
@@ -186,7 +191,7 @@ class TorchBackend:
             picture.stay_with_host()
             landing = self._within_memory(step)
         if landing is None:
-            raise RestoreFailed("out of memory, even beside the networks")
+            raise RestoreFailed("out of memory: the networks leave no room for the picture")
         return landing
 
     def _range(self, *, wide: bool) -> Any:

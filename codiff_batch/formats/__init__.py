@@ -1,43 +1,47 @@
-"""Output formats: one file each, and this registry. A new format is a new file and its name here.
+"""Output formats: what is asked of them, whichever it is. A new format is a new file in ``containers``.
 
-``docs/metadata.md`` says what each container carries, in a table that the tests write.
+``docs/metadata.md`` says what each container carries, in a table that the tests write. Importing this package imports
+no numpy, since the command line asks for the names.
 """
 
 from __future__ import annotations
 
-from types import MappingProxyType
+from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING
 
 from codiff_batch.errors import OptionsConflict, PhotoError
-from codiff_batch.formats.avif import AVIF
-from codiff_batch.formats.jpeg import JPEG
-from codiff_batch.formats.jxl import JXL
+from codiff_batch.formats import containers
 from codiff_batch.formats.output import Order, OutputFormat, Pixels
-from codiff_batch.formats.png import PNG
-from codiff_batch.formats.tiff import TIFF
-from codiff_batch.formats.webp import WEBP
-from codiff_batch.jpeg import JpegPhoto
-from codiff_batch.jpeg.encode import check_picture
-from codiff_batch.jpeg.thumbnail import with_fresh_thumbnail
 
-FORMATS = MappingProxyType({format.name: format for format in (JPEG, PNG, WEBP, TIFF, AVIF, JXL)})
+if TYPE_CHECKING:
+    from codiff_batch.jpeg import JpegPhoto
 
 SAME = "same"
 """The source's own format."""
 
-NAMES = (SAME, *FORMATS)
+NAMES = (SAME, *sorted(module.name for module in iter_modules(containers.__path__)))
 """What ``--format`` takes."""
 
-__all__ = ["FORMATS", "NAMES", "SAME", "Order", "OutputFormat", "encode", "find_format", "refuse", "suffix_of"]
+__all__ = ["NAMES", "SAME", "Order", "OutputFormat", "encode", "find_format", "formats", "refuse", "suffix_of"]
+
+
+@cache
+def formats() -> Mapping[str, OutputFormat]:
+    """Return all formats by name, those that this machine cannot write among them."""
+    return {name: getattr(import_module(f"{containers.__name__}.{name}"), name.upper()) for name in NAMES[1:]}
 
 
 def find_format(name: str) -> OutputFormat:
-    """A format by its name; ``same`` is JPEG for the photos that are read today.
+    """Return a format by its name; ``same`` is JPEG, since all photos that are read today are JPEGs.
 
     Raises:
         OptionsConflict: there is none of that name, or this machine cannot write it.
     """
     try:
-        format = FORMATS["jpeg" if name == SAME else name]
+        format = formats()["jpeg" if name == SAME else name]
     except KeyError:
         raise OptionsConflict(f"no output format is called {name}; there are {', '.join(NAMES)}") from None
     format.check()
@@ -45,8 +49,8 @@ def find_format(name: str) -> OutputFormat:
 
 
 def suffix_of(name: str) -> str | None:
-    """What outputs of a format are called; None where they keep the source's name."""
-    return None if name in (SAME, "jpeg") else FORMATS[name].suffix
+    """Return the suffix of outputs in a format; None where they keep the source's name."""
+    return None if name in (SAME, "jpeg") else formats()[name].suffix
 
 
 def refuse(source: JpegPhoto, name: str, order: Order) -> None:
@@ -57,7 +61,7 @@ def refuse(source: JpegPhoto, name: str, order: Order) -> None:
     """
     format = find_format(name)
     if max(source.header.width, source.header.height) > format.largest_side:
-        raise PhotoError(f"cannot be written as {format.title}: more than {format.largest_side} pixels a side")
+        raise PhotoError(f"cannot be written as {format.title}: more than {format.largest_side} pixels on a side")
     format.refuse(source, order)
 
 
@@ -74,8 +78,12 @@ def encode(pixels: Pixels, source: JpegPhoto, name: str, order: Order) -> bytes:
         PhotoError: as :func:`refuse`, or the encoder gave up.
         ValueError: pixels of another size, or a note that could not be found again.
     """
+    from codiff_batch.jpeg.encode import check_picture
+
     check_picture(pixels, source, order.note)
     refuse(source, name, order)
     if order.refresh_thumbnail:
+        from codiff_batch.jpeg.thumbnail import with_fresh_thumbnail
+
         source = with_fresh_thumbnail(source, pixels)
     return find_format(name).encode(pixels, source, order)

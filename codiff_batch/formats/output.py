@@ -1,4 +1,4 @@
-"""What an output format is; each lives in a file of its own beside this one."""
+"""What an output format is; each has a file of its own in ``containers``."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from io import BytesIO
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from codiff_batch.errors import OptionsConflict, PhotoError
-from codiff_batch.jpeg import JpegPhoto
 
-Pixels = NDArray[np.uint8]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from codiff_batch.jpeg import JpegPhoto
+
+Pixels: TypeAlias = "NDArray[np.uint8]"
 """(H, W, 3) RGB or (H, W) gray, orientation as stored."""
 
 
@@ -58,7 +60,7 @@ class OutputFormat:
 
     @property
     def is_installed(self) -> bool:
-        """Whether the program can write the format here."""
+        """Return True if the program can write the format here."""
         return self.module is None or find_spec(self.module) is not None
 
     def check(self) -> None:

@@ -38,7 +38,7 @@ def complaints(gimp: Path) -> Iterator[str]:
 
 
 def _about_engine(gimp: Path) -> Iterator[str]:
-    """Whether the Python that the plug-in will start can do the work."""
+    """Return True if the Python that the plug-in will start can do the work."""
     try:
         lines = environ_file(gimp).read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -55,7 +55,7 @@ def read_coefficients(photo: JpegPhoto) -> tuple[NDArray[np.int16], ...]:
 
 
 def has_readable_coefficients(photo: JpegPhoto) -> bool:
-    """Whether the library can read the file: Huffman-coded, with tables of its own, unlike Motion JPEG frames."""
+    """Return True if the library can read the file: Huffman-coded, with its own tables, unlike Motion JPEG frames."""
     has_tables = any(segment.marker == markers.DHT for segment in photo.structure.segments)
     return has_tables and not photo.header.process.startswith("arithmetic")
 

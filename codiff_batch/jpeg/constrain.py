@@ -61,7 +61,7 @@ _DCT = _dct_matrix()
 
 
 def can_project(photo: JpegPhoto) -> bool:
-    """Whether the source's cells can be modelled: coefficients readable, and sampling by whole numbers."""
+    """Return True if the source's cells can be modelled: coefficients readable, and sampling by whole numbers."""
     largest_h, largest_v = photo.header.max_sampling
     whole = all(largest_h % c.h == 0 and largest_v % c.v == 0 for c in photo.header.components)
     return whole and has_readable_coefficients(photo)

@@ -61,12 +61,12 @@ def refuse_jpeg(source: JpegPhoto, *, drop_signature: bool = False) -> None:
     Raises:
         UnsupportedJpeg: a C2PA manifest signs the source and may not be dropped, or its multi-picture index cannot be
             put right.
-        PhotoError: libjpeg stops at 65500 pixels a side.
+        PhotoError: libjpeg stops at 65500 pixels on a side.
     """
     if not drop_signature and is_signed(source.structure):
         raise UnsupportedJpeg("signed: its C2PA manifest would not fit a changed picture", Role.INCLUDE_SIGNED)
     if max(source.header.width, source.header.height) > LARGEST_SIDE:
-        raise PhotoError(f"cannot be written as JPEG: more than {LARGEST_SIDE} pixels a side")
+        raise PhotoError(f"cannot be written as JPEG: more than {LARGEST_SIDE} pixels on a side")
     _with_index_put_right(source.structure, source.structure)
 
 

@@ -150,7 +150,7 @@ def icc_bytes(structure: Structure) -> bytes | None:
 
 
 def has_xyb_colours(structure: Structure) -> bool:
-    """Whether the samples are XYB, which only the profile says: to all else they look like RGB (libjxl, jpegli)."""
+    """Return True if the samples are XYB, which only the profile says; they look like RGB (libjxl, jpegli)."""
     profile = icc_bytes(structure) or b""
     return b"XYB" in profile or "XYB".encode("utf-16-be") in profile
 
@@ -161,7 +161,7 @@ def photoshop_bytes(structure: Structure) -> bytes:
 
 
 def is_signed(structure: Structure) -> bool:
-    """Whether a C2PA manifest vouches for the file's bytes, inside it or by its address in the XMP."""
+    """Return True if a C2PA manifest vouches for the file's bytes, inside it or by its address in the XMP."""
     packets = [s.payload[len(XMP) :] for s in xmp_segments(structure)]
     packets += filter(None, [extended_xmp_bytes(structure)])
     return bool(c2pa_segments(structure)) or any(map(xmp.names_a_manifest, packets))

@@ -19,7 +19,7 @@ _SIZE_AT, _OFFSET_AT = 4, 8
 
 
 def is_index(segment: Segment) -> bool:
-    """Whether a segment is the index."""
+    """Return True if a segment is the index."""
     return segment.marker == markers.APP2 and segment.payload.startswith(MPF)
 
 

@@ -41,7 +41,7 @@ class Segment:
 
     @property
     def is_metadata(self) -> bool:
-        """Whether it is about the picture rather than about its coding, as Adobe's segment is."""
+        """Return True if it is about the picture rather than about its coding, as Adobe's segment is."""
         return self.marker == COM or (self.marker in APPS and not self.is_adobe)
 
     @property

@@ -68,7 +68,7 @@ def decode(packet: bytes) -> str:
 
 
 def names_a_manifest(packet: bytes) -> bool:
-    """Whether the packet says where a C2PA manifest is kept that signed the file (C2PA 2.1, 11.4)."""
+    """Return True if the packet says where a C2PA manifest is kept that signed the file (C2PA 2.1, 11.4)."""
     text = decode(packet)
     pattern = _provenance(text)
     return pattern is not None and pattern.search(text) is not None
@@ -158,7 +158,7 @@ def _declare_namespaces(element: Element) -> None:
 
 
 def _take_out_pointers(tree: Document) -> bool:
-    """Remove properties that point at what is not there any more; tell whether there were some."""
+    """Remove properties that point at what is no longer there; return True if there were any."""
     found = False
     for description in tree.getElementsByTagNameNS(_RDF, "Description"):
         for attribute in list(description.attributes.values()):

@@ -104,7 +104,7 @@ class ModelCard:
 
     @property
     def adds_texture(self) -> bool:
-        """Whether the model adds texture to a faithful restoration, as much of it as it is asked for."""
+        """Return True if the model adds texture to a faithful restoration, as much of it as it is asked for."""
         return bool(self.sizes.get("texture", False))
 
     def paths(self, folder: Path) -> dict[str, Path]:

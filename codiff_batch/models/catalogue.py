@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from codiff_batch.errors import ModelError, ModelNotFound
 from codiff_batch.models.appearing import put_back
 from codiff_batch.models.card import CARD_NAME, read_card
 
 DEFAULT_MODEL = "compact"
+FULL_MODEL = "codiff-sd21"
 MODELS_DIR_VARIABLE = "CODIFF_BATCH_MODELS"
 NETWORKS_VARIABLE = "CODIFF_BATCH_NETWORKS"
 BUNDLED = Path(__file__).parent / "bundled"
 
-KNOWN = {
-    "codiff-sd21": "CODiff of the paper, for GPUs; 'codiff-batch models pull codiff-sd21' begins its installation",
-}
-"""Models that exist but are not part of the package."""
+SOURCES = Path(__file__).with_name("sources.toml")
 
 FORMER = {"natural": "now part of compact, which adds its texture by default"}
 """Names that bundled models once had."""
@@ -53,6 +53,18 @@ def networks_folder() -> Path | None:
     return folder if named or folder.is_dir() else None
 
 
+@cache
+def sources() -> Mapping[str, Mapping[str, Any]]:
+    """Models that exist but are not part of the package, and where their files come from: ``sources.toml``."""
+    import tomllib
+
+    return tomllib.loads(SOURCES.read_text(encoding="utf-8"))
+
+
+def _offer(name: str) -> str:
+    return f"{sources()[name]['summary']}; 'codiff-batch models pull {name}' begins its installation"
+
+
 def _user_data() -> Path:
     import platformdirs
 
@@ -61,7 +73,7 @@ def _user_data() -> Path:
 
 def available(models_dir: Path | None = None) -> list[ModelEntry]:
     """All models by name; an installed one hides a bundled one of the same name."""
-    entries = {name: ModelEntry(name, "known", None, summary) for name, summary in KNOWN.items()}
+    entries = {name: ModelEntry(name, "known", None, _offer(name)) for name in sources()}
     entries |= {name: ModelEntry(name, "former", None, summary) for name, summary in FORMER.items()}
     places: tuple[tuple[Path, Literal["bundled", "installed"]], ...] = (
         (BUNDLED, "bundled"),
@@ -89,8 +101,8 @@ def find(model: str | Path, models_dir: Path | None = None) -> Path:
     for root in (user_models_dir(models_dir), BUNDLED):
         if text and _has_card(root / text):
             return root / text
-    if text in KNOWN:
-        raise ModelNotFound(f"model {text!r} is known but not installed: {KNOWN[text]}")
+    if text in sources():
+        raise ModelNotFound(f"model {text!r} is known but not installed: {_offer(text)}")
     if text in FORMER:
         raise ModelNotFound(f"model {text!r} is {FORMER[text]}")
     names = ", ".join(entry.name for entry in available(models_dir) if entry.path) or "none"

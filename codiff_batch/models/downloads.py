@@ -14,7 +14,7 @@ _WEB_PAGE_STARTS = (b"<!doctype", b"<html", b"<head", b"<?xml")
 
 
 def check_base(base: Path) -> None:
-    """See that a folder is Stable Diffusion 2.1-base, and not the 768-pixel model of nearly the same name.
+    """Check that a folder is Stable Diffusion 2.1-base, and not the 768-pixel model of nearly the same name.
 
     Raises:
         CannotInstall: with what is wrong.
@@ -38,7 +38,7 @@ def check_base(base: Path) -> None:
 
 
 def refuse_web_page(file: Path) -> None:
-    """Tell a web page that was saved in place of a file, as download sites hand out when they want a click more.
+    """Refuse a web page that was saved in place of a file, as download sites serve when they want one more click.
 
     Raises:
         CannotInstall: it is one, or cannot be read.

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import logging
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from codiff_batch.errors import CannotInstall, Role
 from codiff_batch.models.card import sha256_of
-from codiff_batch.models.catalogue import user_models_dir
+from codiff_batch.models.catalogue import sources, user_models_dir
 from codiff_batch.models.downloads import check_base, refuse_web_page
 from codiff_batch.models.plain import LARGEST_TEXT
 
 log = logging.getLogger(__name__)
-
-SOURCES = Path(__file__).with_name("sources.toml")
 
 SETTINGS = ("scheduler/scheduler_config.json", "unet/config.json", "vae/config.json")
 WEIGHTS = ("diffusion_pytorch_model.fp16.safetensors", "diffusion_pytorch_model.safetensors")
@@ -44,17 +41,15 @@ def source_of(model: str) -> Source:
     Raises:
         CannotInstall: nothing is known of it.
     """
-    sources: dict[str, Any] = tomllib.loads(SOURCES.read_text(encoding="utf-8"))
-    if model not in sources:
-        raise CannotInstall(f"no model {model!r} can be pulled; known are {', '.join(sources)}")
-    own = sources[model]
+    if model not in sources():
+        raise CannotInstall(f"no model {model!r} can be pulled; known are {', '.join(sources())}")
+    own = sources()[model]
     return Source(own["base"], {row["file"]: row["page"] for row in own["by_hand"]})
 
 
 def _pins(repository: str) -> Mapping[str, str]:
     """What ``sources.toml`` knows of a repository beforehand."""
-    sources: dict[str, Any] = tomllib.loads(SOURCES.read_text(encoding="utf-8"))
-    return next((own["pins"][repository] for own in sources.values() if repository in own.get("pins", {})), {})
+    return next((own["pins"][repository] for own in sources().values() if repository in own.get("pins", {})), {})
 
 
 def base_folder(repository: str, models_dir: Path | None = None) -> Path:

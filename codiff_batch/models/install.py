@@ -14,11 +14,9 @@ from codiff_batch import __version__
 from codiff_batch.errors import CannotInstall, Role
 from codiff_batch.models.appearing import appearing
 from codiff_batch.models.card import ModelCard, sha256_of
-from codiff_batch.models.catalogue import user_models_dir
+from codiff_batch.models.catalogue import FULL_MODEL, user_models_dir
 from codiff_batch.models.loading import save_weights
 from codiff_batch.models.official import import_networks
-
-FULL_MODEL = "codiff-sd21"
 
 FILES = {
     "cave.safetensors": "cave.",

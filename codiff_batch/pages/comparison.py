@@ -14,7 +14,8 @@ from PIL import Image, ImageDraw, ImageFont
 from codiff_batch.errors import CannotCompare
 from codiff_batch.files.atomic import write_atomically
 from codiff_batch.files.reading import read_whole
-from codiff_batch.metrics import SSIM_WINDOW, Pixels, psnr, ssim
+from codiff_batch.metrics import METRICS, Pixels
+from codiff_batch.models.catalogue import networks_folder
 from codiff_batch.pages.files import address, folder_beside, render, shown
 
 if TYPE_CHECKING:
@@ -40,13 +41,11 @@ class Panel:
     pixels: Pixels
 
 
-def compare(
-    first: Path, second: Path, original: Path | None = None, perceptual: Perceptual | None = None
-) -> list[Panel]:
+def compare(first: Path, second: Path, original: Path | None = None, by_eye: Perceptual | None = None) -> list[Panel]:
     """Read pictures and measure them: against the original if there is one, else the second against the first.
 
     Args:
-        perceptual: measures LPIPS and DISTS as well, where its backbones are at hand.
+        by_eye: measures LPIPS and DISTS as well, where its backbones are at hand.
 
     Returns:
         The pictures, (H, W, 3) as stored, and last the map of differences between first and second.
@@ -66,24 +65,43 @@ def compare(
         assert path is not None
         others = [other.name for other in named.values() if other is not None]
         name = path.name if others.count(path.name) == 1 else f"{path.parent.name}/{path.name}"
-        panels.append(Panel(name, "" if pixels is reference else quality(pixels, reference, perceptual), pixels))
+        panels.append(Panel(name, "" if pixels is reference else nearness(pixels, reference, by_eye), pixels))
     difference = np.abs(read["first"].astype(np.int16) - read["second"])
     shown = (difference * AMPLIFIED).clip(0, 255).astype(np.uint8)
     words = f"mean {difference.mean():.2f}, largest {difference.max()} levels"
     return [*panels, Panel(f"difference x{AMPLIFIED}", words, shown)]
 
 
-def quality(pixels: Pixels, reference: Pixels, perceptual: Perceptual | None = None) -> str:
-    """PSNR over RGB, and SSIM where scikit-image is installed."""
-    distance = psnr(pixels, reference)
-    words = "equal" if np.isinf(distance) else f"PSNR {distance:.2f} dB"
-    if min(pixels.shape[:2]) >= SSIM_WINDOW:
-        with contextlib.suppress(ImportError):
-            words += f", SSIM {ssim(pixels, reference):.4f}"
-    if perceptual is not None and min(pixels.shape[:2]) >= SMALLEST_SIDE:
-        lpips, dists = perceptual(pixels, reference)
-        words += f", LPIPS {lpips:.4f}, DISTS {dists:.4f}"
-    return words
+def nearness(pixels: Pixels, reference: Pixels, by_eye: Perceptual | None = None) -> str:
+    """Describe how near a picture is to another one, by the metrics that can be taken of it."""
+    if np.array_equal(pixels, reference):
+        return "equal"
+    words = []
+    for metric in METRICS:
+        if min(pixels.shape[:2]) >= metric.smallest:
+            with contextlib.suppress(ImportError):
+                words.append(f"{metric.title} {metric.measure(pixels, reference):.{metric.digits}f}{metric.unit}")
+    if by_eye is not None and min(pixels.shape[:2]) >= SMALLEST_SIDE:
+        lpips, dists = by_eye(pixels, reference)
+        words.append(f"LPIPS {lpips:.4f}, DISTS {dists:.4f}")
+    return ", ".join(words)
+
+
+def perceptual(folder: Path | None) -> Perceptual | None:
+    """LPIPS and DISTS, if their backbones are in this folder or where the user keeps them; torch is loaded only then.
+
+    Raises:
+        CannotCompare: one of them is missing.
+    """
+    place = folder or networks_folder()
+    if place is None:
+        return None
+    from codiff_batch.perceptual import Perceptual
+
+    try:
+        return Perceptual(place)
+    except FileNotFoundError as error:
+        raise CannotCompare(str(error)) from error
 
 
 def write_comparison(target: Path, panels: list[Panel]) -> None:

@@ -68,7 +68,7 @@ function update() {
   at("totals").replaceChildren(
     tile(range(sum.restore, sum.restore + sum.unsure, number => number.toLocaleString("en")), "photos restored", "is-restored"),
     tile(range(sum.megapixels, sum.most, value => megapixels(value).split(" ")[0]), unit),
-    tile(time(sum), pace ? `estimated, at ${pace.perMegapixel.toPrecision(2)} s a megapixel just measured` : "to judge them again"),
+    tile(time(sum), pace ? `estimated, at ${pace.perMegapixel.toPrecision(2)} s per megapixel, just measured` : "to judge them again"),
     tile(range(sum.leave, sum.leave + sum.unsure, number => number.toLocaleString("en")), "left alone, good already"),
     ...(others > failed ? [tile(String(others - failed), "left alone for another reason")] : []),
     ...(failed ? [tile(String(failed), "failed", "failed")] : []));

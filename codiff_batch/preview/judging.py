@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from codiff_batch.batch.options import BatchOptions
-from codiff_batch.batch.outcome import Code, Kind, Outcome, code_of
+from codiff_batch.batch.outcome import Kind, Outcome, code_of
 from codiff_batch.batch.plan import Task
 from codiff_batch.batch.process import Stage
 from codiff_batch.batch.run import run_batch
+from codiff_batch.engine.judge import Ground
 from codiff_batch.errors import CodiffError, PhotoError
 from codiff_batch.jpeg import JpegPhoto
 from codiff_batch.settings import Judging
@@ -46,7 +47,7 @@ class Photo:
 
     @property
     def was_saved_again(self) -> bool:
-        """Whether its pixels went through more than the file admits."""
+        """Return True if its pixels went through more than the file admits."""
         header = self.outcome.header_qf
         return self.quality is not None and header is not None and header - self.quality > SAVED_AGAIN
 
@@ -72,7 +73,7 @@ def judge_all(
     waiting = []
     for outcome in run_batch(dry, tasks, stage=stage):
         header = outcome.header_qf
-        if header is None or not (outcome.outcome is Kind.WOULD_BE_RESTORED or outcome.code == Code.GOOD_ALREADY):
+        if header is None or not (outcome.outcome is Kind.WOULD_BE_RESTORED or outcome.code == Ground.GOOD):
             yield Photo(outcome, None)
         elif header < options.judging.min_qf and not look:
             yield Photo(outcome, header)

@@ -23,7 +23,7 @@ class Channel(Protocol):
         """The next message, waiting for it; None when the client is gone."""
 
     def waiting(self) -> bool:
-        """Whether :meth:`receive` would return at once."""
+        """Return True if :meth:`receive` would return at once."""
 
     def send(self, message: Message) -> None:
         """Send, unless the client is gone."""
@@ -58,7 +58,7 @@ class StdioChannel:
         return parse(line)
 
     def waiting(self) -> bool:
-        """Whether :meth:`receive` would return at once."""
+        """Return True if :meth:`receive` would return at once."""
         return not self._lines.empty()
 
     def send(self, message: Message) -> None:
@@ -83,7 +83,7 @@ class SocketChannel:
             return None
 
     def waiting(self) -> bool:
-        """Whether :meth:`receive` would return at once."""
+        """Return True if :meth:`receive` would return at once."""
         try:
             return self._connection.poll()
         except OSError:

@@ -41,7 +41,7 @@ class Engine:
         self._memory = Memory()
 
     def answer(self, request: Mapping[str, Any], report: Report) -> Answer:
-        """Follow one request; ``report`` is called with (tiles done, tiles in all) and may raise to end it.
+        """Follow one request; ``report`` is called with (tiles done, tiles in total) and may raise to end it.
 
         Raises:
             CodiffError: with the sentence for the user.

@@ -105,7 +105,7 @@ def preview(
         progress: called between tiles; what it raises ends the work.
 
     Returns:
-        The end of the part's way; its levels are those of the place.
+        The restored part; its levels are those of the place.
     """
     region = Region.of(place, decoded.pixels.shape[:2], replace(restorer.card, overlap=MARGIN))
     by = f"{restorer.name}, {restorer.precision}, {settings.qf}"

@@ -185,7 +185,7 @@ class Daemon:
         self._homes = {root: Home(journal_path(root, self._options.owner)) for root in roots}
 
     def _is_at_home(self) -> bool:
-        """Return True if the output folders are those whose journals are open; begin one anew that was moved away.
+        """Return True if the output folders are those whose journals are open; start a new one where it was moved away.
 
         Raises:
             FolderLocked, FolderUnavailable: another run has begun one, or nobody waits for it.

@@ -33,7 +33,7 @@ HINTS = 100_000
 
 
 def raises_no_events(folder: Path) -> bool:
-    """Whether a folder lies on a file system whose changes have to be polled for."""
+    """Return True if a folder lies on a file system whose changes have to be polled for."""
     path = folder.resolve()
     mounts = [p for p in psutil.disk_partitions(all=True) if path.is_relative_to(p.mountpoint)]
     kind = max(mounts, key=lambda p: len(p.mountpoint)).fstype if mounts else ""
@@ -100,7 +100,7 @@ class Eyes:
             self._observer = None
 
     def see(self) -> bool:
-        """Whether the observer's threads live, and it is this folder they look at rather than one that is gone."""
+        """Return True if the observer's threads live and look at this folder, not at one that is gone."""
         observer = self._observer
         if observer is None or not observer.is_alive() or not all(e.is_alive() for e in observer.emitters):
             return False
@@ -122,7 +122,7 @@ class Eyes:
                 return paths
 
     def lost_some(self) -> bool:
-        """Whether hints were lost since the last call, so that the folder has to be scanned."""
+        """Return True if hints were lost since the last call, so that the folder has to be scanned."""
         lost = self._lost.is_set()
         self._lost.clear()
         return lost

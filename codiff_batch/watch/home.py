@@ -9,7 +9,7 @@ State = Literal["there", "gone", "elsewhere"]
 
 
 class Home:
-    """Tells whether an output folder is still the one whose journal is open."""
+    """Knows whether an output folder is still the one whose journal is open."""
 
     def __init__(self, journal: Path) -> None:
         """Remember a journal that is there now."""

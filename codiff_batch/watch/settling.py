@@ -29,7 +29,7 @@ class Settling:
         return len(self._arriving)
 
     def touch(self, path: Path, now: float) -> None:
-        """Something happened to a file: wait anew."""
+        """Something happened to a file: start waiting again."""
         self._arriving[path] = _Arrival(_look(path), now)
 
     def found(self, path: Path, now: float) -> None:

@@ -64,7 +64,7 @@ class Sight:
         self._scanned = time.monotonic()
 
     def needs_scan(self) -> bool:
-        """Whether it is time, events were lost, or there were none for want of an observer, which is started anew."""
+        """Return True if a rescan is due: it is time, events were lost, or the observer died and is started again."""
         self._fall_back()
         wanted = time.monotonic() - self._scanned >= self._every
         for folder, eyes in self._eyes.items():

@@ -111,7 +111,7 @@ def test_the_photos_of_a_process_that_dies_fail_and_the_next_run_does_them(run, 
     killer.join()
     assert killed
     assert ran.code == 3
-    assert "the process on cpu died (exit code -9); run again" in ran.err
+    assert "the process on cpu died (exit code -9); run the command again" in ran.err
     assert not list((tmp_path / "p-restored").glob("*.tmp"))
     assert run(photos, "--model", model).code == 0
     assert len(tree(tmp_path / "p-restored")) == 80

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from codiff_batch.engine import Action, header_decides, judge
-from codiff_batch.engine.judge import was_saved_again
+from codiff_batch.engine import Action, judge
+from codiff_batch.engine.judge import judge_by_header, was_saved_again
 from codiff_batch.jpeg.history import Earlier, History
 
 RESTORE, SKIP = Action.RESTORE, Action.SKIP
@@ -36,8 +36,8 @@ def test_the_lower_of_header_and_pixels_decides(
 
 
 def test_a_header_below_the_limit_needs_no_network() -> None:
-    assert header_decides(59, 60)
-    assert not header_decides(60, 60)
+    assert judge_by_header(59, 60)
+    assert not judge_by_header(60, 60)
 
 
 def test_judging_a_good_header_without_an_estimate_is_a_mistake_of_the_caller() -> None:

@@ -24,7 +24,7 @@ class Faulty(nn.Module):
     def forward(self, images: Tensor, *arguments: Any, **named: Any) -> Tensor:
         self.calls.append(tuple(images.shape))
         if self.fails(len(self.calls), images):
-            raise type(self.error)(*self.error.args)  # anew: a kept one would keep the tensors of its traceback
+            raise type(self.error)(*self.error.args)  # a new one: a kept one would keep the tensors of its traceback
         result: Tensor = self.inner(images, *arguments, **named)
         return result
 

@@ -13,21 +13,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
+MOGRIFY = ["mogrify"]
+"""ImageMagick, which takes all files at once."""
 DECODERS: dict[str, list[str]] = {
-    "jpeg": ["mogrify"],
-    "png": ["mogrify"],
-    "tiff": ["mogrify"],
     "webp": ["dwebp", "-quiet", "{input}", "-o", "{output}"],
     "avif": ["avifdec", "{input}", "{output}"],
     "jxl": ["djxl", "{input}", "{output}", "--quiet"],
 }
-"""ImageMagick takes all files at once. Debian: imagemagick, webp, libavif-bin, libjxl-tools."""
-
-SUFFIXES = {"jpeg": ".jpg", "tiff": ".tif"}
-
+"""Of formats that ImageMagick does not decode best. Debian: imagemagick, webp, libavif-bin, libjxl-tools."""
 
 _AT_ONCE = 10
 """ImageMagick gives up after some hundreds of warnings about fields that it does not know."""
+
+
+def decoder_of(name: str) -> list[str]:
+    """The command that decodes a format."""
+    return DECODERS.get(name, MOGRIFY)
 
 
 def require(*programs: str) -> None:
@@ -40,7 +41,7 @@ def require(*programs: str) -> None:
 def decoded(paths: Sequence[Path], name: str, folder: Path) -> dict[str, Image.Image]:
     """The pictures as others decode them, by stem; with the profile where the decoder hands it on."""
     folder.mkdir()
-    if DECODERS[name] == ["mogrify"]:
+    if decoder_of(name) == MOGRIFY:
         for start in range(0, len(paths), _AT_ONCE):
             some = map(str, paths[start : start + _AT_ONCE])
             command = ["mogrify", "-path", str(folder), "-depth", "8", "-format", "ppm", *some]
@@ -48,7 +49,7 @@ def decoded(paths: Sequence[Path], name: str, folder: Path) -> dict[str, Image.I
     else:
         for path in paths:
             output = folder / f"{path.stem}.png"
-            command = [part.format(input=path, output=output) for part in DECODERS[name]]
+            command = [part.format(input=path, output=output) for part in decoder_of(name)]
             subprocess.run(command, capture_output=True, check=False)
             if name == "avif" and not is_whole(output):
                 # Its PNG writer refuses some profiles of the corpus.

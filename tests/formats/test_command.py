@@ -40,7 +40,7 @@ def test_what_cannot_be_written_fails_the_same_in_a_dry_run(
     ran = run(tmp_path / "p", "--model", model, "--format", "webp", "--report", report, *command)
     reasons = {Path(row["source"]).name: row["reason"] for row in json.loads(report.read_text())}
     assert ran.code == 3
-    assert reasons["wide.jpg"] == "cannot be written as WebP: more than 16383 pixels a side"
+    assert reasons["wide.jpg"] == "cannot be written as WebP: more than 16383 pixels on a side"
     ran = run(tmp_path / "p/index.jpg", "-o", tmp_path / "o", "--model", model, "--report", report, *command)
     assert ran.code == 3
     assert "multi-picture" in json.loads(report.read_text())[0]["reason"]

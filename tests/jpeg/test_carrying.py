@@ -27,7 +27,7 @@ CODING = {
     "Adobe:APP14Flags1",
     "Adobe:ColorTransform",
 }
-"""What exiftool says of how the image data are coded; the output's are coded anew."""
+"""What exiftool says of how the image data are coded; the output's are coded again."""
 
 MOVED = {"MPImage1:MPImageLength", "MPImage2:MPImageStart", "MPImage3:MPImageStart"}
 """Where pictures of an MPF file lie; put right because the first one changed its size."""

@@ -59,7 +59,7 @@ def test_pull_then_import_installs_a_model_that_restores(
     photos = Path(__file__).parents[2] / "examples/photos"
     ran = run(photos / "lavender-q20.jpg", "--model", "codiff-sd21", "--models-dir", where, "-o", tmp_path / "out")
     assert ran.code == 0, ran.err
-    assert "minutes a megapixel" in caplog.text
+    assert "minutes per megapixel" in caplog.text
     assert (tmp_path / "out/lavender-q20.jpg").exists()
 
 

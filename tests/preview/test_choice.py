@@ -12,7 +12,7 @@ from PIL import Image
 from codiff_batch.batch.options import BatchOptions
 from codiff_batch.batch.outcome import Code, Kind, Outcome
 from codiff_batch.engine import Restorer, restore_photo
-from codiff_batch.engine.judge import Action
+from codiff_batch.engine.judge import Action, Ground
 from codiff_batch.engine.photo import Decoded, judged, restore
 from codiff_batch.errors import SettingRefused
 from codiff_batch.jpeg import JpegPhoto, project_to_cells
@@ -57,7 +57,7 @@ def test_a_model_by_path_is_found_from_any_folder(tmp_path: Path, monkeypatch: p
 
 def photo(number: int, header: float, estimate: float | None, folder: str = "a", size: int = 640) -> Photo:
     source = Path(f"/{folder}/{number}.jpg")
-    told = Outcome(source, None, Kind.WOULD_BE_RESTORED, "", Code.HEADER_SAYS_SO, header, estimate, size, size)
+    told = Outcome(source, None, Kind.WOULD_BE_RESTORED, "", Ground.HEADER, header, estimate, size, size)
     return Photo(told, min(header, 100 if estimate is None else estimate))
 
 

@@ -33,7 +33,7 @@ KNOWN_WITHOUT_PIXELS = {
 
 
 class Stored(torch.Tensor):
-    """A float32 image (1, H, W, 3) that is read anew by each operation on it, and never kept.
+    """A float32 image (1, H, W, 3) that is read again by each operation on it, and never kept.
 
     To other nodes it is a tensor like any other. Only what looks at its shape alone reads nothing.
     """

@@ -15,6 +15,7 @@ from gi.repository import Gimp  # noqa: E402
 from codiff_gimp.engine import Engine  # noqa: E402
 from codiff_gimp.layers import Job, check, put  # noqa: E402
 from codiff_gimp.pixels import Pixels, origin  # noqa: E402
+from codiff_gimp.ranges import RANGES, SWITCHES  # noqa: E402
 from codiff_gimp.texts import Refused, _  # noqa: E402
 
 
@@ -96,8 +97,8 @@ def restore_all_images(settings: dict[str, Any], engine: Engine) -> None:
 
 def asked(settings: dict[str, Any]) -> dict[str, Any]:
     """The settings as the engine calls them."""
-    names = ("model", "strength", "texture", "constrain", "precision")
-    return {"qf": settings["quality"]} | {name: settings[name] for name in names}
+    names = ("model", "precision", *RANGES, *SWITCHES)
+    return {name: settings["quality" if name == "qf" else name] for name in names}
 
 
 def seen(image: Gimp.Image, drawable: Gimp.Drawable, file: Path) -> dict[str, Any]:

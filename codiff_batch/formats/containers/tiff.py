@@ -2,7 +2,7 @@
 
 An EXIF block is a TIFF file without a picture. So the output *is* the source's EXIF block, with the picture behind it
 and a new first directory at the end: every offset inside, those of maker notes included, stays right. Pillow and
-libtiff write EXIF anew and lose what they do not know, the Interoperability directory among it, which may be the only
+libtiff rewrite EXIF and lose what they do not know, the Interoperability directory among it, which may be the only
 sign of Adobe RGB.
 """
 

@@ -24,7 +24,7 @@ def _encode(pixels: Pixels, source: JpegPhoto, order: Order) -> bytes:
     class Verbatim(Image.Exif):
         """Pillow takes the orientation from here, for AVIF's own properties, and the bytes as they are.
 
-        It would otherwise write the whole block anew. The tag stays in the block too, as in the files of
+        It would otherwise rewrite the whole block. The tag stays in the block too, as in the files of
         phones: readers of AVIF go by the properties (MIAF, 7.3.6.7).
         """
 

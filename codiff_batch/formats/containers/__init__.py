@@ -1,0 +1,1 @@
+"""One output format a file: ``name.py`` defines ``NAME``, an :class:`~codiff_batch.formats.output.OutputFormat`."""
