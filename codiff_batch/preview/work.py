@@ -29,6 +29,7 @@ from codiff_batch.settings import Settings
 
 if TYPE_CHECKING:
     from codiff_batch.engine import Embedding, Restorer
+    from codiff_batch.jpeg.history import History
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,10 @@ class Sample:
     """The shown part within the cut."""
     crops: Sequence[NDArray[np.uint8]]
     """What CaVE looks at."""
+    history: History
+    """What the whole photo tells of earlier compressions; a part of it may tell something else."""
     decoding_seconds: float
+    looking_back_seconds: float
     versions: dict[Setting, Version] = field(default_factory=dict)
 
     @property
@@ -83,7 +87,7 @@ class Pace:
     per_megapixel: float
     """Seconds: decoding, the network, the constraint."""
     per_photo: float
-    """Seconds: CaVE's look."""
+    """Seconds: CaVE's look at it, and the look at its history."""
 
 
 def study(
@@ -122,18 +126,19 @@ def take_samples(chosen: Sequence[Chosen], photos: Sequence[Photo], options: Bat
 
 def _take(chosen: Chosen, source: Path, options: BatchOptions) -> Sample:
     """Decode a chosen photo and cut out what is shown of it."""
-    from codiff_batch.engine.crops import textured_crops
+    from codiff_batch.engine.photo import Decoded
 
     started = time.perf_counter()
     photo = _open(source, options)
-    pixels = photo.pixels()
+    decoded = Decoded.of(photo)
     decoding = time.perf_counter() - started
+    history, pixels = decoded.history, decoded.pixels
+    looking_back = time.perf_counter() - started - decoding
     shown = telling_box(pixels)
     around = shown.grown(SURROUNDINGS, *pixels.shape[:2])
     cut = cut_out(photo, pixels, around, with_coefficients=can_project(photo))
-    crops = [crop.copy() for crop in textured_crops(pixels)]
-    whole = reduced(photo, SIDE)
-    return Sample(chosen, photo, whole, shown, cut, shown.within(around), crops, decoding)
+    whole, inner, crops = reduced(photo, SIDE), shown.within(around), decoded.crops(options.settings)
+    return Sample(chosen, photo, whole, shown, cut, inner, crops, history, decoding, looking_back)
 
 
 def restore_samples(
@@ -186,8 +191,9 @@ def _restore(sample: Sample, setting: Setting, restorer: Restorer, embedding: Em
 
     started = time.perf_counter()
     asked = replace(settings, strength=setting.strength, texture=setting.texture)
+    part = replace(Decoded.of(sample.cut), whole=sample.history)
     try:
-        restored = restore(Decoded.of(sample.cut), restorer, asked, embedding=embedding).pixels
+        restored = restore(part, restorer, asked, embedding=embedding).pixels
     except Exception as error:  # The wall around one photo, as in a batch.
         log.warning("%s under %s: %s", printable(str(sample.photo.path)), setting.words, printable(str(error)))
         return
@@ -207,7 +213,7 @@ def _pace(samples: Sequence[Sample], setting: Setting, restorer: Restorer, looki
     # What tiles of a large photo share is restored twice.
     shared = statistics.mean((tile / stride) ** 2 if max(h.width, h.height) > tile else 1.0 for h in wholes)
     decoding = sum(s.decoding_seconds for s in done) / sum(h.width * h.height / 1e6 for h in wholes)
-    return Pace(network * shared + decoding, looking)
+    return Pace(network * shared + decoding, looking + statistics.median(s.looking_back_seconds for s in done))
 
 
 def _open(source: Path, options: BatchOptions) -> JpegPhoto:
