@@ -86,12 +86,11 @@ def check_present(folder: Path, *, new: bool) -> None:
     """
     if new or read_mark(folder) is not None or (known := _recall(folder)) is None:
         return
-    empty = _is_bare(folder)
-    gone = not folder.is_dir() and (not os.path.ismount(known) or _is_bare(folder.parent))
-    if empty or gone:
+    deleted = not folder.is_dir() and os.path.ismount(known) and not _is_bare(folder.parent)
+    if not deleted:
         raise FolderUnavailable(
-            f"{folder} held files of earlier runs and is empty now; is its disk mounted? "
-            "If it is meant to start empty, say so",
+            f"{folder} held files of earlier runs, and nothing is left of them; is its disk mounted? "
+            "If the folder is meant to start again, say so",
             Role.NEW_FOLDER,
         )
 

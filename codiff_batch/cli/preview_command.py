@@ -20,10 +20,11 @@ from codiff_batch.cli.parameters import (
     min_qf_option,
     models_dir_option,
     output_file_option,
+    precision_option,
     sources,
 )
 from codiff_batch.exit_codes import ExitCode
-from codiff_batch.settings import Judging
+from codiff_batch.settings import Floats, Judging
 
 if TYPE_CHECKING:
     from codiff_batch.preview.page import Preview
@@ -107,6 +108,7 @@ class _Shares(_List):
     f"[default: where there are no more than {FEW} photos]",
 )
 @device_option
+@precision_option
 @max_pixels_option
 @max_bytes_option
 @models_dir_option
@@ -126,6 +128,7 @@ def preview_command(
     strengths: tuple[float, ...],
     look: bool | None,
     device: str,
+    precision: Floats,
     max_pixels: int,
     max_bytes: int,
     models_dir: Path | None,
@@ -150,6 +153,7 @@ def preview_command(
         model=chosen[0].model,
         models_dir=models_dir,
         devices=(device,),
+        precision=precision,
         max_pixels=max_pixels,
         max_bytes=max_bytes,
         dry_run=True,

@@ -40,8 +40,8 @@ class Decoded:
     """The JPEG that they were decoded from; None where there is none, or where they were changed since."""
     tables: Tables | None = None
     """Quantization tables in natural order, luma first, where they are known without the file."""
-    whole: History | None = None
-    """What the whole picture tells of earlier compressions, where this is a part of it."""
+    history_of_whole: Callable[[], History] | None = None
+    """Where this is a part of a picture: it is the whole that was saved again, or was not."""
 
     @classmethod
     def of(cls, photo: JpegPhoto, pixels: Pixels | None = None) -> Decoded:
@@ -55,7 +55,9 @@ class Decoded:
     @cached_property
     def history(self) -> History:
         """What the pixels tell of earlier compressions; a fifth of a second, whatever the picture's size."""
-        return self.whole or look_back(textured_crops(self.pixels), self.pixels, self.tables)
+        if self.history_of_whole is not None:
+            return self.history_of_whole()
+        return look_back(textured_crops(self.pixels), self.pixels, self.tables)
 
     def crops(self, settings: Settings) -> list[Pixels]:
         """What CaVE is to look at: for a quality given by hand, the picture compressed at that quality once more."""

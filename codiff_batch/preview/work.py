@@ -29,7 +29,7 @@ from codiff_batch.settings import Settings
 
 if TYPE_CHECKING:
     from codiff_batch.engine import Embedding, Restorer
-    from codiff_batch.jpeg.history import History
+    from codiff_batch.engine.photo import Decoded
 
 log = logging.getLogger(__name__)
 
@@ -61,10 +61,10 @@ class Sample:
     """The shown part with its surroundings."""
     inner: Box
     """The shown part within the cut."""
+    part: Decoded
+    """The cut, as a part of the whole photo, whose history decides."""
     crops: Sequence[NDArray[np.uint8]]
     """What CaVE looks at."""
-    history: History
-    """What the whole photo tells of earlier compressions; a part of it may tell something else."""
     decoding_seconds: float
     looking_back_seconds: float
     versions: dict[Setting, Version] = field(default_factory=dict)
@@ -87,7 +87,7 @@ class Pace:
     per_megapixel: float
     """Seconds: decoding, the network, the constraint."""
     per_photo: float
-    """Seconds: CaVE's look at it, and the look at its history."""
+    """Seconds: CaVE's look, and the look back at earlier compressions."""
 
 
 def study(
@@ -130,15 +130,18 @@ def _take(chosen: Chosen, source: Path, options: BatchOptions) -> Sample:
 
     started = time.perf_counter()
     photo = _open(source, options)
-    decoded = Decoded.of(photo)
+    pixels = photo.pixels()
     decoding = time.perf_counter() - started
-    history, pixels = decoded.history, decoded.pixels
-    looking_back = time.perf_counter() - started - decoding
     shown = telling_box(pixels)
     around = shown.grown(SURROUNDINGS, *pixels.shape[:2])
     cut = cut_out(photo, pixels, around, with_coefficients=can_project(photo))
-    whole, inner, crops = reduced(photo, SIDE), shown.within(around), decoded.crops(options.settings)
-    return Sample(chosen, photo, whole, shown, cut, inner, crops, history, decoding, looking_back)
+    decoded = Decoded.of(photo, pixels)
+    started = time.perf_counter()
+    history = decoded.history  # Now, so that the whole photo's pixels need not be kept.
+    looking_back = time.perf_counter() - started
+    part = replace(Decoded.of(cut), history_of_whole=lambda: history)
+    inner, crops = shown.within(around), decoded.crops(options.settings)
+    return Sample(chosen, photo, reduced(photo, SIDE), shown, cut, inner, part, crops, decoding, looking_back)
 
 
 def restore_samples(
@@ -151,7 +154,7 @@ def restore_samples(
     Args:
         samples: get their versions.
         settings: what to compare.
-        options: device and models' folder are used.
+        options: device, precision and models' folder are used.
         step: called after each version.
 
     Raises:
@@ -161,7 +164,7 @@ def restore_samples(
 
     paces = {}
     for model in dict.fromkeys(setting.model for setting in settings):
-        restorer = Restorer.load(model, options.devices[0], models_dir=options.models_dir)
+        restorer = Restorer.load(model, options.devices[0], models_dir=options.models_dir, precision=options.precision)
         embeddings, looking = _look(restorer, samples)
         for setting in (setting for setting in settings if setting.model == model):
             for sample in samples:
@@ -187,13 +190,12 @@ def _look(restorer: Restorer, samples: Sequence[Sample]) -> tuple[dict[int, Embe
 
 
 def _restore(sample: Sample, setting: Setting, restorer: Restorer, embedding: Embedding, settings: Settings) -> None:
-    from codiff_batch.engine.photo import Decoded, restore
+    from codiff_batch.engine.photo import restore
 
     started = time.perf_counter()
     asked = replace(settings, strength=setting.strength, texture=setting.texture)
-    part = replace(Decoded.of(sample.cut), whole=sample.history)
     try:
-        restored = restore(part, restorer, asked, embedding=embedding).pixels
+        restored = restore(sample.part, restorer, asked, embedding=embedding).pixels
     except Exception as error:  # The wall around one photo, as in a batch.
         log.warning("%s under %s: %s", printable(str(sample.photo.path)), setting.words, printable(str(error)))
         return

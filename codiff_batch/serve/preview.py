@@ -108,9 +108,10 @@ def preview(
         The end of the part's way; its levels are those of the place.
     """
     region = Region.of(place, decoded.pixels.shape[:2], replace(restorer.card, overlap=MARGIN))
-    by = f"{restorer.name}, {settings.qf}"
+    by = f"{restorer.name}, {restorer.precision}, {settings.qf}"
     embedding = memory.recall(about, f"embedding by {by}", lambda: restorer.embed_crops([decoded.crops(settings)])[0])
-    part = replace(decoded, pixels=np.ascontiguousarray(decoded.pixels[region.window]))
+    pixels = np.ascontiguousarray(decoded.pixels[region.window])
+    part = replace(decoded, pixels=pixels, history_of_whole=lambda: decoded.history)
     if (photo := decoded.photo) is not None:
         blocks = memory.recall(about, "blocks", photo.coefficients) if has_readable_coefficients(photo) else ()
         part = replace(part, photo=cut(photo, blocks, region.window))

@@ -48,19 +48,24 @@ def test_originals_never_go_to_the_mount_point_of_a_disk_that_is_away(photos: Pa
 
 
 @pytest.mark.parametrize("place", ["--in-place --backup kept", "-o kept"])
-def test_a_folder_that_comes_back_empty_is_refused_until_the_user_says_so(
-    run, photos: Path, model: Path, place: str
+@pytest.mark.parametrize(
+    "stray", [[], [".DS_Store", "lost+found/.keep", "another disk's/photo.jpg"]], ids=["empty", "stray"]
+)
+def test_a_folder_that_comes_back_without_its_mark_is_refused_until_the_user_says_so(
+    run, photos: Path, model: Path, place: str, stray: list[str]
 ) -> None:
     arguments = (photos / "0.jpg", *place.split(), "--model", model)
     assert run(*arguments).code == 0
     shutil.rmtree("kept")
     Path("kept").mkdir()
-    before = tree(photos)
+    for name in stray:
+        write(Path("kept") / name, b"")
+    before = tree(Path())
     ran = run(photos, *arguments[1:])
     assert ran.code == 4
     assert ran.err.count("\n") == 1
-    assert list(Path("kept").iterdir()) == []
-    assert tree(photos) == before
+    assert "is its disk mounted?" in ran.err
+    assert tree(Path()) == before
     assert run(photos, *arguments[1:], "--new-backup").code == 0
 
 

@@ -18,12 +18,13 @@ from codiff_batch.errors import SettingRefused
 from codiff_batch.jpeg import JpegPhoto, project_to_cells
 from codiff_batch.models.card import read_card
 from codiff_batch.models.catalogue import BUNDLED, DEFAULT_MODEL
-from codiff_batch.preview.choose import Studied, candidates, choose
+from codiff_batch.preview.choose import Chosen, Studied, candidates, choose
 from codiff_batch.preview.cut import SURROUNDINGS, Box, cut_out, telling_box
 from codiff_batch.preview.judging import Photo, look_at
 from codiff_batch.preview.settings import Setting, settings
+from codiff_batch.preview.work import take_samples
 from codiff_batch.settings import Judging, Settings
-from tests.photos import jpeg, scene
+from tests.photos import jpeg, scene, write
 from tests.tiny_model import make_tiny_model
 
 
@@ -131,6 +132,18 @@ def test_a_cut_is_restored_as_it_would_be_within_the_whole(tiny: Restorer, sampl
     assert np.array_equal(cut.pixels()[box.within(around).place], pixels[box.place])
     assert np.abs(shown - whole).mean() < 0.5
     assert np.abs(whole - pixels[box.place]).mean() > 0.5
+
+
+def test_what_is_shown_of_a_photo_has_the_whole_photos_history(tmp_path: Path) -> None:
+    """A part may tell too little of an earlier compression, or less of it, than the photo does."""
+    crushed = JpegPhoto.from_bytes(jpeg(12, image=scene(1600, 1200)))
+    path = write(tmp_path / "again.jpg", jpeg(95, image=Image.fromarray(crushed.pixels())))
+    taken = Photo(Outcome(path, None, Kind.WOULD_BE_RESTORED, "", Code.HEADER_SAYS_SO, 95, 12, 1600, 1200), 12)
+    (sample,) = take_samples([Chosen(0, "")], [taken], BatchOptions())
+    whole = Decoded.of(JpegPhoto.open(path)).history
+    assert whole.earlier is not None
+    assert sample.part.history == whole
+    assert sample.part.history != Decoded.of(sample.cut).history
 
 
 def test_a_cut_is_held_to_its_own_cells(tiny: Restorer) -> None:

@@ -54,4 +54,4 @@ def test_a_part_is_restored_as_a_batch_restores_it_within_the_whole(
     change = np.abs(whole[sample.shown.place] - before).mean()
     assert np.abs(whole[sample.shown.place] - restored).mean() < change / 10
     if kind == "saved again":  # or the case would show nothing
-        assert Decoded.of(sample.cut).history != sample.history
+        assert Decoded.of(sample.cut).history != sample.part.history
