@@ -17,6 +17,7 @@ from codiff_batch.formats.tiff import TIFF
 from codiff_batch.formats.webp import WEBP
 from codiff_batch.jpeg import JpegPhoto
 from codiff_batch.jpeg.encode import check_picture
+from codiff_batch.jpeg.thumbnail import with_fresh_thumbnail
 
 FORMATS = MappingProxyType({format.name: format for format in (JPEG, PNG, WEBP, TIFF, AVIF, JXL)})
 
@@ -75,4 +76,6 @@ def encode(pixels: Pixels, source: JpegPhoto, name: str, order: Order) -> bytes:
     """
     check_picture(pixels, source, order.note)
     refuse(source, name, order)
+    if order.refresh_thumbnail:
+        source = with_fresh_thumbnail(source, pixels)
     return find_format(name).encode(pixels, source, order)
