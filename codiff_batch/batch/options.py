@@ -63,6 +63,11 @@ class BatchOptions:
     precision: Literal["auto", "fp32", "bf16"] = _option(
         "auto", "Floats of the networks; auto takes what is faster on this machine."
     )
+    types: tuple[str, ...] = _option(
+        ("jpeg",),
+        "Kinds of files to take: jpeg, and pictures that were JPEGs once: png, bmp, tiff, webp (lossless).",
+        placeholder="TYPE[,...]",
+    )
     format: Format = _option("same", "Format of the outputs.")
     quality: int = _option(
         95, "Quality of JPEG (always 4:4:4), WebP, AVIF and JPEG XL outputs.", low=1, high=100, placeholder="N"
@@ -138,6 +143,8 @@ class BatchOptions:
             )
         if self.in_place and self.format not in ("same", "jpeg"):
             raise OptionsConflict("photos that are replaced in place stay JPEG files", Role.IN_PLACE, Role.FORMAT)
+        if self.in_place and self.types != ("jpeg",):
+            raise OptionsConflict("only JPEG files are replaced in place", Role.IN_PLACE, Role.TYPES)
         if self.in_place and self.copy_skipped:
             raise OptionsConflict("in place, skipped photos stay where they are and need no copy", Role.COPY_SKIPPED)
         if self.cluster is not None and self.in_place:

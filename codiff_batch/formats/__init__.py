@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import MappingProxyType
 
 from codiff_batch.errors import OptionsConflict, PhotoError
@@ -14,9 +15,10 @@ from codiff_batch.formats.jxl import JXL
 from codiff_batch.formats.output import Order, OutputFormat, Pixels
 from codiff_batch.formats.png import PNG
 from codiff_batch.formats.tiff import TIFF
-from codiff_batch.formats.webp import WEBP
-from codiff_batch.jpeg import JpegPhoto
+from codiff_batch.formats.webp import WEBP, is_lossless
 from codiff_batch.jpeg.encode import check_picture
+from codiff_batch.rasters import SUFFIXES, Raster, Source
+from codiff_batch.rasters.note import with_digest
 
 FORMATS = MappingProxyType({format.name: format for format in (JPEG, PNG, WEBP, TIFF, AVIF, JXL)})
 
@@ -30,7 +32,7 @@ __all__ = ["FORMATS", "NAMES", "SAME", "Order", "OutputFormat", "encode", "find_
 
 
 def find_format(name: str) -> OutputFormat:
-    """A format by its name; ``same`` is JPEG for the photos that are read today.
+    """A format by its name; ``same`` is JPEG where nothing is known of the source.
 
     Raises:
         OptionsConflict: there is none of that name, or this machine cannot write it.
@@ -43,24 +45,45 @@ def find_format(name: str) -> OutputFormat:
     return format
 
 
-def suffix_of(name: str) -> str | None:
-    """What outputs of a format are called; None where they keep the source's name."""
-    return None if name in (SAME, "jpeg") else FORMATS[name].suffix
+def suffix_of(name: str, source: str = "") -> str | None:
+    """What outputs of a format are called; None where they keep the source's name.
+
+    Args:
+        name: of the format.
+        source: the source's suffix.
+    """
+    if name == SAME:
+        return PNG.suffix if source.lower() in SUFFIXES["bmp"] else None
+    if name == "jpeg":
+        others = frozenset().union(*(suffixes for kind, suffixes in SUFFIXES.items() if kind != "jpeg"))
+        return JPEG.suffix if source.lower() in others else None
+    return FORMATS[name].suffix
 
 
-def refuse(source: JpegPhoto, name: str, order: Order) -> None:
+def format_for(source: Source, name: str) -> OutputFormat:
+    """The format that a source is written in; BMP has no room for metadata, and becomes PNG.
+
+    Raises:
+        OptionsConflict: as :func:`find_format`.
+    """
+    if name == SAME and isinstance(source, Raster):
+        return find_format("png" if source.kind == "bmp" else source.kind)
+    return find_format(name)
+
+
+def refuse(source: Source, name: str, order: Order) -> None:
     """Ask, before any work, what the writer would ask.
 
     Raises:
         PhotoError: the photo cannot be written in this format, with the reason.
     """
-    format = find_format(name)
+    format = format_for(source, name)
     if max(source.header.width, source.header.height) > format.largest_side:
         raise PhotoError(f"cannot be written as {format.title}: more than {format.largest_side} pixels a side")
     format.refuse(source, order)
 
 
-def encode(pixels: Pixels, source: JpegPhoto, name: str, order: Order) -> bytes:
+def encode(pixels: Pixels, source: Source, name: str, order: Order) -> bytes:
     """Encode a restored picture, with all of the source's metadata that the container can carry.
 
     Args:
@@ -75,4 +98,7 @@ def encode(pixels: Pixels, source: JpegPhoto, name: str, order: Order) -> bytes:
     """
     check_picture(pixels, source, order.note)
     refuse(source, name, order)
-    return find_format(name).encode(pixels, source, order)
+    format = format_for(source, name)
+    if format.lossless or (format is WEBP and is_lossless(source)):
+        order = replace(order, note=with_digest(order.note, pixels))
+    return format.encode(pixels, source, order)
