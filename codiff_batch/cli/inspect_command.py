@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from codiff_batch.batch.scan import Found
     from codiff_batch.engine import Embedding, Restorer
     from codiff_batch.jpeg.header import Header
-    from codiff_batch.rasters import RasterHeader
     from codiff_batch.jpeg.history import History
     from codiff_batch.jpeg.metadata import MetadataSummary
+    from codiff_batch.rasters import RasterHeader
 
 READERS = 4
 

@@ -61,7 +61,7 @@ class Decoded:
 
     @classmethod
     def on_grid(cls, pixels: Pixels) -> Decoded:
-        """Put a picture on the grid of the compression that shows in it, where one does: networks look at 8x8 blocks."""
+        """Put a picture on the grid of the compression that shows in it: networks look at 8x8 blocks."""
         found = cls(pixels).history
         if found.earlier is None or not any(found.earlier.shift):
             return cls(pixels, history_of_whole=lambda: found)

@@ -8,7 +8,6 @@ from codiff_batch.jpeg import encode_jpeg, refuse_jpeg
 from codiff_batch.jpeg.encode import LARGEST_SIDE
 from codiff_batch.rasters import Source
 
-
 _LARGEST_PAYLOAD = 65533
 """Bytes of one segment, whose length has 16 bits and counts itself."""
 

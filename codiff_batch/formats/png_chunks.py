@@ -27,7 +27,9 @@ def with_chunks_of(picture: bytes, source: bytes) -> bytes:
         source: the PNG whose metadata are kept.
     """
     mine = list(_chunks(picture))
-    before, behind, seen = [], [], False
+    before: list[bytes] = []
+    behind: list[bytes] = []
+    seen = False
     for chunk in _chunks(source):
         seen |= chunk.name == b"IDAT"
         if _travels(chunk):

@@ -15,7 +15,6 @@ import numpy as np
 from codiff_batch.errors import PhotoError
 from codiff_batch.formats.carried import ICC_TAG, IPTC_TAG, PHOTOSHOP_TAG, XMP_TAG, Carried
 from codiff_batch.formats.output import Order, OutputFormat, Pixels
-from codiff_batch.rasters import Source
 from codiff_batch.jpeg.exif import (
     LONG,
     ORIENTATION,
@@ -29,6 +28,7 @@ from codiff_batch.jpeg.exif import (
     Field,
     with_fields,
 )
+from codiff_batch.rasters import Source
 
 _LARGEST = (1 << 32) - (1 << 26)
 """Bytes of pixels: offsets have 32 bits, and metadata has to fit too."""
@@ -95,4 +95,6 @@ def _refuse(source: Source, order: Order) -> None:
         raise PhotoError("cannot be written as TIFF: more than 4 GB")
 
 
-TIFF = OutputFormat("tiff", "TIFF", ".tif", "ignored: lossless", _encode, largest_side=(1 << 31) - 1, refuse=_refuse, lossless=True)
+TIFF = OutputFormat(
+    "tiff", "TIFF", ".tif", "ignored: lossless", _encode, largest_side=(1 << 31) - 1, refuse=_refuse, lossless=True
+)

@@ -79,8 +79,8 @@ class Raster:
             TooManyPixels: the header announces more than ``max_pixels``.
         """
         try:
-            with _reader(data, kind) as image:
-                width, height = image.size
+            with _reader(data, kind) as image, _reader(_as_stored(data, kind), kind) as stored:
+                width, height = stored.size
                 if width * height > max_pixels:
                     size = f"{width}x{height} pixels"
                     raise TooManyPixels(f"{size} is over the limit of {max_pixels / 1e6:g} megapixels")
@@ -108,7 +108,7 @@ class Raster:
     @cached_property
     def _pixels(self) -> NDArray[np.uint8]:
         try:
-            with _reader(_unturned(self.data) if self.kind == "tiff" else self.data, self.kind) as image:
+            with _reader(_as_stored(self.data, self.kind), self.kind) as image:
                 image.load()
                 if image.mode in ("RGBA", "LA"):
                     if image.getchannel("A").getextrema()[0] != 255:
@@ -189,10 +189,10 @@ def _webp_chunk(data: bytes, wanted: bytes) -> int | None:
     return None
 
 
-def _unturned(tiff: bytes) -> bytes:
-    """The file with Orientation 1: Pillow turns TIFF pictures, and no others, while it decodes them."""
-    exif = Exif.read(tiff)
+def _as_stored(data: bytes, kind: str) -> bytes:
+    """The file with Orientation 1 if it is TIFF: Pillow turns those, and no others, while it decodes them."""
+    exif = Exif.read(data) if kind == "tiff" else None
     entry = exif.find("0th", ORIENTATION) if exif else None
     if exif is None or entry is None or entry.size != 2:
-        return tiff
-    return tiff[: entry.start] + struct.pack(exif.order + "H", 1) + tiff[entry.start + 2 :]
+        return data
+    return data[: entry.start] + struct.pack(exif.order + "H", 1) + data[entry.start + 2 :]
