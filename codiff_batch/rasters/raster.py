@@ -113,8 +113,7 @@ class Raster:
                 if image.mode in ("RGBA", "LA"):
                     if image.getchannel("A").getextrema()[0] != 255:
                         raise UnsupportedPicture("parts of it are transparent, which a restoration would lose")
-                    image = image.convert(image.mode[:-1])
-                pixels = np.asarray(image)
+                pixels = np.asarray(image.convert(image.mode.removesuffix("A")))
         except _ERRORS as error:
             raise DamagedPicture(f"cannot be decoded: {error}") from error
         if pixels.shape[:2] != (self.header.height, self.header.width):
@@ -162,7 +161,7 @@ def _depth(image: ImageFile, data: bytes, kind: str) -> int:
         bits = int.from_bytes(data[28:30], "little") if data[14:18] != b"\x0c\0\0\0" else 8
         return 8 if bits >= 24 else min(bits, 8) if bits != 16 else 5
     if kind == "tiff":
-        return max(image.tag_v2.get(_BITS, (1,)))  # type: ignore[attr-defined]
+        return int(max(image.tag_v2.get(_BITS, (1,))))  # type: ignore[attr-defined]
     return 8
 
 
