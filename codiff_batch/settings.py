@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from codiff_batch.errors import SettingRefused
 
 if TYPE_CHECKING:
     from codiff_batch.models.card import ModelCard
+
+Floats = Literal["auto", "fp32", "bf16"]
+"""What every front door offers for the floats that the networks compute in."""
+FLOATS_HELP = "Floats of the networks; auto takes what is faster on this machine."
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from codiff_batch.errors import OptionsConflict, Role
 from codiff_batch.files.opening import DEFAULT_MAX_BYTES
 from codiff_batch.models.card import read_card
 from codiff_batch.models.catalogue import DEFAULT_MODEL, find
-from codiff_batch.settings import Judging, Settings
+from codiff_batch.settings import FLOATS_HELP, Floats, Judging, Settings
 
 Format = Literal["same", "jpeg", "png", "webp", "tiff", "avif", "jxl"]
 
@@ -60,9 +60,7 @@ class BatchOptions:
     compiled: bool = _option(
         False, "Compile the networks first, which takes minutes; for large models and many photos."
     )
-    precision: Literal["auto", "fp32", "bf16"] = _option(
-        "auto", "Floats of the networks; auto takes what is faster on this machine."
-    )
+    precision: Floats = _option("auto", FLOATS_HELP)
     types: tuple[str, ...] = _option(
         ("jpeg",),
         "Kinds of files to take: jpeg, and pictures that were JPEGs once: png, bmp, tiff, webp (lossless).",
@@ -78,6 +76,7 @@ class BatchOptions:
     in_place: bool = _option(False, "Replace the photos themselves; needs a backup folder.")
     backup: Path | None = _option(None, "Where untouched originals are kept when photos are replaced in place.")
     new_folder: bool = _option(False, "Start an empty backup or output folder where earlier runs kept theirs.")
+    refresh_thumbnail: bool = _option(False, "Make EXIF's thumbnail again from the restored picture, where it fits.")
     include_signed: bool = _option(False, "Restore C2PA-signed photos too; drops their manifest.")
     jobs: int = _option(
         2, "Threads that read and decode, and as many that encode and write.", low=1, high=64, placeholder="N"
@@ -112,7 +111,9 @@ class BatchOptions:
 
         With others a finished photo is done again; a new option changes nothing for photos that were done without it.
         """
-        return " ".join((*_differing(self, "format", "quality", "precision"), *_differing(self.settings)))
+        return " ".join(
+            (*_differing(self, "format", "quality", "precision", "refresh_thumbnail"), *_differing(self.settings))
+        )
 
     @property
     def asked(self) -> str:

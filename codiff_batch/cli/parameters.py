@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
@@ -14,6 +14,7 @@ from codiff_batch.batch.shard import Shard
 from codiff_batch.files.text import printable
 from codiff_batch.models.catalogue import DEFAULT_MODEL
 from codiff_batch.rasters.kinds import SUFFIXES
+from codiff_batch.settings import FLOATS_HELP, Floats
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -161,6 +162,10 @@ device_option = click.option(
     show_default=True,
     metavar="DEVICE",
     help="Where the networks run: auto, cpu, cuda, cuda:N or mps; auto takes a GPU if there is one.",
+)
+
+precision_option = click.option(
+    "--precision", type=click.Choice(get_args(Floats)), default="auto", show_default=True, help=FLOATS_HELP
 )
 
 models_dir_option = click.option(

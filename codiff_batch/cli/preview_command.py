@@ -20,9 +20,10 @@ from codiff_batch.cli.parameters import (
     models_dir_option,
     output_file_option,
     paths_argument,
+    precision_option,
 )
 from codiff_batch.exit_codes import ExitCode
-from codiff_batch.settings import Judging
+from codiff_batch.settings import Floats, Judging
 
 if TYPE_CHECKING:
     from codiff_batch.preview.page import Preview
@@ -106,6 +107,7 @@ class _Shares(_List):
     f"[default: where there are no more than {FEW} photos]",
 )
 @device_option
+@precision_option
 @max_pixels_option
 @max_bytes_option
 @models_dir_option
@@ -125,6 +127,7 @@ def preview_command(
     strengths: tuple[float, ...],
     look: bool | None,
     device: str,
+    precision: Floats,
     max_pixels: int,
     max_bytes: int,
     models_dir: Path | None,
@@ -148,6 +151,7 @@ def preview_command(
         model=chosen[0].model,
         models_dir=models_dir,
         devices=(device,),
+        precision=precision,
         max_pixels=max_pixels,
         max_bytes=max_bytes,
         dry_run=True,

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from codiff_batch.cli.parameters import device_option, models_dir_option
+from codiff_batch.cli.parameters import device_option, models_dir_option, precision_option
 from codiff_batch.errors import OptionsConflict
+from codiff_batch.settings import Floats
 
 
 @click.command("serve")
@@ -27,9 +28,16 @@ from codiff_batch.errors import OptionsConflict
     help="With --folder: exit after this long without a client.",
 )
 @device_option
+@precision_option
 @models_dir_option
 def serve_command(
-    stdio: bool, folder: Path | None, host: int | None, idle: float, device: str, models_dir: Path | None
+    stdio: bool,
+    folder: Path | None,
+    host: int | None,
+    idle: float,
+    device: str,
+    precision: Floats,
+    models_dir: Path | None,
 ) -> None:
     """Serve a host program, such as the GIMP plug-in. The protocol is in docs/serve.md."""
     from codiff_batch.serve.channel import StdioChannel
@@ -39,7 +47,7 @@ def serve_command(
 
     if stdio == (folder is not None) or (folder is not None) != (host is not None):
         raise OptionsConflict("give either --stdio, or --folder with --host")
-    engine = Engine(device, models_dir)
+    engine = Engine(device, models_dir, precision)
     if folder is not None and host is not None:
         FolderServer(folder, host, idle, engine).run()
     serve(StdioChannel(), engine, Turns())

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch.nn import functional as F
 
+from codiff_batch.errors import SettingRefused
 from codiff_batch.models.card import ModelCard
 
 ASKED = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -42,7 +43,12 @@ def choose_precision(card: ModelCard, device: torch.device, asked: str = "auto")
         card: says what the model allows.
         device: where it runs.
         asked: ``auto``, or one of :data:`ASKED`.
+
+    Raises:
+        SettingRefused: something else was asked for.
     """
+    if asked not in ("auto", *ASKED):
+        raise SettingRefused("precision", f"'precision' must be auto, {', '.join(ASKED)}, not {asked!r}")
     if asked != "auto":
         floats = ASKED[asked]
         small = card.half_steps and not card.half_precision and floats != torch.float32

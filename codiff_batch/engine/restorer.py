@@ -98,6 +98,7 @@ class Restorer:
         Raises:
             ModelNotFound, ModelDamaged: there is no such model, or its files are not what its card says.
             DeviceUnavailable: the machine has no such device.
+            SettingRefused: there is no such precision.
         """
         chosen = choose_device(device)
         card, networks = load_networks(find(model, models_dir))

@@ -16,7 +16,9 @@ from codiff_batch.formats.output import Order, OutputFormat, Pixels
 from codiff_batch.formats.png import PNG
 from codiff_batch.formats.tiff import TIFF
 from codiff_batch.formats.webp import WEBP, is_lossless
+from codiff_batch.jpeg import JpegPhoto
 from codiff_batch.jpeg.encode import check_picture
+from codiff_batch.jpeg.thumbnail import with_fresh_thumbnail
 from codiff_batch.rasters import SUFFIXES, Raster, Source
 from codiff_batch.rasters.note import with_digest
 
@@ -98,6 +100,8 @@ def encode(pixels: Pixels, source: Source, name: str, order: Order) -> bytes:
     """
     check_picture(pixels, source, order.note)
     refuse(source, name, order)
+    if order.refresh_thumbnail and isinstance(source, JpegPhoto):
+        source = with_fresh_thumbnail(source, pixels)
     format = format_for(source, name)
     if format.lossless or (format is WEBP and is_lossless(source)):
         order = replace(order, note=with_digest(order.note, pixels))

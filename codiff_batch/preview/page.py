@@ -102,6 +102,8 @@ def _command(options: BatchOptions, settings: Sequence[Setting], shell: Any) -> 
     end = [f"--exclude={pattern}" for pattern in options.exclude]
     if options.devices != ("auto",):
         end += ["--device", ",".join(options.devices)]
+    if options.precision != "auto":
+        end += ["--precision", options.precision]
     if options.models_dir is not None:
         end += ["--models-dir", str(options.models_dir.absolute())]
     for option, limit, usual in (

@@ -151,7 +151,7 @@ def restore_samples(
     Args:
         samples: get their versions.
         settings: what to compare.
-        options: device and models' folder are used.
+        options: device, precision and models' folder are used.
         step: called after each version.
 
     Raises:
@@ -161,7 +161,7 @@ def restore_samples(
 
     paces = {}
     for model in dict.fromkeys(setting.model for setting in settings):
-        restorer = Restorer.load(model, options.devices[0], models_dir=options.models_dir)
+        restorer = Restorer.load(model, options.devices[0], models_dir=options.models_dir, precision=options.precision)
         embeddings, looking = _look(restorer, samples)
         for setting in (setting for setting in settings if setting.model == model):
             for sample in samples:

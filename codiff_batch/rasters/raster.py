@@ -110,9 +110,8 @@ class Raster:
         try:
             with _reader(_as_stored(self.data, self.kind), self.kind) as image:
                 image.load()
-                if image.mode in ("RGBA", "LA"):
-                    if image.getchannel("A").getextrema()[0] != 255:
-                        raise UnsupportedPicture("parts of it are transparent, which a restoration would lose")
+                if image.mode in ("RGBA", "LA") and image.getchannel("A").getextrema()[0] != 255:
+                    raise UnsupportedPicture("parts of it are transparent, which a restoration would lose")
                 pixels = np.asarray(image.convert(image.mode.removesuffix("A")))
         except _ERRORS as error:
             raise DamagedPicture(f"cannot be decoded: {error}") from error

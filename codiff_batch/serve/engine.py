@@ -21,7 +21,7 @@ from codiff_batch.models.catalogue import DEFAULT_MODEL, available
 from codiff_batch.serve.origin import jpeg_behind
 from codiff_batch.serve.pixels import identity, read_picture, write_picture
 from codiff_batch.serve.preview import Memory, preview
-from codiff_batch.settings import Settings
+from codiff_batch.settings import Floats, Settings
 
 if TYPE_CHECKING:
     from codiff_batch.engine import Restorer
@@ -35,9 +35,9 @@ Report = Callable[[int, int], None]
 class Engine:
     """Answers requests, one at a time; keeps the model that was used last."""
 
-    def __init__(self, device: str = "auto", models_dir: Path | None = None) -> None:
-        self._device, self._models_dir = device, models_dir
-        self._loaded: tuple[str, Restorer] | None = None
+    def __init__(self, device: str = "auto", models_dir: Path | None = None, precision: Floats = "auto") -> None:
+        self._device, self._models_dir, self._precision = device, models_dir, precision
+        self._loaded: tuple[tuple[str, str], Restorer] | None = None
         self._memory = Memory()
 
     def answer(self, request: Mapping[str, Any], report: Report) -> Answer:
@@ -104,10 +104,13 @@ class Engine:
     def _restorer(self, request: Mapping[str, Any]) -> Restorer:
         from codiff_batch.engine import Restorer
 
-        name = str(request.get("model") or DEFAULT_MODEL)
-        if self._loaded is None or self._loaded[0] != name:
+        name, floats = (
+            str(request.get(key) or usual) for key, usual in (("model", DEFAULT_MODEL), ("precision", self._precision))
+        )
+        if self._loaded is None or self._loaded[0] != (name, floats):
             self._loaded = None
-            self._loaded = name, Restorer.load(name, self._device, models_dir=self._models_dir)
+            restorer = Restorer.load(name, self._device, models_dir=self._models_dir, precision=floats)
+            self._loaded = (name, floats), restorer
         return self._loaded[1]
 
 

@@ -108,7 +108,7 @@ def preview(
         The end of the part's way; its levels are those of the place.
     """
     region = Region.of(place, decoded.pixels.shape[:2], replace(restorer.card, overlap=MARGIN))
-    by = f"{restorer.name}, {settings.qf}"
+    by = f"{restorer.name}, {restorer.precision}, {settings.qf}"
     embedding = memory.recall(about, f"embedding by {by}", lambda: restorer.embed_crops([decoded.crops(settings)])[0])
     pixels = np.ascontiguousarray(decoded.pixels[region.window])
     part = replace(decoded, pixels=pixels, history_of_whole=lambda: decoded.history)

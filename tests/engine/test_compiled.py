@@ -52,6 +52,16 @@ def test_the_full_models_chain_is_one_graph_for_photos_of_all_sizes(graphs: list
     assert graphs[0] > 300
 
 
+@pytest.mark.slow
+def test_networks_compiled_by_torch_itself_give_the_same_picture(tmp_path: Path) -> None:
+    torch._dynamo.reset()
+    loaded = Restorer.load(make_tiny_model(tmp_path / "tiny"), "cpu")
+    restorer = Restorer(loaded.card, loaded.networks, CPU, compiled=True)
+    assert restorer.geometry.one_size
+    whole_tile = photo(loaded.card.tile, loaded.card.tile)
+    assert np.abs(restorer.restore_levels(whole_tile) - loaded.restore_levels(whole_tile)).max() < 0.1
+
+
 @pytest.mark.parametrize("texture", [0.0, 0.5])
 def test_a_model_with_texture_needs_no_look_into_its_tensors(tmp_path: Path, graphs: list[int], texture: float) -> None:
     """Such a look makes a GPU's queue wait, and breaks the graph."""

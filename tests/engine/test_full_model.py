@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -171,7 +172,10 @@ def test_a_cpu_is_told_what_to_expect() -> None:
 
 
 @pytest.mark.slow
-def test_compiled_networks_give_the_same_picture(folder: Path) -> None:
+def test_compiled_networks_give_the_same_picture(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Traced, made functional and decomposed as for any compiler; test_compiled.py has torch's own write the code."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    torch._dynamo.reset()
     card, networks = load_networks(folder)
     card, pixels = replace(card, half_precision=False), picture(100, 150)
     plain = Restorer(card, networks, CPU, tile=128).restore_levels(pixels)

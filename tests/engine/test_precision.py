@@ -12,6 +12,7 @@ import torch
 
 from codiff_batch.engine import Restorer, precision
 from codiff_batch.engine.precision import Precision, bfloat16_is_faster, choose_precision
+from codiff_batch.errors import SettingRefused
 from codiff_batch.models.card import ModelCard, read_card
 from codiff_batch.models.install import full_card
 from tests.tiny_model import make_tiny_model
@@ -46,6 +47,12 @@ def test_a_small_model_keeps_its_picture_and_cave_in_32_bits(
     small: ModelCard, device: torch.device, asked: str, expected: Precision
 ) -> None:
     assert choose_precision(small, device, asked) == expected
+
+
+@pytest.mark.parametrize("asked", ["", "fp8", "float32"])
+def test_other_floats_are_refused_in_a_sentence(small: ModelCard, asked: str) -> None:
+    with pytest.raises(SettingRefused, match="'precision' must be auto, fp32, bf16"):
+        choose_precision(small, CPU, asked)
 
 
 @pytest.mark.parametrize("faster", [True, False])

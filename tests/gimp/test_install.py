@@ -7,6 +7,7 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -15,7 +16,7 @@ from codiff_batch.gimp.install import install, uninstall
 from codiff_batch.gimp.places import environ_file, gimp_folders, plugin_file, plugin_files
 from codiff_batch.models.card import read_card
 from codiff_batch.models.catalogue import BUNDLED, DEFAULT_MODEL
-from codiff_batch.settings import Settings, knobs
+from codiff_batch.settings import Floats, Settings, knobs
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -146,4 +147,5 @@ def test_the_plug_in_has_the_engines_ranges_and_defaults() -> None:
     numbers["texture"] = (*numbers["texture"][:2], read_card(BUNDLED / DEFAULT_MODEL).texture)
     assert table["RANGES"] == numbers
     assert table["SWITCHES"] == {knob.name: knob.default for knob in engines if knob.is_switch}
+    assert table["PRECISIONS"] == get_args(Floats)
     assert table["DEFAULT_MODEL"] == DEFAULT_MODEL

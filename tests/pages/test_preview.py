@@ -57,7 +57,9 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write(
         photos / "restored before.jpg", jpeg(95, subsampling="4:4:4", comment=b"codiff-batch 0.1.0 model=compact qf=10")
     )
-    made = program("preview", FOLDER, "-o", "page.html", "--model", "fast,compact", "--photos", 8, cwd=place)
+    made = program(
+        "preview", FOLDER, "-o", "page.html", "--model", "fast,compact", "--photos", 8, "--precision", "fp32", cwd=place
+    )
     assert made.returncode == 3, made.stderr  # one photo is broken
     return place
 
@@ -163,7 +165,7 @@ def test_the_copied_command_gives_what_the_page_promised(before: Path, tmp_path:
         line = page.evaluate("() => navigator.clipboard.readText()")
         promised = re.match(r"(\d+) of", page.locator("#promise").inner_text())
     assert promised is not None
-    assert line.endswith("--min-qf 58 --model compact --texture 0.6")
+    assert line.endswith("--min-qf 58 --model compact --texture 0.6 --precision fp32")
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(["sh", "-c", line], cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True)
     assert f"{promised[1]} restored".encode() in done.stderr, done.stderr

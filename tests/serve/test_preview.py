@@ -75,6 +75,13 @@ def test_each_setting_shows(engine: Lines, request_: dict[str, Any]) -> None:  #
     assert len(shown) == len(different)
 
 
+def test_each_precision_is_computed_in(engine: Lines, request_: dict[str, Any]) -> None:  # noqa: F811
+    """The same picture is asked about again: neither an earlier model nor an earlier preview answers for another."""
+    for ask in (preview, whole):
+        single, half = (ask(engine, request_, precision=floats) for floats in ("fp32", "bf16"))
+        assert 0 < np.abs(single - half).mean() < 1
+
+
 def test_at_strength_zero_it_is_the_picture_itself(
     engine: Lines,  # noqa: F811
     request_: dict[str, Any],

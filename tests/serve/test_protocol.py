@@ -220,6 +220,7 @@ def test_a_wrong_request_is_refused_in_a_sentence(engine: Lines, request_: dict[
         ({"region": [0, 0, 9, 9]}, "does not lie in a picture of 8x8"),
         ({"region": 7}, "'region' must be"),
         ({"model": "gone"}, "no model is called 'gone'"),
+        ({"precision": "fp8"}, "'precision' must be auto, fp32, bf16"),
         ({"jpeg_settings": "zz"}, "hexadecimal"),
     ],
 )

@@ -115,6 +115,8 @@ class LoadedModel:
     card: ModelCard
     patcher: Any
     """A ModelPatcher around one module that holds CaVE and the generator."""
+    precision: str = "auto"
+    """Floats that they compute in, as codiff-batch calls them."""
 
 
 def engine() -> ModuleType:

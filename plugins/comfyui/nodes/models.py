@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import comfy.model_management
 import comfy.model_patcher
@@ -33,6 +34,17 @@ def model_folders() -> dict[str, Path]:
     return dict(sorted(found.items(), key=lambda item: (item[0] != "compact", item[0])))
 
 
+def precisions() -> list[str]:
+    """What codiff-batch offers; without it the node can still be placed."""
+    try:
+        engine()
+    except RuntimeError:
+        return ["auto"]
+    from codiff_batch.settings import Floats
+
+    return list(get_args(Floats))
+
+
 class LoadModel(io.ComfyNode):
     """A model by name."""
 
@@ -52,7 +64,14 @@ class LoadModel(io.ComfyNode):
                     "model",
                     options=list(model_folders()),
                     tooltip="A model folder of models/codiff (or of extra_model_paths.yaml), or one of codiff-batch.",
-                )
+                ),
+                io.Combo.Input(
+                    "precision",
+                    options=precisions(),
+                    default="auto",
+                    optional=True,
+                    tooltip="Floats of the networks: 'auto' takes what is faster on this machine.",
+                ),
             ],
             outputs=[
                 MODEL.Output(display_name="model", tooltip="CaVE, which judges, and the generator, which restores.")
@@ -67,7 +86,7 @@ class LoadModel(io.ComfyNode):
         return True if model in names else f"There is no model {model!r}; there are: {', '.join(names)}."
 
     @classmethod
-    def execute(cls, model: str) -> io.NodeOutput:
+    def execute(cls, model: str, precision: str = "auto") -> io.NodeOutput:
         """Load onto the CPU; the nodes that use it ask ComfyUI to bring it to the device."""
         with in_its_own_words():
             from codiff_batch.models.loading import load_networks
@@ -80,4 +99,4 @@ class LoadModel(io.ComfyNode):
             load_device=comfy.model_management.get_torch_device(),
             offload_device=comfy.model_management.unet_offload_device(),
         )
-        return io.NodeOutput(LoadedModel(card, patcher))
+        return io.NodeOutput(LoadedModel(card, patcher, precision))

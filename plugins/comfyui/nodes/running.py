@@ -35,7 +35,8 @@ def restorer_of(model: LoadedModel, *, tile: int = 0, batch: int = 0) -> Restore
     needed = (tile or model.card.tile) ** 2 * each * max(batch, 1)
     comfy.model_management.load_models_gpu([model.patcher], memory_required=needed)
     networks = Networks(model.patcher.model["cave"], model.patcher.model["generator"])
-    return Restorer(model.card, networks, model.patcher.load_device, batch or None, tile or None)
+    device = model.patcher.load_device
+    return Restorer(model.card, networks, device, batch or None, tile or None, precision=model.precision)
 
 
 def progress_bar(place: tuple[int, int] = (0, 1)) -> Callable[[int, int], None]:

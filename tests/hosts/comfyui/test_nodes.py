@@ -522,6 +522,17 @@ def test_models_of_comfyuis_model_folders_are_offered(comfyui: ComfyUI, folder: 
     assert f"by {name}" in text_of(ended, "restore")
 
 
+@pytest.mark.parametrize("floats", ["fp32", "bf16"])
+def test_the_precision_is_the_command_lines(comfyui: ComfyUI, tmp_path: Path, floats: str) -> None:
+    prompt = restoring(PHOTO)
+    prompt["model"]["inputs"] |= {"model": "fast", "precision": floats}
+    here = picture(comfyui, comfyui.run(prompt))
+    photo, options = comfyui.base / "input" / PHOTO, ("--model", "fast", "--precision")
+    assert np.array_equal(here, command_line(photo, tmp_path / "out", *options, floats))
+    other = {"fp32": "bf16", "bf16": "fp32"}[floats]
+    assert not np.array_equal(here, command_line(photo, tmp_path / "other", *options, other))
+
+
 def test_each_node_and_input_explains_itself(comfyui: ComfyUI) -> None:
     nodes = {name: told for name, told in comfyui.get("/object_info").items() if name.startswith("CODiff")}
     assert len(nodes) == 8

@@ -5,12 +5,12 @@ Run as ``python -m tests.hosts.gimp.get_gimp FOLDER``.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
+
+from tests.hosts.recipe import bring, run
 
 SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
@@ -25,14 +25,18 @@ def get_gimp(folder: Path) -> Path:
     """Install into a folder, unless it is there already, and return the root of its file system.
 
     Raises:
-        subprocess.CalledProcessError: the packages cannot be had.
+        InstallFailed: the packages cannot be had.
     """
-    root, done = folder / "root", folder / "done"
-    recipe = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
-    if done.exists() and done.read_text() == recipe:
-        return root
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    bring(folder, Path(__file__), _install)
+    return _root(folder)
+
+
+def _root(folder: Path) -> Path:
+    return folder / "root"
+
+
+def _install(folder: Path) -> None:
+    root = _root(folder)
     mirror = re.search(r"^URIs: (\S+)", SOURCES.read_text(), re.MULTILINE)
     assert mirror is not None
     command = ["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--components=main"]
@@ -42,9 +46,7 @@ def get_gimp(folder: Path) -> Path:
     command += [f"--dpkgopt=path-include=/usr/share/locale/{LANGUAGE}/*"]
     command += [f'--customize-hook=chroot "$1" localedef -i {LOCALE.split(".")[0]} -f UTF-8 {LOCALE}']
     command += ["trixie", str(root), f"deb [signed-by={KEYRING}] {mirror.group(1)} trixie main"]
-    subprocess.run(command, check=True, capture_output=True, text=True)
-    done.write_text(recipe)
-    return root
+    run(command, before_again=lambda: shutil.rmtree(root, ignore_errors=True))
 
 
 if __name__ == "__main__":

@@ -9,11 +9,16 @@ import gi
 gi.require_version("Gimp", "3.0")
 from gi.repository import Gimp, GObject  # noqa: E402
 
-from codiff_gimp.ranges import DEFAULT_MODEL, OFF, RANGES, SWITCHES  # noqa: E402
+from codiff_gimp.ranges import DEFAULT_MODEL, OFF, PRECISIONS, RANGES, SWITCHES  # noqa: E402
 from codiff_gimp.texts import N_, _  # noqa: E402
 
 PROCEDURE = "plug-in-codiff-batch-remove-jpeg-artifacts"
-NAMES = ("model", "strength", "texture", "quality", "constrain", "output", "scope", "jpeg")
+NAMES = ("model", "strength", "texture", "quality", "constrain", "output", "scope", "precision", "jpeg")
+_PRECISIONS = (
+    (N_("Automatic"), N_("What is faster on this machine")),
+    ("32 bit", "float32"),
+    ("16 bit", "bfloat16"),
+)
 CHOICES = {
     "output": (
         N_("Res_ult"),
@@ -30,6 +35,11 @@ CHOICES = {
             "selected-layers": (N_("Selected layers"), N_("The layers that are selected in this image")),
             "all-images": (N_("All open images"), N_("In every open image the layers that are selected there")),
         },
+    ),
+    "precision": (
+        N_("_Precision"),
+        N_("Floats that the networks compute in"),
+        dict(zip(PRECISIONS, _PRECISIONS, strict=True)),
     ),
 }
 """Choices by argument: label, help, and the options with theirs; the first is the default."""

@@ -7,6 +7,7 @@ RANGES = {"strength": (0.0, 1.0, 1.0), "texture": (0.0, 1.0, 0.6), "qf": (1.0, 1
 """Lowest, highest, default by name; None is for one that is off unless a number is given."""
 SWITCHES = {"constrain": True}
 """Defaults by name."""
+PRECISIONS = ("auto", "fp32", "bf16")
 DEFAULT_MODEL = "compact"
 OFF = 0.0
 """What GIMP, whose numbers are always there, says for None."""

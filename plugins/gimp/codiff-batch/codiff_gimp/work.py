@@ -96,8 +96,8 @@ def restore_all_images(settings: dict[str, Any], engine: Engine) -> None:
 
 def asked(settings: dict[str, Any]) -> dict[str, Any]:
     """The settings as the engine calls them."""
-    names = {"model": "model", "strength": "strength", "texture": "texture", "qf": "quality", "constrain": "constrain"}
-    return {theirs: settings[ours] for theirs, ours in names.items()}
+    names = ("model", "strength", "texture", "constrain", "precision")
+    return {"qf": settings["quality"]} | {name: settings[name] for name in names}
 
 
 def seen(image: Gimp.Image, drawable: Gimp.Drawable, file: Path) -> dict[str, Any]:
