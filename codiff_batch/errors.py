@@ -8,6 +8,8 @@ for a command and which options help, as data, so that each front door can say s
     │   ├── NotJpeg               the file is empty or another format
     │   ├── DamagedJpeg           the file breaks the JPEG standard or ends early
     │   ├── UnsupportedJpeg       a valid JPEG of a kind that is not handled
+    │   ├── DamagedPicture        a picture of another format that cannot be read
+    │   ├── UnsupportedPicture    one that would not come out whole
     │   ├── TooManyPixels         over the pixel limit, refused before decoding
     │   ├── TooManyBytes          over the limit on file size, refused before reading
     │   ├── TookTooLong           given up by the time limit on a photo
@@ -68,6 +70,7 @@ class Role(StrEnum):
     PIXEL_LIMIT = "the largest photo in pixels"
     REPLACE_MODEL = "replace a model that is installed"
     REPORT = "where the report goes"
+    TYPES = "kinds of files that are taken"
     TIME_LIMIT = "the longest a photo may take"
     TEXTURE = "how much texture a model adds"
 
@@ -100,6 +103,14 @@ class DamagedJpeg(PhotoError):
 
 class UnsupportedJpeg(PhotoError):
     """A valid JPEG of a kind that is refused, such as CMYK, 12-bit or lossless."""
+
+
+class DamagedPicture(PhotoError):
+    """A PNG, BMP, TIFF or WebP that cannot be read."""
+
+
+class UnsupportedPicture(PhotoError):
+    """A valid picture of a kind that is refused, such as 16 bits, a palette, transparency or several pages."""
 
 
 class TooManyPixels(PhotoError):

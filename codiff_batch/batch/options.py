@@ -61,6 +61,11 @@ class BatchOptions:
         False, "Compile the networks first, which takes minutes; for large models and many photos."
     )
     precision: Floats = _option("auto", FLOATS_HELP)
+    types: tuple[str, ...] = _option(
+        ("jpeg",),
+        "Kinds of files to take: jpeg, and pictures that were JPEGs once: png, bmp, tiff, webp (lossless).",
+        placeholder="TYPE[,...]",
+    )
     format: str = _option(SAME, "Format of the outputs.", choices=NAMES)
     quality: int = _option(
         95, "Quality of JPEG (always 4:4:4), WebP, AVIF and JPEG XL outputs.", low=1, high=100, placeholder="N"
@@ -137,6 +142,8 @@ class BatchOptions:
             )
         if self.in_place and self.format not in (SAME, "jpeg"):
             raise OptionsConflict("photos that are replaced in place stay JPEG files", Role.IN_PLACE, Role.FORMAT)
+        if self.in_place and self.types != ("jpeg",):
+            raise OptionsConflict("only JPEG files are replaced in place", Role.IN_PLACE, Role.TYPES)
         if self.in_place and self.copy_skipped:
             raise OptionsConflict("in place, skipped photos stay where they are and need no copy", Role.COPY_SKIPPED)
         if self.cluster is not None and self.in_place:

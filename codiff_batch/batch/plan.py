@@ -58,7 +58,7 @@ def plan(options: BatchOptions) -> list[Task]:
     if not written:
         for path in filter(os.path.isdir, options.paths):
             output_root(path)  # Where there is none, that is said before a whole disk is searched.
-    found = scan(_sources(options.paths), written, names=options.names, patterns=options.exclude)
+    found = scan(_sources(options.paths), written, names=options.names, patterns=options.exclude, types=options.types)
     return plan_photos(list(found), options)
 
 
@@ -135,7 +135,7 @@ def task_of(photo: Found, options: BatchOptions) -> Task:
     else:
         output = folder = output_root(root if root is not None else source.parent)
     copy = folder / relative
-    suffix = suffix_of(options.format)
+    suffix = suffix_of(options.format, source.suffix)
     target = copy.with_suffix(suffix) if suffix else copy
     return Task(source, target, copy, output, error=photo.error, source_root=root)
 

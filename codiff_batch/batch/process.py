@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from codiff_batch.engine.photo import Decoded, Judged
     from codiff_batch.engine.stream import Embedding, Levels, Pixels
     from codiff_batch.formats import Order
-    from codiff_batch.jpeg import JpegPhoto
     from codiff_batch.jpeg.header import Header
+    from codiff_batch.rasters import RasterHeader, Source
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Work:
     """What the journal knows of it."""
     contents: Contents | None = None
     """The photo as it was read."""
-    header: Header | None = None
+    header: Header | RasterHeader | None = None
     estimated_qf: float | None = None
     outcome: Outcome | None = None
     weight: int = 0
@@ -90,7 +90,7 @@ class Opened:
 
     work: Work
     contents: Contents
-    photo: JpegPhoto
+    photo: Source
     """What is restored: the photo, or its original from the backup."""
 
 
@@ -147,7 +147,7 @@ class PhotoSteps:
         """Read the file's bytes, structure and header, and settle what needs no pixels."""
         from codiff_batch.engine.photo import judged_unseen
         from codiff_batch.formats import refuse
-        from codiff_batch.jpeg import JpegPhoto
+        from codiff_batch.rasters import open_source
 
         task, options = work.task, self._options
         if task.error:
@@ -163,7 +163,7 @@ class PhotoSteps:
         contents = work.recall.contents if work.recall else None
         work.contents = contents = contents or read_whole(task.source, max_bytes=options.max_bytes)
         data = self._original(work, contents)
-        photo = JpegPhoto.from_bytes(data, path=task.source, max_pixels=options.max_pixels)
+        photo = open_source(data, options.types, path=task.source, max_pixels=options.max_pixels)
         work.header, metadata = photo.header, photo.metadata()
         if metadata.restored_by and not options.again:
             self._skip(work, contents, f"restored before: {metadata.restored_by}", Code.RESTORED_BEFORE)
@@ -215,8 +215,11 @@ class PhotoSteps:
 
         decoded = Decoded.of(opened.photo)
         crops = decoded.crops(self._options.settings)
-        # In a dry run nothing but the crops is looked at any more.
-        return Sight(opened, replace(decoded, pixels=crops[0]) if self._options.dry_run else decoded, crops)
+        if self._options.dry_run:
+            # Nothing but the crops is looked at any more, and what the whole picture tells of its history.
+            history = decoded.history
+            decoded = replace(decoded, pixels=crops[0], history_of_whole=lambda: history)
+        return Sight(opened, decoded, crops)
 
     def judge(self, sight: Sight, embedding: Embedding) -> Ready | None:
         """Decide by what CaVE saw, and settle photos that are good already."""
@@ -274,7 +277,7 @@ class PhotoSteps:
         photo = ready.opened.photo
         return encode(restored, photo, self._options.format, self._order(photo, ready.judged.embedding.qf))
 
-    def _order(self, photo: JpegPhoto, estimated_qf: float = 0) -> Order:
+    def _order(self, photo: Source, estimated_qf: float = 0) -> Order:
         from codiff_batch.formats import Order
 
         options, model = self._options, Path(self._options.model).name

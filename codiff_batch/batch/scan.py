@@ -12,9 +12,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from codiff_batch.batch.marks import is_marked
+from codiff_batch.rasters.kinds import SUFFIXES as SUFFIXES_OF
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif"})
-"""File names that are taken from folders, whatever their case; files named one by one are always taken."""
+SUFFIXES = SUFFIXES_OF["jpeg"]
+"""File names that are taken from folders unless other types are asked for."""
 
 SKIPPED_FOLDERS = frozenset(
     {"@eadir", "@recycle", "@recently-snapshot", "@snapshot", "@sharesnap", "@sharebin", "@tmp"}  # storage boxes
@@ -52,6 +53,7 @@ def scan(
     *,
     names: Iterable[Path] = (),
     patterns: Sequence[str] = (),
+    types: Sequence[str] = ("jpeg",),
     leave_out: LeaveOut = lambda path: False,
 ) -> Iterator[Found]:
     """Yield each photo once, folders recursively in a stable order; never raises for what it meets there.
@@ -66,6 +68,7 @@ def scan(
         names: files of a list, whose tree is kept (see :func:`listed`); folders, and files in an excluded or left-out
             folder, are passed over.
         patterns: files and folders to leave out, see :func:`matches`.
+        types: kinds of files that are taken from folders, see :mod:`codiff_batch.rasters.kinds`.
         leave_out: what else is not a source.
     """
     seen: set[tuple[int, int, str]] = set()
@@ -77,7 +80,7 @@ def scan(
             yield Found(path, None, reason(error))
             continue
         if stat.S_ISDIR(found.st_mode):
-            yield from _scan_folder(path, _Rule(path, exclude, patterns, leave_out), seen, entered)
+            yield from _scan_folder(path, _Rule(path, exclude, patterns, types, leave_out), seen, entered)
         elif not matches(Path(path.name), patterns) and _is_new(path, path.parent, seen):
             yield Found(path, None)
     for path in names:
@@ -117,10 +120,11 @@ def accepts(
     exclude: Collection[Path] = (),
     *,
     patterns: Sequence[str] = (),
+    types: Sequence[str] = ("jpeg",),
     leave_out: LeaveOut = lambda path: False,
 ) -> bool:
     """Return True if a scan of the root would yield this path; never raises."""
-    rule = _Rule(root, exclude, patterns, leave_out)
+    rule = _Rule(root, exclude, patterns, types, leave_out)
     if not (path.is_relative_to(root) and rule.takes(path)):
         return False
     folders = [root / folder for folder in path.relative_to(root).parents if folder.name]
@@ -143,12 +147,13 @@ class _Rule:
     root: Path
     exclude: Collection[Path]
     patterns: Sequence[str]
+    types: Sequence[str]
     leave_out: LeaveOut
 
     def takes(self, path: Path) -> bool:
         """Return True for a photo, as far as its name tells."""
         own = path.parent.name.endswith("-files") and _OWN_THUMBNAIL.fullmatch(path.name)
-        photo = path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+        photo = any(path.suffix.lower() in SUFFIXES_OF[one] for one in self.types) and not path.name.startswith(".")
         return photo and not own and not self._left_out(path)
 
     def enters(self, folder: Path) -> bool:

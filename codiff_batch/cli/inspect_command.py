@@ -20,7 +20,9 @@ from codiff_batch.cli.parameters import (
     min_qf_option,
     model_option,
     models_dir_option,
+    none_found,
     sources,
+    types_option,
 )
 from codiff_batch.cli.remedies import explained
 from codiff_batch.errors import PhotoError
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from codiff_batch.jpeg.header import Header
     from codiff_batch.jpeg.history import History
     from codiff_batch.jpeg.metadata import MetadataSummary
+    from codiff_batch.rasters import RasterHeader
 
 READERS = 4
 
@@ -64,7 +67,7 @@ class Inspection:
 class _Read:
     """What is kept of a file: not its bytes."""
 
-    header: Header
+    header: Header | RasterHeader
     metadata: MetadataSummary
     crops: Sequence[NDArray[np.uint8]] = ()
     history: History | None = None
@@ -78,6 +81,7 @@ class _Read:
 @device_option
 @max_pixels_option
 @max_bytes_option
+@types_option
 @models_dir_option
 @sources
 @click.pass_context
@@ -93,6 +97,7 @@ def inspect_command(
     device: str,
     max_pixels: int,
     max_bytes: int,
+    types: tuple[str, ...],
     models_dir: Path | None,
 ) -> None:
     """Print size, sampling, quality, verdict and metadata of photos.
@@ -102,10 +107,10 @@ def inspect_command(
     """
     from codiff_batch.batch.scan import scan
 
-    found = list(scan(paths, names=names, patterns=exclude))
+    found = list(scan(paths, names=names, patterns=exclude, types=types))
     if not found:
-        click.echo("no JPEG files found", err=True)
-    inspector = _Inspector(min_qf, max_pixels, max_bytes, look, model, device, models_dir)
+        click.echo(none_found(types), err=True)
+    inspector = _Inspector(min_qf, max_pixels, max_bytes, types, look, model, device, models_dir)
     refused = False
     show = _print_json if as_json else _print_table
     for row in show([str(photo.path) for photo in found], inspector.rows(found)):
@@ -122,6 +127,7 @@ class _Inspector:
         min_qf: float,
         max_pixels: int,
         max_bytes: int,
+        types: tuple[str, ...],
         look: bool,
         model: str,
         device: str,
@@ -129,6 +135,7 @@ class _Inspector:
     ) -> None:
         self._judging, self._look_at_all = Judging(min_qf), look
         self._max_pixels, self._max_bytes = max_pixels, max_bytes
+        self._types = types
         self._model, self._device, self._models_dir = model, device, models_dir
 
     def rows(self, photos: Sequence[Found]) -> Iterator[Inspection]:
@@ -154,13 +161,15 @@ class _Inspector:
 
     def _read(self, found: Found) -> _Read | PhotoError:
         from codiff_batch.engine.photo import Decoded, judged_unseen
+        from codiff_batch.files.reading import read_whole
         from codiff_batch.formats import SAME, Order, refuse
-        from codiff_batch.jpeg import JpegPhoto
+        from codiff_batch.rasters import open_source
 
         if found.error is not None:
             return PhotoError(found.error)
         try:
-            photo = JpegPhoto.open(found.path, max_pixels=self._max_pixels, max_bytes=self._max_bytes)
+            data = read_whole(found.path, max_bytes=self._max_bytes).data
+            photo = open_source(data, self._types, path=found.path, max_pixels=self._max_pixels)
             refuse(photo, SAME, Order("codiff-batch inspect", drop_signature=True))
             if judged_unseen(photo.header.qf, Settings(), self._judging) and not self._look_at_all:
                 return _Read(photo.header, photo.metadata())
@@ -184,7 +193,7 @@ class _Inspector:
             process=header.process,
             sampling=header.sampling,
             header_qf=header.qf,
-            header_misfit=round(header.qf_misfit, 4),
+            header_misfit=None if header.qf is None else round(header.qf_misfit, 4),
             estimated_qf=None if estimated_qf is None else round(estimated_qf, 1),
             verdict=verdict.action.value,
             reason=verdict.reason,
@@ -222,7 +231,7 @@ def _print_table(paths: Sequence[str], rows: Iterable[Inspection]) -> Iterator[I
         else:
             size = f"{row.width}x{row.height}"
             pixels = "-" if row.estimated_qf is None else f"{row.estimated_qf:.0f}"
-            header = f"{'~' if row.header_misfit else ''}{row.header_qf:.0f}"
+            header = "-" if row.header_qf is None else f"{'~' if row.header_misfit else ''}{row.header_qf:.0f}"
             metadata = printable(", ".join(row.metadata)) or "-"
             show(name, size, row.sampling or "", header, pixels, row.verdict, metadata)
         yield row

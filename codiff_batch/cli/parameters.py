@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -13,6 +13,7 @@ import click
 from codiff_batch.batch.shard import Shard
 from codiff_batch.files.text import printable
 from codiff_batch.models.catalogue import DEFAULT_MODEL
+from codiff_batch.rasters.kinds import SUFFIXES
 from codiff_batch.settings import FLOATS_HELP, Floats
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -36,6 +37,19 @@ class Devices(click.ParamType[tuple[str, ...]]):
         if not all(devices):
             self.fail(f"{value!r} has an empty name between its commas", param, ctx)
         return devices
+
+
+class Types(click.ParamType[tuple[str, ...]]):
+    """One kind of files, or several with commas between."""
+
+    name = "types"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """Split, and put in order; each kind once."""
+        named = {name.strip().lower() for name in value.split(",")} if isinstance(value, str) else set(value)
+        if unknown := sorted(named - set(SUFFIXES)):
+            self.fail(f"{unknown[0]!r} is none of {', '.join(SUFFIXES)}", param, ctx)
+        return tuple(kind for kind in SUFFIXES if kind in named)
 
 
 class Millions(click.ParamType[int]):
@@ -189,6 +203,23 @@ max_bytes_option = click.option(
     metavar="N",
     help="Refuse larger files before they are read.",
 )
+
+
+types_option = click.option(
+    "--types",
+    type=Types(),
+    default="jpeg",
+    show_default=True,
+    metavar="TYPE[,...]",
+    help="Kinds of files to take: jpeg, and pictures that were JPEGs once: png, bmp, tiff, webp (lossless).",
+)
+
+
+def none_found(types: Sequence[str]) -> str:
+    """What to say where there is no file to work on."""
+    suffixes = [suffix for kind in types for suffix in sorted(SUFFIXES[kind])]
+    kinds = "JPEG" if tuple(types) == ("jpeg",) else " or ".join(kind.upper() for kind in types)
+    return f"no {kinds} files found; folders are searched for {' '.join(suffixes)}"
 
 
 def output_file_option(default: str, help_text: str) -> Callable[[Command], Command]:

@@ -12,7 +12,7 @@ import click
 
 from codiff_batch.batch.options import BatchOptions
 from codiff_batch.batch.shard import Shard
-from codiff_batch.cli.parameters import Command, Devices, Millions, ShardType, folder
+from codiff_batch.cli.parameters import Command, Devices, Millions, ShardType, Types, folder
 from codiff_batch.settings import Judging, Knob, Settings, knobs
 
 SPELLED = {
@@ -27,6 +27,7 @@ SPELLED = {
 
 _TYPES: Mapping[str, Callable[[], click.ParamType[Any]]] = {
     "devices": Devices,
+    "types": Types,
     "max_pixels": Millions,
     "max_bytes": Millions,
 }
@@ -120,7 +121,7 @@ def _short(number: float | None) -> float | None:
 
 def _in_words(name: str, default: Any) -> Any:
     """A default as a user would type it."""
-    if name == "devices":
+    if isinstance(default, tuple):
         return ",".join(default)
     return default // 1_000_000 if _TYPES.get(name) is Millions else default
 

@@ -35,6 +35,7 @@ OPTIONS = {
     Role.PIXEL_LIMIT: "--max-megapixels",
     Role.REPLACE_MODEL: "--replace",
     Role.REPORT: "--report",
+    Role.TYPES: "--types",
     Role.TIME_LIMIT: "--timeout",
     Role.TEXTURE: "--texture",
 }

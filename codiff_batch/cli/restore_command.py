@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from codiff_batch.batch.options import BatchOptions
-from codiff_batch.cli.parameters import sources
+from codiff_batch.cli.parameters import none_found, sources
 from codiff_batch.cli.processing_options import processing_options
 from codiff_batch.exit_codes import ExitCode
 
@@ -63,7 +63,7 @@ def restore_command(ctx: click.Context, options: BatchOptions, report: Path | No
                 code = save_report(report, outcomes, {task.source: task.backup for task in tasks})
     if not quiet:
         if not tasks:
-            click.echo("no JPEG files found; folders are searched for .jpg, .jpeg, .jpe and .jfif", err=True)
+            click.echo(none_found(options.types), err=True)
         for line in summarize(outcomes, options, time.monotonic() - started) if tasks else []:
             click.echo(line, err=True)
     if stop.exit_code:

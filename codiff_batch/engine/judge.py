@@ -91,7 +91,7 @@ def judge(
         return replace(verdict, estimated_qf=estimated_qf)
     if estimated_qf is None:
         raise ValueError("a header at or above min_qf needs an estimate from the pixels")
-    header = "there is no file" if header_qf is None else f"the header says {header_qf:.0f}"
+    header = "there is no JPEG header" if header_qf is None else f"the header says {header_qf:.0f}"
     looks = f"pixels look like QF {estimated_qf:.0f}"
     earlier = None if history is None else history.earlier
     if earlier is not None and earlier.qf is not None and not is_good(earlier.qf, min_qf):

@@ -24,6 +24,7 @@ from codiff_batch.engine.settling import Restored, settled
 from codiff_batch.engine.stream import Embedding, Pixels, Progress, Request, Tables
 from codiff_batch.jpeg import JpegPhoto
 from codiff_batch.jpeg.history import History, look_back
+from codiff_batch.rasters import Raster, Source
 from codiff_batch.settings import Judging, Settings
 
 if TYPE_CHECKING:
@@ -40,17 +41,39 @@ class Decoded:
     """The JPEG that they were decoded from; None where there is none, or where they were changed since."""
     tables: Tables | None = None
     """Quantization tables in natural order, luma first, where they are known without the file."""
+    margin: tuple[int, int] = (0, 0)
+    """Rows above and columns left that were put there, so that a compression's grid starts at the corner."""
     history_of_whole: Callable[[], History] | None = None
     """Where this is a part of a picture: it is the whole that was saved again, or was not."""
 
     @classmethod
-    def of(cls, photo: JpegPhoto, pixels: Pixels | None = None) -> Decoded:
+    def of(cls, photo: Source, pixels: Pixels | None = None) -> Decoded:
         """Decode a photo, unless the caller has its pixels already.
+
+        A picture that is no JPEG has no cells to be kept inside of, and may have been cropped since it was one.
 
         Raises:
             PhotoError: it cannot be decoded.
         """
+        if isinstance(photo, Raster):
+            return cls.on_grid(photo.pixels() if pixels is None else pixels)
         return cls(photo.pixels() if pixels is None else pixels, photo, photo.header.tables)
+
+    @classmethod
+    def on_grid(cls, pixels: Pixels) -> Decoded:
+        """Put a picture on the grid of the compression that shows in it: networks look at 8x8 blocks."""
+        found = cls(pixels).history
+        if found.earlier is None or not any(found.earlier.shift):
+            return cls(pixels, history_of_whole=lambda: found)
+        above, left = (-shift % 8 for shift in found.earlier.shift)
+        padding = ((above, 0), (left, 0), (0, 0))[: pixels.ndim]
+        return cls(np.pad(pixels, padding, mode="edge"), margin=(above, left), history_of_whole=lambda: found)
+
+    @property
+    def inside(self) -> tuple[slice, slice]:
+        """The picture without its margin."""
+        above, left = self.margin
+        return slice(above, None), slice(left, None)
 
     @cached_property
     def history(self) -> History:

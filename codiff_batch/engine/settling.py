@@ -80,13 +80,14 @@ def settled(judged: Judged, levels: Levels, settings: Settings, region: Region |
         settings: as for the request.
         region: as for the request.
     """
-    pixels, photo = judged.decoded.pixels, judged.decoded.photo
+    decoded = judged.decoded
+    pixels, photo = decoded.pixels, decoded.photo
     how = _how(photo, judged.embedding.qf, lambda: judged.decoded.history, settings)
     if how is Settled.UNCHANGED:
-        return Restored(pixels if region is None else pixels[region.place], how, judged.verdict)
+        return Restored(pixels[decoded.inside if region is None else region.place], how, judged.verdict)
     keep_neutral(levels, pixels if region is None else pixels[region.window])
     if photo is None or how is not Settled.CONSTRAINED:
-        return Restored(levels if region is None else levels[region.inner], how, judged.verdict)
+        return Restored(levels[decoded.inside if region is None else region.inner], how, judged.verdict)
     whole = levels
     if region is not None:
         whole = pixels.astype(np.float32)

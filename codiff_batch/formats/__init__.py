@@ -7,6 +7,7 @@ no numpy, since the command line asks for the names.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
@@ -17,7 +18,7 @@ from codiff_batch.formats import containers
 from codiff_batch.formats.output import Order, OutputFormat, Pixels
 
 if TYPE_CHECKING:
-    from codiff_batch.jpeg import JpegPhoto
+    from codiff_batch.rasters import Source
 
 SAME = "same"
 """The source's own format."""
@@ -35,7 +36,7 @@ def formats() -> Mapping[str, OutputFormat]:
 
 
 def find_format(name: str) -> OutputFormat:
-    """Return a format by its name; ``same`` is JPEG, since all photos that are read today are JPEGs.
+    """Return a format by its name; ``same`` is JPEG where nothing is known of the source.
 
     Raises:
         OptionsConflict: there is none of that name, or this machine cannot write it.
@@ -48,24 +49,49 @@ def find_format(name: str) -> OutputFormat:
     return format
 
 
-def suffix_of(name: str) -> str | None:
-    """Return the suffix of outputs in a format; None where they keep the source's name."""
-    return None if name in (SAME, "jpeg") else formats()[name].suffix
+def suffix_of(name: str, source: str = "") -> str | None:
+    """What outputs of a format are called; None where they keep the source's name.
+
+    Args:
+        name: of the format.
+        source: the source's suffix.
+    """
+    from codiff_batch.rasters import SUFFIXES
+
+    if name == SAME:
+        return formats()["png"].suffix if source.lower() in SUFFIXES["bmp"] else None
+    if name == "jpeg":
+        others = frozenset().union(*(suffixes for kind, suffixes in SUFFIXES.items() if kind != "jpeg"))
+        return formats()["jpeg"].suffix if source.lower() in others else None
+    return formats()[name].suffix
 
 
-def refuse(source: JpegPhoto, name: str, order: Order) -> None:
+def format_for(source: Source, name: str) -> OutputFormat:
+    """The format that a source is written in; BMP has no room for metadata, and becomes PNG.
+
+    Raises:
+        OptionsConflict: as :func:`find_format`.
+    """
+    from codiff_batch.rasters import Raster
+
+    if name == SAME and isinstance(source, Raster):
+        return find_format("png" if source.kind == "bmp" else source.kind)
+    return find_format(name)
+
+
+def refuse(source: Source, name: str, order: Order) -> None:
     """Ask, before any work, what the writer would ask.
 
     Raises:
         PhotoError: the photo cannot be written in this format, with the reason.
     """
-    format = find_format(name)
+    format = format_for(source, name)
     if max(source.header.width, source.header.height) > format.largest_side:
         raise PhotoError(f"cannot be written as {format.title}: more than {format.largest_side} pixels on a side")
     format.refuse(source, order)
 
 
-def encode(pixels: Pixels, source: JpegPhoto, name: str, order: Order) -> bytes:
+def encode(pixels: Pixels, source: Source, name: str, order: Order) -> bytes:
     """Encode a restored picture, with all of the source's metadata that the container can carry.
 
     Args:
@@ -78,12 +104,18 @@ def encode(pixels: Pixels, source: JpegPhoto, name: str, order: Order) -> bytes:
         PhotoError: as :func:`refuse`, or the encoder gave up.
         ValueError: pixels of another size, or a note that could not be found again.
     """
+    from codiff_batch.formats.containers.webp import is_lossless
+    from codiff_batch.jpeg import JpegPhoto
     from codiff_batch.jpeg.encode import check_picture
+    from codiff_batch.rasters.note import with_digest
 
     check_picture(pixels, source, order.note)
     refuse(source, name, order)
-    if order.refresh_thumbnail:
+    if order.refresh_thumbnail and isinstance(source, JpegPhoto):
         from codiff_batch.jpeg.thumbnail import with_fresh_thumbnail
 
         source = with_fresh_thumbnail(source, pixels)
-    return find_format(name).encode(pixels, source, order)
+    format = format_for(source, name)
+    if format.lossless or (format.name == "webp" and is_lossless(source)):
+        order = replace(order, note=with_digest(order.note, pixels))
+    return format.encode(pixels, source, order)

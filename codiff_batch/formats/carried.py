@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from codiff_batch.formats.profile import fitting
-from codiff_batch.jpeg import JpegPhoto, exif, xmp
+from codiff_batch.jpeg import exif, xmp
 from codiff_batch.jpeg.exif import Entry, Exif, Field
 from codiff_batch.jpeg.markers import APP0
 from codiff_batch.jpeg.metadata import (
@@ -26,6 +26,7 @@ from codiff_batch.jpeg.metadata import (
     photoshop_bytes,
     xmp_bytes,
 )
+from codiff_batch.rasters import Source
 
 XMP_TAG, IPTC_TAG, PHOTOSHOP_TAG, ICC_TAG = 0x02BC, 0x83BB, 0x8649, 0x8773
 
@@ -65,7 +66,7 @@ class Density(NamedTuple):
 class Carried:
     """A source's metadata, ready for any container."""
 
-    source: JpegPhoto
+    source: Source
     note: str
     gray: bool
     """Whether the container's pixels are gray."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from codiff_batch.jpeg import JpegPhoto
+    from codiff_batch.rasters import Source
 
 Pixels: TypeAlias = "NDArray[np.uint8]"
 """(H, W, 3) RGB or (H, W) gray, orientation as stored."""
@@ -45,14 +45,16 @@ class OutputFormat:
     """Of the files written, with its dot."""
     quality: str
     """What ``--quality`` means here."""
-    encode: Callable[[Pixels, JpegPhoto, Order], bytes]
+    encode: Callable[[Pixels, Source, Order], bytes]
     """Raises PhotoError where :attr:`refuse` would have."""
     largest_side: int
     """Pixels."""
-    refuse: Callable[[JpegPhoto, Order], None] = lambda photo, order: None
+    refuse: Callable[[Source, Order], None] = lambda photo, order: None
     """Further reasons of this format not to write a photo, as a PhotoError."""
     keeps_source_bytes: bool = False
     """Whether all metadata is copied byte for byte."""
+    lossless: bool = False
+    """Whether the pixels come out as they went in."""
     module: str | None = None
     """What must be importable."""
     extra: str | None = None

@@ -7,7 +7,7 @@ lost. Other containers are the business of :mod:`codiff_batch.formats`.
 from __future__ import annotations
 
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,15 +20,30 @@ from codiff_batch.jpeg.note import OWN_NOTE, marked
 from codiff_batch.jpeg.segments import Segment, Structure, parse
 from codiff_batch.jpeg.xmp import without_manifest
 
-if TYPE_CHECKING:
-    from codiff_batch.jpeg.photo import JpegPhoto
-
 LARGEST_SIDE = 65500
 """libjpeg's limit (``JPEG_MAX_DIMENSION``)."""
 
 
+class Sized(Protocol):
+    """A header, as far as it tells the size in pixels."""
+
+    @property
+    def width(self) -> int: ...  # noqa: D102
+    @property
+    def height(self) -> int: ...  # noqa: D102
+
+
+class Carrier(Protocol):
+    """What metadata come from: a JPEG, or another picture whose metadata stand in JPEG segments."""
+
+    @property
+    def structure(self) -> Structure: ...  # noqa: D102
+    @property
+    def header(self) -> Sized: ...  # noqa: D102
+
+
 def encode_jpeg(
-    pixels: NDArray[np.uint8], source: JpegPhoto, *, note: str, quality: int = 95, drop_signature: bool = False
+    pixels: NDArray[np.uint8], source: Carrier, *, note: str, quality: int = 95, drop_signature: bool = False
 ) -> bytes:
     """Encode as JPEG (4:4:4, or gray) and carry the source's metadata over byte for byte.
 
@@ -55,7 +70,7 @@ def encode_jpeg(
     return _with_index_put_right(structure, source.structure).emit()
 
 
-def refuse_jpeg(source: JpegPhoto, *, drop_signature: bool = False) -> None:
+def refuse_jpeg(source: Carrier, *, drop_signature: bool = False) -> None:
     """Refuse what :func:`encode_jpeg` could not write, before any work is done.
 
     Raises:
@@ -70,7 +85,7 @@ def refuse_jpeg(source: JpegPhoto, *, drop_signature: bool = False) -> None:
     _with_index_put_right(source.structure, source.structure)
 
 
-def check_picture(pixels: NDArray[np.uint8], source: JpegPhoto, note: str) -> None:
+def check_picture(pixels: NDArray[np.uint8], source: Carrier, note: str) -> None:
     """Guard what the metadata relies on: geometry is unchanged, and our own note can be found again.
 
     Raises:

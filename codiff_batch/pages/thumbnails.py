@@ -27,7 +27,15 @@ COMPARED = 1024
 SUFFIX = ".webp"
 """Of thumbnails: never that of a JPEG, so that no scan of the folder takes them for photos."""
 
-OUTPUT_READERS = {".png": "PNG", ".webp": "WEBP", ".tif": "TIFF", ".avif": "AVIF", ".jxl": "JXL"}
+OUTPUT_READERS = {
+    ".png": "PNG",
+    ".webp": "WEBP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".bmp": "BMP",
+    ".avif": "AVIF",
+    ".jxl": "JXL",
+}
 """Which of Pillow's readers an output in another format is given to: none that starts a program."""
 
 _JPEG = b"\xff\xd8"

@@ -119,7 +119,9 @@ class Daemon:
         """Find photos that the journals do not know as they are now; yield what could not be looked at."""
         now = time.monotonic()
         errors: set[tuple[Path, str]] = set()
-        for photo in scan(self._folders, exclude=self._exclude, patterns=self._options.exclude):
+        for photo in scan(
+            self._folders, exclude=self._exclude, patterns=self._options.exclude, types=self._options.types
+        ):
             self._service.ping()
             if photo.error is not None:
                 errors.add((photo.path, photo.error))
@@ -170,7 +172,7 @@ class Daemon:
             (
                 folder
                 for folder in self._folders
-                if accepts(path, folder, self._exclude, patterns=self._options.exclude)
+                if accepts(path, folder, self._exclude, patterns=self._options.exclude, types=self._options.types)
             ),
             None,
         )

@@ -6,14 +6,14 @@ from typing import Any
 
 from codiff_batch.formats.carried import Carried
 from codiff_batch.formats.output import Order, OutputFormat, Pixels, save
-from codiff_batch.jpeg import JpegPhoto
 from codiff_batch.jpeg.exif import ORIENTATION
+from codiff_batch.rasters import Source
 
 _SPEED = 6
 """libavif's 0 (slow) to 10."""
 
 
-def _encode(pixels: Pixels, source: JpegPhoto, order: Order) -> bytes:
+def _encode(pixels: Pixels, source: Source, order: Order) -> bytes:
     from PIL import Image
 
     gray = pixels.ndim == 2

@@ -14,8 +14,8 @@ import numpy as np
 from codiff_batch.errors import PhotoError
 from codiff_batch.formats.carried import Carried
 from codiff_batch.formats.output import Order, OutputFormat, Pixels
-from codiff_batch.jpeg import JpegPhoto
 from codiff_batch.jpeg.exif import ORIENTATION
+from codiff_batch.rasters import Source
 
 _EFFORT = 5
 """libjxl's 1 to 9; its default of 7 takes three times as long for a few per cent."""
@@ -25,7 +25,7 @@ _START = b"\0\0\0\x0cJXL \r\n\x87\n" + b"\0\0\0\x14ftypjxl \0\0\0\0jxl "
 """Signature and file type (ISO/IEC 18181-2, 9). Boxes are ours: pylibjxl's are compressed, which few programs read."""
 
 
-def _encode(pixels: Pixels, source: JpegPhoto, order: Order) -> bytes:
+def _encode(pixels: Pixels, source: Source, order: Order) -> bytes:
     carried = Carried(source, order.note, gray=pixels.ndim == 2)
     turned = _upright(pixels, carried.exif.number("0th", ORIENTATION) or 1)
     block = carried.upright().exif_with_extras.block

@@ -7,7 +7,8 @@ import zlib
 
 from codiff_batch.formats.carried import Carried, Density
 from codiff_batch.formats.output import Order, OutputFormat, Pixels, save
-from codiff_batch.jpeg import JpegPhoto
+from codiff_batch.formats.png_chunks import has_text, with_chunks_of
+from codiff_batch.rasters import Raster, Source
 
 _RAW_PROFILE = "\niptc\n{size:8d}\n{lines}\n"
 """ImageMagick's way to keep Photoshop's resources in a PNG; exiftool and libvips read it."""
@@ -16,9 +17,11 @@ _HEADER = 8 + 4 + 4 + 13 + 4
 """Bytes of the signature and the IHDR chunk."""
 
 
-def _encode(pixels: Pixels, source: JpegPhoto, order: Order) -> bytes:
+def _encode(pixels: Pixels, source: Source, order: Order) -> bytes:
     from PIL.PngImagePlugin import PngInfo
 
+    if isinstance(source, Raster) and source.kind == "png":
+        return _spliced(pixels, source, order)
     carried = Carried(source, order.note, gray=pixels.ndim == 2)
     info = PngInfo()
     info.add_text("Software", order.note)
@@ -34,6 +37,15 @@ def _encode(pixels: Pixels, source: JpegPhoto, order: Order) -> bytes:
     return data if carried.density is None else _with_density(data, carried.density)
 
 
+def _spliced(pixels: Pixels, source: Raster, order: Order) -> bytes:
+    """A PNG's own chunks are copied; only the note comes in."""
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    info.add_text("Processing Software" if has_text(source.data, b"Software") else "Software", order.note)
+    return with_chunks_of(save(pixels, PNG, pnginfo=info), source.data)
+
+
 def _with_density(png: bytes, density: Density) -> bytes:
     """The file with a pHYs chunk behind its header; Pillow writes none for plain proportions."""
     body = b"pHYs" + struct.pack(">IIB", *density.per_metre(), bool(density.unit))
@@ -41,4 +53,4 @@ def _with_density(png: bytes, density: Density) -> bytes:
     return png[:_HEADER] + chunk + png[_HEADER:]
 
 
-PNG = OutputFormat("png", "PNG", ".png", "ignored: lossless", _encode, largest_side=(1 << 31) - 1)
+PNG = OutputFormat("png", "PNG", ".png", "ignored: lossless", _encode, largest_side=(1 << 31) - 1, lossless=True)

@@ -15,7 +15,6 @@ import numpy as np
 from codiff_batch.errors import PhotoError
 from codiff_batch.formats.carried import ICC_TAG, IPTC_TAG, PHOTOSHOP_TAG, XMP_TAG, Carried
 from codiff_batch.formats.output import Order, OutputFormat, Pixels
-from codiff_batch.jpeg import JpegPhoto
 from codiff_batch.jpeg.exif import (
     LONG,
     ORIENTATION,
@@ -29,13 +28,14 @@ from codiff_batch.jpeg.exif import (
     Field,
     with_fields,
 )
+from codiff_batch.rasters import Source
 
 _LARGEST = (1 << 32) - (1 << 26)
 """Bytes of pixels: offsets have 32 bits, and metadata has to fit too."""
 _BYTE = 1
 
 
-def _encode(pixels: Pixels, source: JpegPhoto, order: Order) -> bytes:
+def _encode(pixels: Pixels, source: Source, order: Order) -> bytes:
     _refuse(source, order)
     carried = Carried(source, order.note, gray=pixels.ndim == 2)
     byte_order, block = carried.exif.order, _with_legal_values(carried.exif)
@@ -89,10 +89,12 @@ def _no_density(carried: Carried) -> list[Field]:
     return [Field(X_RESOLUTION, RATIONAL, 1, one), Field(Y_RESOLUTION, RATIONAL, 1, one), unit]
 
 
-def _refuse(source: JpegPhoto, order: Order) -> None:
+def _refuse(source: Source, order: Order) -> None:
     header = source.header
-    if header.width * header.height * len(header.components) > _LARGEST:
+    if header.width * header.height * (1 if header.colour == "gray" else 3) > _LARGEST:
         raise PhotoError("cannot be written as TIFF: more than 4 GB")
 
 
-TIFF = OutputFormat("tiff", "TIFF", ".tif", "ignored: lossless", _encode, largest_side=(1 << 31) - 1, refuse=_refuse)
+TIFF = OutputFormat(
+    "tiff", "TIFF", ".tif", "ignored: lossless", _encode, largest_side=(1 << 31) - 1, refuse=_refuse, lossless=True
+)

@@ -1,19 +1,28 @@
-"""WebP: lossy, RGB only, so that a gray photo gets three equal channels."""
+"""WebP: RGB only, so that a gray photo gets three equal channels. Lossy, but for a source that is lossless WebP."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from codiff_batch.formats.carried import Carried
 from codiff_batch.formats.output import Order, OutputFormat, Pixels, save
-from codiff_batch.jpeg import JpegPhoto
+from codiff_batch.rasters import Raster, Source
 
 _METHOD = 4
 """libwebp's effort, 0..6."""
 
 
-def _encode(pixels: Pixels, source: JpegPhoto, order: Order) -> bytes:
+def is_lossless(source: Source) -> bool:
+    """Whether a source is WebP itself: only lossless ones are taken, and stay what they are."""
+    return isinstance(source, Raster) and source.kind == "webp"
+
+
+def _encode(pixels: Pixels, source: Source, order: Order) -> bytes:
     carried = Carried(source, order.note, gray=False)
-    options = {"xmp": carried.xmp} if carried.xmp else {}
+    options: dict[str, Any] = {"xmp": carried.xmp} if carried.xmp else {}
     exif = carried.exif_with_extras.block
+    if is_lossless(source):
+        options["lossless"] = True
     return save(pixels, WEBP, quality=order.quality, method=_METHOD, icc_profile=carried.icc, exif=exif, **options)
 
 
