@@ -35,8 +35,14 @@ from codiff_batch.networks.stable_diffusion import SD21_UNET, SD21_VAE
 
 FULL = {"unet": dict(SD21_UNET), "vae": dict(SD21_VAE), "cave_widths": [64, 128, 256, 512], "cave_depth": 4}
 TINY = {
-    "unet": {**SD21_UNET, "block_out_channels": [32, 32, 32, 32], "attention_head_dim": [2, 2, 2, 2]},
-    "vae": {**SD21_VAE, "block_out_channels": [32, 32, 32, 32]},
+    "unet": {
+        **SD21_UNET,
+        "block_out_channels": [8, 8, 8, 8],
+        "attention_head_dim": [2, 2, 2, 2],
+        "cross_attention_dim": 16,
+        "norm_num_groups": 4,
+    },
+    "vae": {**SD21_VAE, "block_out_channels": [8, 8, 8, 8], "norm_num_groups": 4},
     "cave_widths": [8, 8, 8, 16],
     "cave_depth": 1,
 }
@@ -177,7 +183,7 @@ def measure(
     ceiling = matmul_ceiling(device, precision, runs, 512 if tiny else 8192)
     click.echo(f"{name}, {precision}, torch {torch.__version__}; matmul ceiling {ceiling / 1e12:.2f} TMACs/s\n")
 
-    sizes = [(128, 128), (832, 896)] if tiny else [(1024, 1024), (2880, 4160), (5760, 8320)]
+    sizes = [(64, 64), (64, 832)] if tiny else [(1024, 1024), (2880, 4160), (5760, 8320)]
     pictures = [np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8) for size in sizes]
     # Each in a function of its own, so that nothing of one is in memory during the next.
     tile, ours = measure_ours(card, pictures, device, precision, ceiling, compiled=compiled, tiny=tiny, runs=runs)
@@ -228,7 +234,7 @@ def measure_ours(
     ARCHITECTURES["stable-diffusion"].specialize(networks)
     restorer = Restorer(card, networks, device, compiled=compiled)
     click.echo("| tile | batch | part | ms | TMACs/s | of the ceiling |\n|---|---|---|---|---|---|")
-    for side in (128, 256) if tiny else (512, 768, 1024):
+    for side in (64, 128) if tiny else (512, 768, 1024):
         for batch in (1, 2) if tiny else (1, 4, 8):
             if not measure_parts(networks, side, batch, device, precision, ceiling, runs):
                 click.echo(f"| {side} | {batch} | out of memory | | | |")

@@ -50,15 +50,15 @@ def preview(folder: Path, page: Path) -> tuple[float, float]:
     return time.perf_counter() - started, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def network_alone() -> float:
-    """Seconds that the network takes for parts of the same size, texture by texture."""
+def network_alone(parts: int) -> float:
+    """Seconds that the network takes for so many parts of the same size, texture by texture."""
     restorer = Restorer.load("compact", "cpu")
     pixels = np.asarray(scene(SIDE, SIDE))
     embedding = restorer.embed(pixels)
     restorer.restore(pixels, embedding=embedding)
     started = time.perf_counter()
     for texture in TEXTURES:
-        for _ in range(SHOWN):
+        for _ in range(parts):
             restorer.restore(pixels, texture=texture, embedding=embedding)
     return time.perf_counter() - started
 
@@ -93,8 +93,9 @@ def main(photos: int, listed: int) -> None:
         for number in range(photos):
             write(folder / f"photos/{number:05}.jpg", jpeg(20 + number % 38, image=scene(640, 480, seed=number)))
         page = folder / "page.html"
-        (taken, computed), network = preview(folder / "photos", page), network_alone()
-        what = f"{photos} photos judged, {SHOWN} restored under {len(TEXTURES)} textures"
+        shown = min(SHOWN, photos)
+        (taken, computed), network = preview(folder / "photos", page), network_alone(shown)
+        what = f"{photos} photos judged, {shown} restored under {len(TEXTURES)} textures"
         click.echo(f"{what}: {taken:.1f} s, {computed:.1f} s of processor, ", nl=False)
         click.echo(f"{taken / network:.2f} times what the network alone takes for these parts ({network:.1f} s)")
         median, most = frames(page, folder, listed)

@@ -38,11 +38,12 @@ class Average:
     def update(self, module: nn.Module, step: int) -> None:
         """Move the average towards the module's weights of this step."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        for name, value in learned_state(module).items():
-            if value.is_floating_point():
-                self.weights[name].lerp_(value, 1 - decay)
-            else:
-                self.weights[name].copy_(value)
+        now = learned_state(module)
+        floats = [name for name, value in now.items() if value.is_floating_point()]
+        # All at once: a kernel for each tensor would cost more than the step on a GPU.
+        torch._foreach_lerp_([self.weights[name] for name in floats], [now[name] for name in floats], 1 - decay)
+        for name in now.keys() - set(floats):
+            self.weights[name].copy_(now[name])
 
     @contextmanager
     def inside(self, module: nn.Module) -> Iterator[None]:

@@ -139,7 +139,7 @@ class Perception(nn.Module):
                 if metric is not None:
                     metric.backbone.to(torch.bfloat16)
 
-    def forward(self, restored: Tensor, clean: Tensor) -> tuple[Tensor, dict[str, float]]:
+    def forward(self, restored: Tensor, clean: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return (loss, its parts) for images (B, 3, P, P) in [0, 1]."""
         # AlexNet looks at every fourth pixel and the generator folds two by two: were their grids fixed to each other,
         # the generator would learn to hide regular dots between AlexNet's looks.
@@ -148,11 +148,11 @@ class Perception(nn.Module):
         loss, parts = restored.new_zeros(()), {}
         if self.lpips is not None:
             lpips = self.lpips(restored, clean).mean()
-            loss, parts["lpips"] = loss + self.config.lpips_weight * lpips, lpips.item()
+            loss, parts["lpips"] = loss + self.config.lpips_weight * lpips, lpips.detach()
         if self.dists is not None:
             some = slice(self.config.dists_patches)
             dists = self.dists(restored[some], clean[some]).mean()
-            loss, parts["dists"] = loss + self.config.dists_weight * dists, dists.item()
+            loss, parts["dists"] = loss + self.config.dists_weight * dists, dists.detach()
         return loss, parts
 
 
@@ -173,12 +173,12 @@ def objective(
     perceptual, parts = perception(restored, batch.clean)
     total = restoration + config.qf_weight * qf_error + perceptual
     gain = (psnr(restored.detach(), batch.clean) - psnr(batch.compressed, batch.clean)).mean()
-    parts |= {"restoration": restoration.item(), "qf_error": 100 * qf_error.item(), "gain": gain.item()}
+    parts |= {"restoration": restoration.detach(), "qf_error": 100 * qf_error.detach(), "gain": gain.detach()}
     if adversary is None:
         return Loss(total, parts)
     real, fake = (F.pixel_unshuffle(image * 2 - 1, config.sizes["factor"]) for image in (batch.clean, restored))
     fooling = adversary.generator_loss(fake)
-    return Loss(total + config.gan_weight * fooling, parts | {"gan": fooling.item()}, real, fake)
+    return Loss(total + config.gan_weight * fooling, parts | {"gan": fooling.detach()}, real, fake)
 
 
 def rmse(restored: Tensor, clean: Tensor) -> Tensor:
@@ -202,7 +202,7 @@ def held_out_scores(
         distances.append(perception(restored, there.clean)[1])
     gain, error, qf = torch.cat(gains), torch.cat(errors), torch.cat(qfs)
     scores = {"qf_error": error.mean().item()}
-    scores |= {name: sum(parts[name] for parts in distances) / len(distances) for name in distances[0]}
+    scores |= {name: float(sum(parts[name] for parts in distances)) / len(distances) for name in distances[0]}
     for low, high in ((5, 15), (15, 40), (40, 70), (70, 90), (90, 101)):
         among = (qf >= low) & (qf < high)
         if among.any():

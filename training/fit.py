@@ -138,7 +138,7 @@ def fit(
         accelerator.clip_grad_norm_(modules[name].parameters(), config.clip)
         optimizer.step()
 
-    def step(batch: Batch, rate: float) -> dict[str, float]:
+    def step(batch: Batch, rate: float) -> dict[str, Tensor]:
         with accelerator.autocast():
             loss = objective(wrapped["module"], to_device(batch, accelerator.device))
         descend("module", loss.total, rate)
@@ -146,8 +146,13 @@ def fit(
             with accelerator.autocast():
                 rivalry = wrapped["adversary"](loss.real, loss.fake)
             descend("adversary", rivalry, rate)
-            loss.parts["discriminator"] = rivalry.item()
+            loss.parts["discriminator"] = rivalry.detach()
         return loss.parts
+
+    def agree(seconds: float) -> float:
+        # One process asks nobody: the answer would be waited for in each step.
+        alone = accelerator.num_processes == 1
+        return seconds if alone else float(broadcast(torch.tensor(seconds, device=accelerator.device)))
 
     held_out = load_photos(find_photos(photos, held_out=True)) if accelerator.is_main_process else []
     trained_on = load_photos(find_photos(photos, held_out=False))
@@ -167,7 +172,7 @@ def fit(
             seed=config.seed * 2**32 + accelerator.process_index * 2**24,
             validate=lambda: scores(held_out),
             writes=accelerator.is_main_process,
-            agree=lambda seconds: float(broadcast(torch.tensor(seconds, device=accelerator.device))),
+            agree=agree,
             log=click.echo,
         )
     accelerator.end_training()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import torch
+from torch import Tensor
 
 from training.batches import Batch
 from training.run import Run
@@ -15,7 +16,7 @@ def train(
     run: Run,
     schedule: Schedule,
     data: Iterator[Batch],
-    step: Callable[[Batch, float], dict[str, float]],
+    step: Callable[[Batch, float], dict[str, Tensor]],
     *,
     seed: int,
     validate: Callable[[], dict[str, float]],
@@ -28,7 +29,8 @@ def train(
     """Run the loop to the end of the schedule.
 
     Args:
-        step: does one step of every optimizer at the learning rate it is given, and returns the losses.
+        step: does one step of every optimizer at the learning rate it is given, and returns the losses, which are
+            left on the device until they are told: reading one waits for all that was queued.
         seed: with the number of a step it decides what the networks draw at random in it.
         save_every, validate_every: seconds of training between checkpoints and validations.
         writes: whether this process keeps checkpoints and curves; one of several does.
@@ -46,9 +48,10 @@ def train(
         if curves is None:
             continue
         if run.step % 100 == 0:
-            for name, value in losses.items():
+            told = {name: float(value) for name, value in losses.items()}
+            for name, value in told.items():
                 curves.add_scalar(f"train/{name}", value, run.step)
-            log(f"step {run.step} {run.seconds / 60:.1f} min " + " ".join(f"{k} {v:.4f}" for k, v in losses.items()))
+            log(f"step {run.step} {run.seconds / 60:.1f} min " + " ".join(f"{k} {v:.4f}" for k, v in told.items()))
         if run.seconds - saved > save_every:
             run.save()
             saved = run.seconds

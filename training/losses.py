@@ -13,7 +13,7 @@ class Loss(NamedTuple):
 
     total: Tensor
     """Scalar, to be made small."""
-    parts: dict[str, float]
+    parts: dict[str, Tensor]
     """What the curves show."""
     real: Tensor | None = None
     fake: Tensor | None = None

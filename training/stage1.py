@@ -90,7 +90,7 @@ def objective(learner: nn.Module, batch: Batch, config: Stage1Config) -> Loss:
     explicit = F.l1_loss(qf, batch.qf) / 100
     implicit = F.l1_loss(restored, batch.clean)
     loss = config.explicit_weight * explicit + config.implicit_weight * implicit
-    return Loss(loss, {"qf_error": 100 * explicit.item(), "restoration": implicit.item()})
+    return Loss(loss, {"qf_error": 100 * explicit.detach(), "restoration": implicit.detach()})
 
 
 @torch.inference_mode()

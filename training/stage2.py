@@ -129,14 +129,14 @@ def objective(
     """The paper's Eq. 7: L2 + DISTS + GAN. ``called`` is the model as it is to be called, maybe for several GPUs."""
     restored, fake = called(batch.compressed)
     l2 = F.mse_loss(restored, batch.clean)
-    total, parts = config.l2_weight * l2, {"l2": l2.item()}
+    total, parts = config.l2_weight * l2, {"l2": l2.detach()}
     if dists is not None:
         perceptual = dists(restored.clamp(0, 1), batch.clean).mean()
-        total, parts["dists"] = total + config.dists_weight * perceptual, perceptual.item()
+        total, parts["dists"] = total + config.dists_weight * perceptual, perceptual.detach()
     if adversary is None:
         return Loss(total, parts)
     fooling = adversary.generator_loss(fake)
-    parts["gan"] = fooling.item()
+    parts["gan"] = fooling.detach()
     return Loss(total + config.gan_weight * fooling, parts, model.real_latent(batch.clean), fake)
 
 

@@ -96,7 +96,8 @@ def project_to_cells(levels: Levels, photo: JpegPhoto, pixels: NDArray[np.uint8]
     if pixels is not None and not _agree(coefficients[0], photo, pixels):
         raise DamagedJpeg("its decoder sees other pixels than its header and coefficients say")
     result = np.empty(levels.shape, np.uint8)
-    sources, results = (array if array.ndim == 3 else array[..., None] for array in (levels, result))
+    sources = levels if levels.ndim == 3 else levels[..., None]
+    results = result if result.ndim == 3 else result[..., None]
     kinds: dict[tuple[int, int], _Unit] = {}
     largest_h, largest_v = photo.header.max_sampling
     band = max(1, PIXELS_AT_A_TIME // (levels.shape[1] * 8 * largest_v))
@@ -223,8 +224,8 @@ def _add(planes: Levels, change: Levels, component: int, colour: str) -> None:
 class _Unit:
     """MCUs of one size within the picture, and the linear maps between their samples and their coefficients.
 
-    All that an encoder does to a component, padding included, is linear and acts on rows and columns alike, so for the few
-    sizes that there are each is a matrix. Samples lie block by block where the MCU is whole, else row by row.
+    All that an encoder does to a component, padding included, is linear and acts on rows and columns alike, so for the
+    few sizes that there are each is a matrix. Samples lie block by block where the MCU is whole, else row by row.
     """
 
     def __init__(self, photo: JpegPhoto, height: int, width: int) -> None:
@@ -333,7 +334,7 @@ def _direction(length: int, fold: int, *, early: bool) -> _Direction:
         repeats = min(sample, own - 1)
         up[repeats * fold : (repeats + 1) * fold, sample] = 1 / (count - own + 1) if repeats == own - 1 else 1
     blocks = np.kron(np.eye(count // 8), _DCT)
-    forth, back = ((blocks @ way).reshape(-1, 8, length) for way in (down, up.T))
+    forth, back = ((blocks @ way).astype(np.float32).reshape(-1, 8, length) for way in (down, up.T))
     return _Direction(forth, back)
 
 
