@@ -42,6 +42,15 @@ class Mark:
     holds: Holds
 
 
+@dataclass(frozen=True)
+class _Disk:
+    """Where a marked folder was."""
+
+    mount: Path
+    number: int
+    """See :func:`_number_of`."""
+
+
 def read_mark(folder: Path) -> Mark | None:
     """The mark of a folder; None if it has none.
 
@@ -76,7 +85,7 @@ def backups_around(path: Path) -> Path | None:
 def check_present(folder: Path, *, new: bool) -> None:
     """Refuse a folder that was marked when it was used last and is not any more: its disk is not mounted.
 
-    A folder that was deleted on a disk which is still there is made again.
+    A folder that was deleted on a disk which is still there is made again; on another disk in its place it is not.
 
     Args:
         new: the user says that it may be empty.
@@ -86,7 +95,7 @@ def check_present(folder: Path, *, new: bool) -> None:
     """
     if new or read_mark(folder) is not None or (known := _recall(folder)) is None:
         return
-    deleted = not folder.is_dir() and os.path.ismount(known) and not _is_bare(folder.parent)
+    deleted = not folder.is_dir() and _is_there(known) and not _is_bare(folder.parent)
     if not deleted:
         raise FolderUnavailable(
             f"{folder} held files of earlier runs, and nothing is left of them; is its disk mounted? "
@@ -140,7 +149,9 @@ def _record(folder: Path) -> Path:
 
 
 def _remember(folder: Path) -> None:
-    text = json.dumps({"folder": os.fsdecode(folder.resolve()), "mount": os.fsdecode(mount_of(folder))})
+    mount = mount_of(folder)
+    known = {"folder": os.fsdecode(folder.resolve()), "mount": os.fsdecode(mount), "disk": _number_of(mount)}
+    text = json.dumps(known)
     record = _record(folder)
     with contextlib.suppress(OSError, ValueError):
         if record.read_text() == text:
@@ -149,9 +160,20 @@ def _remember(folder: Path) -> None:
         write_atomically(record, text.encode(), overwrite=True)
 
 
-def _recall(folder: Path) -> Path | None:
-    """The mount point of the disk that a folder was on when it was marked; None if it never was."""
+def _recall(folder: Path) -> _Disk | None:
+    """The disk that a folder was on when it was marked; None if it never was."""
     try:
-        return Path(json.loads(_record(folder).read_text())["mount"])
+        told = json.loads(_record(folder).read_text())
+        return _Disk(Path(told["mount"]), told["disk"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _is_there(disk: _Disk) -> bool:
+    """Return True if a disk is mounted where it was, as far as the system tells one from another."""
+    return os.path.ismount(disk.mount) and disk.number == _number_of(disk.mount)
+
+
+def _number_of(mount: Path) -> int:
+    """Tells disks apart that are mounted at the same place, one after the other."""
+    return os.statvfs(mount).f_fsid if hasattr(os, "statvfs") else mount.stat().st_dev

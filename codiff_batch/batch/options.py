@@ -71,6 +71,7 @@ class BatchOptions:
     in_place: bool = _option(False, "Replace the photos themselves; needs a backup folder.")
     backup: Path | None = _option(None, "Where untouched originals are kept when photos are replaced in place.")
     new_folder: bool = _option(False, "Start an empty backup or output folder where earlier runs kept theirs.")
+    refresh_thumbnail: bool = _option(False, "Make EXIF's thumbnail again from the restored picture, where it fits.")
     include_signed: bool = _option(False, "Restore C2PA-signed photos too; drops their manifest.")
     jobs: int = _option(
         2, "Threads that read and decode, and as many that encode and write.", low=1, high=64, placeholder="N"
@@ -105,7 +106,9 @@ class BatchOptions:
 
         With others a finished photo is done again; a new option changes nothing for photos that were done without it.
         """
-        return " ".join((*_differing(self, "format", "quality", "precision"), *_differing(self.settings)))
+        return " ".join(
+            (*_differing(self, "format", "quality", "precision", "refresh_thumbnail"), *_differing(self.settings))
+        )
 
     @property
     def asked(self) -> str:

@@ -279,7 +279,7 @@ class PhotoSteps:
 
         options, model = self._options, Path(self._options.model).name
         note = f"codiff-batch {__version__} model={model} qf={estimated_qf:.0f} source={sha256(photo.data)[:16]}"
-        return Order(note, options.quality, options.include_signed)
+        return Order(note, options.quality, options.include_signed, options.refresh_thumbnail)
 
     def _write(self, ready: Ready, data: bytes) -> None:
         """Commit the output; the backup, where there is one, and the intent come first."""

@@ -21,6 +21,8 @@ folder = click.Path(file_okay=False, path_type=Path)
 
 _NULL = f"{__name__}.null"
 """Key in a context's notes: names of a list end with NUL."""
+_LIST = "codiff_batch.list"
+"""Key in a context's notes: the list's file."""
 
 
 class Devices(click.ParamType[tuple[str, ...]]):
@@ -64,12 +66,22 @@ class ShardType(click.ParamType[Shard]):
 def _read_names(ctx: click.Context, param: click.Parameter, file: Path | None) -> tuple[Path, ...]:
     if file is None:
         return ()
+    ctx.meta[_LIST] = file
     try:
         data = _stdin() if file == Path("-") else file.read_bytes()
     except OSError as error:
         raise click.BadParameter(f"{file}: {error.strerror}", ctx, param) from error
     names = data.split(b"\0") if ctx.meta.get(_NULL) else data.splitlines()
     return tuple(Path(os.fsdecode(name)) for name in names if name)
+
+
+def list_again(ctx: click.Context) -> tuple[str, ...]:
+    """Arguments that name the same list of files in any folder; none where there was no list."""
+    file: Path | None = ctx.meta.get(_LIST)
+    if file is None:
+        return ()
+    name = "-" if file == Path("-") else str(file.absolute())
+    return ("--files-from", name, *(["--null"] if ctx.meta.get(_NULL) else []))
 
 
 def _named(ctx: click.Context, param: click.Parameter, paths: tuple[Path, ...]) -> tuple[Path, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,14 +14,14 @@ import click
 from codiff_batch.batch.options import BatchOptions
 from codiff_batch.cli.parameters import (
     device_option,
-    exclude_option,
+    list_again,
     max_bytes_option,
     max_pixels_option,
     min_qf_option,
     models_dir_option,
     output_file_option,
-    paths_argument,
     precision_option,
+    sources,
 )
 from codiff_batch.exit_codes import ExitCode
 from codiff_batch.settings import Floats, Judging
@@ -112,12 +113,12 @@ class _Shares(_List):
 @max_bytes_option
 @models_dir_option
 @click.option("-q", "--quiet", is_flag=True, help="No progress and no summary; failures only.")
-@exclude_option
-@paths_argument
+@sources
 @click.pass_context
 def preview_command(
     ctx: click.Context,
     paths: tuple[Path, ...],
+    names: tuple[Path, ...],
     exclude: tuple[str, ...],
     min_qf: float,
     output: Path,
@@ -146,7 +147,8 @@ def preview_command(
     chosen = settings(models, textures, strengths, models_dir)
     options = BatchOptions(
         paths,
-        exclude=exclude,
+        names,
+        exclude,
         judging=Judging(min_qf),
         model=chosen[0].model,
         models_dir=models_dir,
@@ -161,7 +163,7 @@ def preview_command(
     if not made.photos:
         click.echo("no JPEG files found; folders are searched for .jpg, .jpeg, .jpe and .jfif", err=True)
         return
-    write_preview(output, made)
+    write_preview(output, replace(made, listed=list_again(ctx)))
     failed = sum(photo.outcome.outcome == "failed" for photo in made.photos)
     if not quiet:
         click.echo(_summary(output, made, failed), err=True)

@@ -93,9 +93,7 @@ def make_folders(folder: Path, *, like: Path | None = None) -> None:
     try:
         folder.mkdir()
     except FileExistsError:
-        if not folder.is_dir():
-            raise
-        return
+        return  # Somebody was quicker. If it is no folder, what is put into it fails.
     if like is not None:
         with contextlib.suppress(OSError):
             # Whoever runs the program must be able to write to what it made.

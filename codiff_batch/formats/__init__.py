@@ -82,4 +82,8 @@ def encode(pixels: Pixels, source: JpegPhoto, name: str, order: Order) -> bytes:
 
     check_picture(pixels, source, order.note)
     refuse(source, name, order)
+    if order.refresh_thumbnail:
+        from codiff_batch.jpeg.thumbnail import with_fresh_thumbnail
+
+        source = with_fresh_thumbnail(source, pixels)
     return find_format(name).encode(pixels, source, order)

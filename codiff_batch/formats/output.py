@@ -30,6 +30,8 @@ class Order:
     """1..100; what it means is the format's own business."""
     drop_signature: bool = False
     """Leave a C2PA manifest out, which no longer fits the picture."""
+    refresh_thumbnail: bool = False
+    """Make the thumbnail in EXIF again from the picture, where that can be done safely."""
 
 
 @dataclass(frozen=True)

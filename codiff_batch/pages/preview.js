@@ -80,7 +80,8 @@ function update() {
     + "Below that, pixels may be worse than the file says: run the preview with --look to be certain.";
   at("promise").replaceChildren(element("strong", {}, sentence(sum)), ` · ${range(sum.megapixels, sum.most, megapixels)} · about ${time(sum)}`);
   const marks = [...votes.values()].filter(vote => vote === picked()).length;
-  at("because").textContent = !pace ? "" : votes.size ? `${pace.words}: ${marks} of ${count(votes.size, "mark")}` : `${pace.words}: the setting that you look at; mark the best ones to choose`;
+  const list = told.stdin ? "Give it the list of photos again on standard input. " : "";
+  at("because").textContent = list + (!pace ? "" : votes.size ? `${pace.words}: ${marks} of ${count(votes.size, "mark")}` : `${pace.words}: the setting that you look at; mark the best ones to choose`);
   at("command").textContent = command();
   for (const row of at("table").tBodies[0].rows) row.classList.toggle("now", +row.cells[0].textContent === line);
   histogram.redraw(); plot.redraw(); showVerdicts(); showRows(); showMarks();

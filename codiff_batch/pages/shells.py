@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 Shell: TypeAlias = Literal["posix", "powershell", "cmd"]
@@ -22,6 +23,14 @@ def usual_shell() -> Shell:
 def join(arguments: Sequence[str], shell: Shell) -> str:
     """One line that the shell splits into these arguments again."""
     return " ".join(quote(argument, shell) for argument in arguments)
+
+
+def enter(folder: Path, shell: Shell) -> str:
+    """The start of a line whose rest is to run in a folder, and only there."""
+    name = quote(str(folder), shell)
+    if shell == "powershell":
+        return f"Set-Location -LiteralPath {name} -ErrorAction Stop; "
+    return f"cd {'-- ' if shell == 'posix' else '/d '}{name} && "
 
 
 def quote(argument: str, shell: Shell) -> str:

@@ -19,7 +19,7 @@ from codiff_batch.batch.options import DEFAULT_MAX_PIXELS, BatchOptions
 from codiff_batch.files.atomic import write_atomically
 from codiff_batch.files.opening import DEFAULT_MAX_BYTES
 from codiff_batch.pages.files import link, render, shown
-from codiff_batch.pages.shells import SHELLS, join, usual_shell
+from codiff_batch.pages.shells import SHELLS, enter, join, usual_shell
 from codiff_batch.pages.thumbnails import upright
 from codiff_batch.preview.cut import Box
 from codiff_batch.preview.judging import Photo
@@ -41,6 +41,8 @@ class Preview:
     judging_seconds: float
     samples: Sequence[Sample]
     paces: Mapping[Setting, Pace]
+    listed: tuple[str, ...] = ()
+    """Arguments that name the list of files again, where the photos came from one."""
 
 
 def write_preview(page: Path, preview: Preview) -> None:
@@ -64,7 +66,8 @@ def _data(page: Path, preview: Preview) -> dict[str, Any]:
         "settings": [_setting(setting, preview.paces[setting]) for setting in settings],
         "samples": [_sample(sample, settings) for sample in preview.samples if sample.versions],
         "shell": usual_shell(),
-        "commands": {shell: _command(options, settings, shell) for shell in SHELLS},
+        "commands": {shell: _command(preview, settings, shell) for shell in SHELLS},
+        "stdin": "-" in preview.listed,
     }
 
 
@@ -95,10 +98,12 @@ def _setting(setting: Setting, pace: Pace) -> dict[str, Any]:
     }
 
 
-def _command(options: BatchOptions, settings: Sequence[Setting], shell: Any) -> dict[str, Any]:
+def _command(preview: Preview, settings: Sequence[Setting], shell: Any) -> dict[str, Any]:
     """The command line in pieces; the line's quality factor goes between start and setting."""
+    options = preview.options
     # The page may be opened, and the command pasted, in any folder.
     paths = [str(path.absolute()) for path in options.paths]
+    start = join(["codiff-batch", *preview.listed, *paths], shell)
     end = [f"--exclude={pattern}" for pattern in options.exclude]
     if options.devices != ("auto",):
         end += ["--device", ",".join(options.devices)]
@@ -113,7 +118,8 @@ def _command(options: BatchOptions, settings: Sequence[Setting], shell: Any) -> 
         if limit != usual:
             end += [option, f"{limit / 1e6:.10g}"]
     return {
-        "start": join(["codiff-batch", *paths], shell),
+        # Names of a list, and where their outputs go, are meant from the folder that the list was read in.
+        "start": f"{enter(Path.cwd(), shell)}{start}" if preview.listed else start,
         "settings": [join(setting.arguments, shell) for setting in settings],
         "end": join(end, shell),
     }

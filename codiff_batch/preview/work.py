@@ -66,6 +66,7 @@ class Sample:
     crops: Sequence[NDArray[np.uint8]]
     """What CaVE looks at."""
     decoding_seconds: float
+    looking_back_seconds: float
     versions: dict[Setting, Version] = field(default_factory=dict)
 
     @property
@@ -86,7 +87,7 @@ class Pace:
     per_megapixel: float
     """Seconds: decoding, the network, the constraint."""
     per_photo: float
-    """Seconds: CaVE's look."""
+    """Seconds: CaVE's look, and the look back at earlier compressions."""
 
 
 def study(
@@ -135,10 +136,12 @@ def _take(chosen: Chosen, source: Path, options: BatchOptions) -> Sample:
     around = shown.grown(SURROUNDINGS, *pixels.shape[:2])
     cut = cut_out(photo, pixels, around, with_coefficients=can_project(photo))
     decoded = Decoded.of(photo, pixels)
+    started = time.perf_counter()
     history = decoded.history  # Now, so that the whole photo's pixels need not be kept.
+    looking_back = time.perf_counter() - started
     part = replace(Decoded.of(cut), history_of_whole=lambda: history)
     inner, crops = shown.within(around), decoded.crops(options.settings)
-    return Sample(chosen, photo, reduced(photo, SIDE), shown, cut, inner, part, crops, decoding)
+    return Sample(chosen, photo, reduced(photo, SIDE), shown, cut, inner, part, crops, decoding, looking_back)
 
 
 def restore_samples(
@@ -212,7 +215,7 @@ def _pace(samples: Sequence[Sample], setting: Setting, restorer: Restorer, looki
     # What tiles of a large photo share is restored twice.
     shared = statistics.mean((tile / stride) ** 2 if max(h.width, h.height) > tile else 1.0 for h in wholes)
     decoding = sum(s.decoding_seconds for s in done) / sum(h.width * h.height / 1e6 for h in wholes)
-    return Pace(network * shared + decoding, looking)
+    return Pace(network * shared + decoding, looking + statistics.median(s.looking_back_seconds for s in done))
 
 
 def _open(source: Path, options: BatchOptions) -> JpegPhoto:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -262,6 +263,22 @@ def test_a_backup_of_a_killed_run_is_made_durable_before_it_is_relied_on(
     outputs.keep_backup(kept, b"first", like=source)
     wanted = [kept.stat().st_ino, kept.parent.stat().st_ino]
     assert synced[-2:] == wanted
+
+
+def test_a_backup_of_a_killed_run_that_the_disk_does_not_take_is_not_relied_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, kept = write(tmp_path / "a.jpg", b"first"), write(tmp_path / "kept/a.jpg", b"first")
+    fsync, number = os.fsync, kept.stat().st_ino
+
+    def failing(handle: int) -> None:
+        if os.fstat(handle).st_ino == number:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", failing)
+    with pytest.raises(PhotoError, match="durable"):
+        outputs.keep_backup(kept, b"first", like=source)
 
 
 def test_a_copy_follows_its_source_also_after_a_failed_attempt(run, photo: Path, model: Path) -> None:

@@ -47,6 +47,23 @@ def test_originals_never_go_to_the_mount_point_of_a_disk_that_is_away(photos: Pa
     assert {name: what[0] for name, what in tree(photos).items()} == {name: what[0] for name, what in before.items()}
 
 
+def test_originals_never_go_to_another_disk_at_the_same_place(photos: Path, model: Path) -> None:
+    Path("usb").mkdir()
+    program = f"python -m codiff_batch --in-place --backup usb/kept --model {model}"
+    script = f"""
+        mount -t tmpfs none usb; mkdir usb/music; {program} photos/0.jpg || exit 10
+        rm -r usb/kept; {program} photos/0.jpg --again; echo "deleted: $?"
+        umount usb; mount -t tmpfs none usb; mkdir usb/music
+        {program} photos/1.jpg; echo "another disk: $?"
+        ls -A usb
+    """
+    before = tree(photos)["1.jpg"]
+    ran = in_mounts_of_its_own(script)
+    assert ran.stdout == "deleted: 0\nanother disk: 4\nmusic\n"
+    assert "is its disk mounted?" in ran.stderr
+    assert tree(photos)["1.jpg"] == before
+
+
 @pytest.mark.parametrize("place", ["--in-place --backup kept", "-o kept"])
 @pytest.mark.parametrize(
     "stray", [[], [".DS_Store", "lost+found/.keep", "another disk's/photo.jpg"]], ids=["empty", "stray"]

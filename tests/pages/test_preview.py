@@ -180,6 +180,25 @@ def test_the_copied_command_gives_what_the_page_promised(before: Path, tmp_path:
     assert np.abs(np.asarray(picture_of(sample["before"]), int) - written).mean() > 1
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("null", [False, True])
+def test_the_command_for_a_list_takes_the_same_photos_from_any_folder(tmp_path: Path, null: bool) -> None:
+    place = tmp_path / "it's here"
+    names = ["a/one.jpg", "b/one.jpg", *(["two\nlines.jpg"] if null else [])]
+    for name in (*names, "not listed.jpg"):
+        write(place / name, jpeg(20))
+    (place / "the list").write_text(("\0" if null else "\n").join(names))
+    made = program("preview", "--files-from", "the list", *["-0"] * null, "--model", "fast", cwd=place)
+    assert made.returncode == 0, made.stderr
+    pieces = data(place / "preview.html")["commands"]["posix"]
+    line = f"{pieces['start']} --min-qf 60 {pieces['settings'][0]} {pieces['end']}"
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(["sh", "-c", line], cwd="/", env={**os.environ, "PATH": path}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    restored = tmp_path / "it's here-restored"
+    assert sorted(str(file.relative_to(restored)) for file in restored.rglob("*.jpg")) == sorted(names)
+
+
 def picture_of(address: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(address.split(",")[1])))
 
