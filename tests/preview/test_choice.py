@@ -138,7 +138,7 @@ def test_what_is_shown_of_a_photo_has_the_whole_photos_history(tmp_path: Path) -
     """A part may tell too little of an earlier compression, or less of it, than the photo does."""
     crushed = JpegPhoto.from_bytes(jpeg(12, image=scene(1600, 1200)))
     path = write(tmp_path / "again.jpg", jpeg(95, image=Image.fromarray(crushed.pixels())))
-    taken = Photo(Outcome(path, None, Kind.WOULD_BE_RESTORED, "", Code.HEADER_SAYS_SO, 95, 12, 1600, 1200), 12)
+    taken = Photo(Outcome(path, None, Kind.WOULD_BE_RESTORED, "", Ground.HEADER, 95, 12, 1600, 1200), 12)
     (sample,) = take_samples([Chosen(0, "")], [taken], BatchOptions())
     whole = Decoded.of(JpegPhoto.open(path)).history
     assert whole.earlier is not None

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from codiff_batch.batch.options import BatchOptions
-from codiff_batch.batch.outcome import Code, Kind, Outcome
+from codiff_batch.batch.outcome import Kind, Outcome
+from codiff_batch.engine.judge import Ground
 from codiff_batch.engine.photo import Decoded
 from codiff_batch.preview.choose import Chosen
 from codiff_batch.preview.judging import Photo
@@ -44,7 +45,7 @@ def test_a_part_is_restored_as_a_batch_restores_it_within_the_whole(
     data = (PHOTOS / "lavender-q20.jpg").read_bytes() if kind == "crushed" else saved_again()
     source = write(tmp_path / "in/photo.jpg", data)
     options, setting = BatchOptions((source,), model="fast", devices=("cpu",)), Setting("fast")
-    outcome = Outcome(source, None, Kind.WOULD_BE_RESTORED, "", Code.HEADER_SAYS_SO)
+    outcome = Outcome(source, None, Kind.WOULD_BE_RESTORED, "", Ground.HEADER)
     (sample,) = take_samples([Chosen(0, kind)], [Photo(outcome, 20)], options)
     restore_samples([sample], [setting], options, lambda: None)
     ran = run(source.parent, "-o", tmp_path / "out", "--model", "fast", "--format", "png", "--min-qf", 100, "-q")
