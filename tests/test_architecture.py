@@ -26,7 +26,7 @@ FRONT = {"__main__.py"}
 def table() -> dict[str, set[str]]:
     """What each room may import, by the table of the page."""
     rows = re.findall(r"^\| (`[^|]+) \|[^|]*\| ([^|]*)\|$", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    rooms = {name: _names(allowed) for names, allowed in rows for name in _names(names)}
+    rooms = {name: _names(allowed) for names, allowed in rows for name in sorted(_names(names))}
     return {room: set(rooms) - {room} if allowed == {"*"} else allowed for room, allowed in rooms.items()}
 
 
