@@ -331,7 +331,7 @@ class PhotoSteps:
             raise CannotRecord(str(error)) from error
 
     def _would(self, work: Work, verdict: Verdict) -> None:
-        work.settle(Kind.WOULD_BE_RESTORED, f"would be restored: {verdict.reason}", verdict.ground)
+        work.settle(Kind.WOULD_BE_RESTORED, verdict.reason, verdict.ground)
 
     def _skip(self, work: Work, contents: Contents, reason: str, code: str) -> None:
         """Leave a photo alone, or copy it if the output folder is to be complete."""

@@ -91,15 +91,19 @@ def judge(
         return replace(verdict, estimated_qf=estimated_qf)
     if estimated_qf is None:
         raise ValueError("a header at or above min_qf needs an estimate from the pixels")
-    header = "there is no JPEG header" if header_qf is None else f"the header says {header_qf:.0f}"
+    though = "" if header_qf is None else f", though the header says {header_qf:.0f}"
+    no_trace = "no trace of an earlier compression" + (
+        "" if header_qf is None else f", and the header says {header_qf:.0f}"
+    )
     looks = f"pixels look like QF {estimated_qf:.0f}"
     earlier = None if history is None else history.earlier
     if earlier is not None and earlier.qf is not None and not is_good(earlier.qf, min_qf):
         grid = "" if earlier.shift == (0, 0) else " on a shifted grid"
-        reason = f"saved again: traces of QF {earlier.qf:.0f}{grid}, below {min_qf:g}, though {header}"
+        what = "was a JPEG once" if header_qf is None else "saved again"
+        reason = f"{what}: traces of QF {earlier.qf:.0f}{grid}, below {min_qf:g}{though}"
         return Verdict(Action.RESTORE, Ground.SAVED_AGAIN, reason, header_qf, estimated_qf)
     if earlier is not None and earlier.was_resized and _is_harmed(header_qf, estimated_qf):
-        reason = f"made smaller after a compression; {looks}, though {header}"
+        reason = f"made smaller after a compression; {looks}{though}"
         return Verdict(Action.RESTORE, Ground.MADE_SMALLER, reason, header_qf, estimated_qf)
     if is_good(estimated_qf, min_qf):
         by_header = "" if header_qf is None else f"{header_qf:.0f} by header and "
@@ -110,16 +114,14 @@ def judge(
         return Verdict(
             Action.SKIP,
             Ground.NO_EVIDENCE,
-            f"{why}; no trace of an earlier compression, and {header}",
+            f"{why}; {no_trace}",
             header_qf,
             estimated_qf,
         )
     if is_good(estimated_qf + spread, min_qf):
-        reason = f"{looks}, but its parts disagree by {spread:.0f}; no trace of an earlier compression, and {header}"
+        reason = f"{looks}, but its parts disagree by {spread:.0f}; {no_trace}"
         return Verdict(Action.SKIP, Ground.NO_EVIDENCE, reason, header_qf, estimated_qf)
-    return Verdict(
-        Action.RESTORE, Ground.PIXELS, f"{looks}, below {min_qf:g}, though {header}", header_qf, estimated_qf
-    )
+    return Verdict(Action.RESTORE, Ground.PIXELS, f"{looks}, below {min_qf:g}{though}", header_qf, estimated_qf)
 
 
 def was_saved_again(header_qf: float, estimated_qf: float, history: History) -> bool:

@@ -258,7 +258,7 @@ def test_a_quality_given_by_hand_is_what_the_networks_hear(run, tmp_path: Path) 
         expected = restore_photo(JpegPhoto.open(source), Restorer.load("compact", "cpu"), Settings(qf=qf))
         assert np.array_equal(told[qf], expected)
     assert not np.array_equal(told[10], told[40])
-    assert "would be restored: quality 10 given by hand" in run(tmp_path / "p", "--qf", 10, "--dry-run", "-v").err
+    assert "a.jpg: quality 10 given by hand" in run(tmp_path / "p", "--qf", 10, "--dry-run", "-v").err
 
 
 def test_strength_zero_gives_the_sources_pixels(run, tmp_path: Path) -> None:
