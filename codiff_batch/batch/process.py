@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from codiff_batch.engine.stream import Embedding, Levels, Pixels
     from codiff_batch.formats import Order
     from codiff_batch.jpeg.header import Header
-    from codiff_batch.rasters import RasterHeader, Source
+    from codiff_batch.rasters.raster import RasterHeader
+    from codiff_batch.rasters.source import Source
 
 log = logging.getLogger(__name__)
 
@@ -147,7 +148,7 @@ class PhotoSteps:
         """Read the file's bytes, structure and header, and settle what needs no pixels."""
         from codiff_batch.engine.photo import judged_unseen
         from codiff_batch.formats import refuse
-        from codiff_batch.rasters import open_source
+        from codiff_batch.rasters.source import open_source
 
         task, options = work.task, self._options
         if task.error:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from codiff_batch.jpeg.header import Header
     from codiff_batch.jpeg.history import History
     from codiff_batch.jpeg.metadata import MetadataSummary
-    from codiff_batch.rasters import RasterHeader
+    from codiff_batch.rasters.raster import RasterHeader
 
 READERS = 4
 
@@ -163,7 +163,7 @@ class _Inspector:
         from codiff_batch.engine.photo import Decoded, judged_unseen
         from codiff_batch.files.reading import read_whole
         from codiff_batch.formats import SAME, Order, refuse
-        from codiff_batch.rasters import open_source
+        from codiff_batch.rasters.source import open_source
 
         if found.error is not None:
             return PhotoError(found.error)

@@ -24,7 +24,8 @@ from codiff_batch.engine.settling import Restored, settled
 from codiff_batch.engine.stream import Embedding, Pixels, Progress, Request, Tables
 from codiff_batch.jpeg import JpegPhoto
 from codiff_batch.jpeg.history import History, look_back
-from codiff_batch.rasters import Raster, Source
+from codiff_batch.rasters.raster import Raster
+from codiff_batch.rasters.source import Source
 from codiff_batch.settings import Judging, Settings
 
 if TYPE_CHECKING:

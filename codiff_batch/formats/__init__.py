@@ -18,7 +18,7 @@ from codiff_batch.formats import containers
 from codiff_batch.formats.output import Order, OutputFormat, Pixels
 
 if TYPE_CHECKING:
-    from codiff_batch.rasters import Source
+    from codiff_batch.rasters.source import Source
 
 SAME = "same"
 """The source's own format."""
@@ -56,7 +56,7 @@ def suffix_of(name: str, source: str = "") -> str | None:
         name: of the format.
         source: the source's suffix.
     """
-    from codiff_batch.rasters import SUFFIXES
+    from codiff_batch.rasters.kinds import SUFFIXES
 
     if name == SAME:
         return formats()["png"].suffix if source.lower() in SUFFIXES["bmp"] else None
@@ -72,7 +72,7 @@ def format_for(source: Source, name: str) -> OutputFormat:
     Raises:
         OptionsConflict: as :func:`find_format`.
     """
-    from codiff_batch.rasters import Raster
+    from codiff_batch.rasters.raster import Raster
 
     if name == SAME and isinstance(source, Raster):
         return find_format("png" if source.kind == "bmp" else source.kind)

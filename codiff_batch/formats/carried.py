@@ -26,7 +26,7 @@ from codiff_batch.jpeg.metadata import (
     photoshop_bytes,
     xmp_bytes,
 )
-from codiff_batch.rasters import Source
+from codiff_batch.rasters.source import Source
 
 XMP_TAG, IPTC_TAG, PHOTOSHOP_TAG, ICC_TAG = 0x02BC, 0x83BB, 0x8649, 0x8773
 

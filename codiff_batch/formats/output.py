@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from codiff_batch.rasters import Source
+    from codiff_batch.rasters.source import Source
 
 Pixels: TypeAlias = "NDArray[np.uint8]"
 """(H, W, 3) RGB or (H, W) gray, orientation as stored."""

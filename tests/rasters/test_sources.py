@@ -18,7 +18,8 @@ from codiff_batch.batch.scan import scan
 from codiff_batch.engine.photo import Decoded
 from codiff_batch.errors import DamagedPicture, NotJpeg, OptionsConflict, PhotoError, TooManyPixels, UnsupportedPicture
 from codiff_batch.formats import Order, encode, suffix_of
-from codiff_batch.rasters import Raster, open_source
+from codiff_batch.rasters.raster import Raster
+from codiff_batch.rasters.source import open_source
 
 ALL = ("jpeg", "png", "bmp", "tiff", "webp")
 ORDER = Order("codiff-batch 1 model=test")

@@ -7,7 +7,7 @@ from typing import Any
 from codiff_batch.formats.carried import Carried
 from codiff_batch.formats.output import Order, OutputFormat, Pixels, save
 from codiff_batch.jpeg.exif import ORIENTATION
-from codiff_batch.rasters import Source
+from codiff_batch.rasters.source import Source
 
 _SPEED = 6
 """libavif's 0 (slow) to 10."""

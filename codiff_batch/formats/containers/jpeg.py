@@ -6,7 +6,7 @@ from codiff_batch.errors import PhotoError
 from codiff_batch.formats.output import Order, OutputFormat, Pixels
 from codiff_batch.jpeg import encode_jpeg, refuse_jpeg
 from codiff_batch.jpeg.encode import LARGEST_SIDE
-from codiff_batch.rasters import Source
+from codiff_batch.rasters.source import Source
 
 _LARGEST_PAYLOAD = 65533
 """Bytes of one segment, whose length has 16 bits and counts itself."""

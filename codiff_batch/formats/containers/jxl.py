@@ -15,7 +15,7 @@ from codiff_batch.errors import PhotoError
 from codiff_batch.formats.carried import Carried
 from codiff_batch.formats.output import Order, OutputFormat, Pixels
 from codiff_batch.jpeg.exif import ORIENTATION
-from codiff_batch.rasters import Source
+from codiff_batch.rasters.source import Source
 
 _EFFORT = 5
 """libjxl's 1 to 9; its default of 7 takes three times as long for a few per cent."""

@@ -8,7 +8,8 @@ import zlib
 from codiff_batch.formats.carried import Carried, Density
 from codiff_batch.formats.output import Order, OutputFormat, Pixels, save
 from codiff_batch.formats.png_chunks import has_text, with_chunks_of
-from codiff_batch.rasters import Raster, Source
+from codiff_batch.rasters.raster import Raster
+from codiff_batch.rasters.source import Source
 
 _RAW_PROFILE = "\niptc\n{size:8d}\n{lines}\n"
 """ImageMagick's way to keep Photoshop's resources in a PNG; exiftool and libvips read it."""

@@ -28,7 +28,7 @@ from codiff_batch.jpeg.exif import (
     Field,
     with_fields,
 )
-from codiff_batch.rasters import Source
+from codiff_batch.rasters.source import Source
 
 _LARGEST = (1 << 32) - (1 << 26)
 """Bytes of pixels: offsets have 32 bits, and metadata has to fit too."""

@@ -6,7 +6,8 @@ from typing import Any
 
 from codiff_batch.formats.carried import Carried
 from codiff_batch.formats.output import Order, OutputFormat, Pixels, save
-from codiff_batch.rasters import Raster, Source
+from codiff_batch.rasters.raster import Raster
+from codiff_batch.rasters.source import Source
 
 _METHOD = 4
 """libwebp's effort, 0..6."""
