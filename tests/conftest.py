@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +24,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if hosts in item.path.parents:
             item.add_marker(pytest.mark.xdist_group(item.path.parent.name))
+
+
+@pytest.fixture(autouse=True)
+def logs_are_heard() -> Iterator[None]:
+    """The daemon, run in this process, keeps its log to itself; the next test listens again."""
+    yield
+    log = logging.getLogger("codiff_batch")
+    log.propagate = True
+    log.handlers.clear()
+    log.setLevel(logging.NOTSET)
 
 
 class Ran(NamedTuple):

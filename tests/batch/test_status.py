@@ -77,7 +77,7 @@ def test_somebody_who_may_only_read_can_ask(run, tmp_path_factory: pytest.TempPa
         with contextlib.closing(Journal(path)) as journal:
             journal.begin("tiny@1", 1, [])
             code = (
-                "import sys, os, codiff_batch.cli.main as m, codiff_batch.cli.journal_commands, "
+                "import sys, os, tomllib, codiff_batch.cli.main as m, codiff_batch.cli.journal_commands, "
                 "codiff_batch.batch.status, codiff_batch.batch.summary\n"
                 "os.setgid(65534); os.setuid(65534)\n"
                 f"m.main(['status', {str(folder / 'out')!r}])"

@@ -268,10 +268,10 @@ def test_iptc_travels_where_the_container_has_a_place(name: str, tmp_path: Path)
 @ALL
 def test_the_program_signs_its_outputs(name: str, tmp_path: Path) -> None:
     tags = told(written(jpeg(), name), name, tmp_path)
-    assert tags["PNG:Software" if name == "png" else "IFD0:Software"] == NOTE
+    assert str(tags["PNG:Software" if name == "png" else "IFD0:Software"]).startswith(NOTE)
     named = told(written(with_exif(exif_block({0x0131: "An editor"})), name), name, tmp_path)
     assert named["IFD0:Software"] == "An editor"
-    assert NOTE in named.values()
+    assert any(str(value).startswith(NOTE) for value in named.values())
 
 
 @ALL

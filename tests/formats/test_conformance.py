@@ -26,6 +26,8 @@ from tests.formats import reading
 from tests.jpeg.samples import NOTE, decodable
 
 FORMATS = formats()
+
+pytestmark = pytest.mark.xdist_group("conformance")  # one process writes the files that all look at
 DOCS = Path(__file__).resolve().parents[2] / "docs/metadata.md"
 START, END = "<!-- carried: written by tests/formats/test_conformance.py -->\n", "<!-- end of carried -->"
 PIXELS = 120_000
@@ -125,7 +127,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def outputs(name: str, samples: list[Sample], folder: Path) -> dict[int, Path]:
-    (folder / name).mkdir()
+    (folder / name).mkdir(exist_ok=True)
     suffix = FORMATS[name].suffix
 
     def write(sample: Sample) -> tuple[int, Path]:
