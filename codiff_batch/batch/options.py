@@ -15,6 +15,7 @@ from codiff_batch.files.opening import DEFAULT_MAX_BYTES
 from codiff_batch.formats import NAMES, SAME, find_format
 from codiff_batch.models.card import read_card
 from codiff_batch.models.catalogue import DEFAULT_MODEL, find
+from codiff_batch.rasters.kinds import TYPES_HELP
 from codiff_batch.settings import FLOATS_HELP, Floats, Judging, Settings
 
 DEFAULT_MAX_PIXELS = 200_000_000
@@ -63,7 +64,7 @@ class BatchOptions:
     precision: Floats = _option("auto", FLOATS_HELP)
     types: tuple[str, ...] = _option(
         ("jpeg",),
-        "Kinds of files to take: jpeg, and pictures that were JPEGs once: png, bmp, tiff, webp (lossless).",
+        TYPES_HELP,
         placeholder="TYPE[,...]",
     )
     format: str = _option(SAME, "Format of the outputs.", choices=NAMES)

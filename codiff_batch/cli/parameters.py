@@ -13,7 +13,7 @@ import click
 from codiff_batch.batch.shard import Shard
 from codiff_batch.files.text import printable
 from codiff_batch.models.catalogue import DEFAULT_MODEL
-from codiff_batch.rasters.kinds import SUFFIXES
+from codiff_batch.rasters.kinds import SUFFIXES, TYPES_HELP
 from codiff_batch.settings import FLOATS_HELP, Floats
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -211,7 +211,7 @@ types_option = click.option(
     default="jpeg",
     show_default=True,
     metavar="TYPE[,...]",
-    help="Kinds of files to take: jpeg, and pictures that were JPEGs once: png, bmp, tiff, webp (lossless).",
+    help=TYPES_HELP,
 )
 
 

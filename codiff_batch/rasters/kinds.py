@@ -15,6 +15,9 @@ SUFFIXES = MappingProxyType(
 )
 """File names that are taken from folders, whatever their case, by kind; files named one by one are always taken."""
 
+TYPES_HELP = "Kinds of files to take: jpeg, and pictures that were JPEGs once: png, bmp, tiff, webp (lossless)."
+"""For whoever offers the choice."""
+
 
 def kind_of(data: bytes) -> str | None:
     """The kind of a file that is no JPEG, by its first bytes; None for all others."""
