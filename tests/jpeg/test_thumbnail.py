@@ -21,9 +21,9 @@ from tests.tiny_model import make_tiny_model
 MAKER_NOTE = b"MAKER\0" + bytes(range(200))
 
 
-def block(thumbnail: bytes, *, start: int | None = None) -> bytes:
+def block(thumbnail: bytes, *, start: int | None = None, before: bytes | None = None) -> bytes:
     """EXIF with a thumbnail, behind all the rest or at a given offset."""
-    plain = exif_block({0x0110: "A camera", 0x0112: 6}, {0x927C: MAKER_NOTE})
+    plain = before or exif_block({0x0110: "A camera", 0x0112: 6}, {0x927C: MAKER_NOTE})
     exif = Exif.read(plain)
     assert exif is not None
     first = exif.directories["0th"]
@@ -95,6 +95,14 @@ def test_bars_beside_the_old_thumbnail_stay_bars() -> None:
 def test_where_it_cannot_be_done_safely_the_old_one_stays(exif: bytes) -> None:
     source = photo(exif)
     assert with_fresh_thumbnail(source, picture()) is source
+
+
+def test_one_that_lies_inside_a_makers_note_is_left() -> None:
+    """Other programs read those bytes as the maker's."""
+    noted = exif_block({0x0110: "A camera"}, {0x927C: b"MAKER\0" + old()})
+    pointing = block(old(), before=noted, start=noted.index(old()))
+    assert thumbnail_of(photo(pointing)).size == (52, 36)
+    assert with_fresh_thumbnail(source := photo(pointing), picture()) is source
 
 
 def test_one_that_does_not_fit_into_the_old_ones_bytes_is_left() -> None:
