@@ -74,7 +74,7 @@ class _Through(io.RawIOBase):
         return True
 
     def isatty(self) -> bool:
-        return self._target is not None and self._target.isatty()
+        return self._target is not None and not self._target.closed and self._target.isatty()
 
     def fileno(self) -> int:
         if self._target is None:

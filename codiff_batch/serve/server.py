@@ -124,7 +124,17 @@ class FolderServer:
         """Serve until there is nobody left to serve; does not return."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._end())
-        threading.Thread(target=self._watch, daemon=True).start()
+        threading.Thread(target=self._listen, daemon=True).start()
+        # Python runs a signal's handler on this thread, so it never waits for long: a signal that another thread
+        # takes, or that comes just before a system call, does not wake that call.
+        with contextlib.suppress(psutil.Error):
+            while self._host.is_running() and self._host.status() != psutil.STATUS_ZOMBIE:
+                if not self._clients and time.monotonic() - self._last > self._idle:
+                    break
+                time.sleep(PULSE)
+        self._end()
+
+    def _listen(self) -> None:
         while True:
             try:
                 connection = self._listener.accept()
@@ -164,14 +174,6 @@ class FolderServer:
             connections.answer_challenge(connection, self._key)
         finally:
             timer.cancel()
-
-    def _watch(self) -> None:
-        with contextlib.suppress(psutil.Error):
-            while self._host.is_running() and self._host.status() != psutil.STATUS_ZOMBIE:
-                if not self._clients and time.monotonic() - self._last > self._idle:
-                    break
-                time.sleep(PULSE)
-        self._end()
 
     def _end(self) -> None:
         """Remove what belongs to a server, and the folder if nothing else lies in it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import secrets
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
@@ -320,6 +322,20 @@ def test_a_second_engine_in_the_folder_is_refused(models: Path, folder: Path, ho
     assert second.wait(30) == 4
     assert connect(folder)
     program.send_signal(signal.SIGTERM)
+    assert program.wait(10) == 0
+    assert not folder.exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sends a signal to one thread, as Linux can")
+def test_a_signal_that_another_thread_takes_ends_the_engine(
+    models: Path, folder: Path, host: subprocess.Popen[bytes]
+) -> None:
+    # The system may choose any thread for a signal; one that waits in accept() for the next client is not woken by it.
+    program = start(models, "--folder", str(folder), "--host", str(host.pid))
+    connect(folder).close()
+    others = [thread.id for thread in psutil.Process(program.pid).threads() if thread.id != program.pid]
+    assert others
+    assert ctypes.CDLL(None, use_errno=True).tgkill(program.pid, others[0], signal.SIGTERM) == 0
     assert program.wait(10) == 0
     assert not folder.exists()
 
