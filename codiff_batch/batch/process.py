@@ -217,9 +217,8 @@ class PhotoSteps:
         decoded = Decoded.of(opened.photo)
         crops = decoded.crops(self._options.settings)
         if self._options.dry_run:
-            # Nothing but the crops is looked at any more, and what the whole picture tells of its history.
-            history = decoded.history
-            decoded = replace(decoded, pixels=crops[0], history_of_whole=lambda: history)
+            # Nothing but the crops is looked at any more, and what the whole picture tells.
+            decoded = replace(decoded, pixels=crops[0], whole=decoded.traits)
         return Sight(opened, decoded, crops)
 
     def judge(self, sight: Sight, embedding: Embedding) -> Ready | None:

@@ -20,9 +20,10 @@ from codiff_batch.engine.by_hand import compressed_at, tables_of
 from codiff_batch.engine.crops import textured_crops
 from codiff_batch.engine.judge import Action, Ground, Verdict, judge, judge_by_header
 from codiff_batch.engine.region import Region
-from codiff_batch.engine.settling import Restored, settled
+from codiff_batch.engine.settling import Restored, is_neutral, settled
 from codiff_batch.engine.stream import Embedding, Pixels, Progress, Request, Tables
-from codiff_batch.jpeg import JpegPhoto
+from codiff_batch.jpeg import JpegPhoto, cut
+from codiff_batch.jpeg.cut import Blocks
 from codiff_batch.jpeg.history import History, look_back
 from codiff_batch.rasters.raster import Raster
 from codiff_batch.rasters.source import Source
@@ -30,6 +31,14 @@ from codiff_batch.settings import Judging, Settings
 
 if TYPE_CHECKING:
     from codiff_batch.engine.restorer import Restorer
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What only the whole of a picture can tell, and its parts are treated by."""
+
+    history: History
+    is_neutral: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,8 +53,8 @@ class Decoded:
     """Quantization tables in natural order, luma first, where they are known without the file."""
     margin: tuple[int, int] = (0, 0)
     """Rows above and columns left that were put there, so that a compression's grid starts at the corner."""
-    history_of_whole: Callable[[], History] | None = None
-    """Where this is a part of a picture: it is the whole that was saved again, or was not."""
+    whole: Decoded | Traits | None = None
+    """Where this is a part of a picture: the picture that it is a part of, or what that told."""
 
     @classmethod
     def of(cls, photo: Source, pixels: Pixels | None = None) -> Decoded:
@@ -63,12 +72,13 @@ class Decoded:
     @classmethod
     def on_grid(cls, pixels: Pixels) -> Decoded:
         """Put a picture on the grid of the compression that shows in it: networks look at 8x8 blocks."""
-        found = cls(pixels).history
+        picture = cls(pixels)
+        found = picture.history
         if found.earlier is None or not any(found.earlier.shift):
-            return cls(pixels, history_of_whole=lambda: found)
+            return picture
         above, left = (-shift % 8 for shift in found.earlier.shift)
         padding = ((above, 0), (left, 0), (0, 0))[: pixels.ndim]
-        return cls(np.pad(pixels, padding, mode="edge"), margin=(above, left), history_of_whole=lambda: found)
+        return cls(np.pad(pixels, padding, mode="edge"), margin=(above, left), whole=picture.traits)
 
     @property
     def inside(self) -> tuple[slice, slice]:
@@ -79,9 +89,29 @@ class Decoded:
     @cached_property
     def history(self) -> History:
         """What the pixels tell of earlier compressions; a fifth of a second, whatever the picture's size."""
-        if self.history_of_whole is not None:
-            return self.history_of_whole()
+        if self.whole is not None:
+            return self.whole.history
         return look_back(textured_crops(self.pixels), self.pixels, self.tables)
+
+    @cached_property
+    def is_neutral(self) -> bool:
+        """Whether the picture is black and white in three channels."""
+        return is_neutral(self.pixels) if self.whole is None else self.whole.is_neutral
+
+    @property
+    def traits(self) -> Traits:
+        """What its parts are treated by, without its pixels."""
+        return Traits(self.history, self.is_neutral)
+
+    def part(self, window: tuple[slice, slice], blocks: Blocks | None) -> Decoded:
+        """A rectangle of the picture by itself, as a part of this.
+
+        Args:
+            window: rows and columns; they start on the grid of MCUs and end there or at the picture's edge.
+            blocks: of the photo, as :func:`~codiff_batch.jpeg.blocks_of` gives them.
+        """
+        photo = None if self.photo is None else cut(self.photo, blocks, window)
+        return Decoded(self.pixels[window].copy(), photo, self.tables, whole=self)
 
     def crops(self, settings: Settings) -> list[Pixels]:
         """What CaVE is to look at: for a quality given by hand, the picture compressed at that quality once more."""

@@ -85,7 +85,8 @@ def settled(judged: Judged, levels: Levels, settings: Settings, region: Region |
     how = _how(photo, judged.embedding.qf, lambda: judged.decoded.history, settings)
     if how is Settled.UNCHANGED:
         return Restored(pixels[decoded.inside if region is None else region.place], how, judged.verdict)
-    keep_neutral(levels, pixels if region is None else pixels[region.window])
+    if decoded.is_neutral:
+        make_neutral(levels)
     if photo is None or how is not Settled.CONSTRAINED:
         return Restored(levels[decoded.inside if region is None else region.inner], how, judged.verdict)
     whole = levels
@@ -142,13 +143,14 @@ def _how(photo: JpegPhoto | None, estimated_qf: float, history: Callable[[], His
     return Settled.SAVED_AGAIN if again else Settled.CONSTRAINED
 
 
-def keep_neutral(levels: Levels, pixels: Pixels) -> None:
-    """Make a restoration gray, in place, where the picture is black and white in three channels.
+def is_neutral(pixels: Pixels) -> bool:
+    """Return True if a picture is black and white in three channels."""
+    return pixels.ndim == 3 and all((row == row[:, :1]).all() for row in pixels)  # One colour ends the search.
 
-    Networks that learned from colours leave a faint tint. Levels become their luma (JFIF).
-    """
-    if levels.ndim == 3 and not np.ptp(pixels, axis=2).any():
-        levels[...] = (levels @ _LUMA)[..., None]
+
+def make_neutral(levels: Levels) -> None:
+    """Turn levels (H, W, 3) into their luma (JFIF), in place: networks that saw colours leave a faint tint."""
+    levels[...] = (levels @ _LUMA)[..., None]
 
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)

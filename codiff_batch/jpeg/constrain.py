@@ -67,6 +67,22 @@ def can_project(photo: JpegPhoto) -> bool:
     return whole and has_readable_coefficients(photo)
 
 
+def blocks_of(photo: JpegPhoto, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.int16], ...] | None:
+    """Return a photo's coefficients, or None where :func:`project_to_cells` would refuse it.
+
+    Args:
+        photo: the source.
+        pixels: what the decoder made of it.
+    """
+    if not can_project(photo):
+        return None
+    try:
+        coefficients = photo.coefficients()
+    except DamagedJpeg:
+        return None
+    return coefficients if _agree(coefficients[0], photo, pixels) else None
+
+
 def project_to_cells(levels: Levels, photo: JpegPhoto, pixels: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
     """Move a restored picture to the nearest one that the source's encoder would have coded alike.
 

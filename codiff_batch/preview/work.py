@@ -18,11 +18,11 @@ from PIL import Image
 from codiff_batch.batch.options import BatchOptions
 from codiff_batch.errors import PhotoError
 from codiff_batch.files.text import printable
-from codiff_batch.jpeg import JpegPhoto, can_project
+from codiff_batch.jpeg import JpegPhoto, blocks_of
 from codiff_batch.jpeg.metadata import icc_bytes
 from codiff_batch.pages.thumbnails import SIDE, reduced
+from codiff_batch.preview.box import SURROUNDINGS, Box, telling_box
 from codiff_batch.preview.choose import Chosen, Studied
-from codiff_batch.preview.cut import SURROUNDINGS, Box, Cut, cut_out, telling_box
 from codiff_batch.preview.judging import Photo
 from codiff_batch.preview.settings import Setting
 from codiff_batch.settings import Settings
@@ -45,7 +45,7 @@ class Version:
     pixels: NDArray[np.uint8]
     """Of the shown part, as stored."""
     seconds: float
-    """What the network and the constraint took for the cut."""
+    """What the network and the constraint took for the part."""
 
 
 @dataclass(eq=False)
@@ -57,12 +57,10 @@ class Sample:
     whole: Image.Image
     """The photo made small, as stored."""
     shown: Box
-    cut: Cut
+    part: Decoded
     """The shown part with its surroundings."""
     inner: Box
-    """The shown part within the cut."""
-    part: Decoded
-    """The cut, as a part of the whole photo, whose history decides."""
+    """The shown part within it."""
     crops: Sequence[NDArray[np.uint8]]
     """What CaVE looks at."""
     decoding_seconds: float
@@ -72,7 +70,7 @@ class Sample:
     @property
     def before(self) -> NDArray[np.uint8]:
         """The shown part as the file has it."""
-        return self.cut.pixels()[self.inner.place]
+        return self.part.pixels[self.inner.place]
 
     @property
     def icc(self) -> bytes | None:
@@ -134,14 +132,14 @@ def _take(chosen: Chosen, source: Path, options: BatchOptions) -> Sample:
     decoding = time.perf_counter() - started
     shown = telling_box(pixels)
     around = shown.grown(SURROUNDINGS, *pixels.shape[:2])
-    cut = cut_out(photo, pixels, around, with_coefficients=can_project(photo))
     decoded = Decoded.of(photo, pixels)
     started = time.perf_counter()
-    history = decoded.history  # Now, so that the whole photo's pixels need not be kept.
+    traits = decoded.traits
     looking_back = time.perf_counter() - started
-    part = replace(Decoded.of(cut), history_of_whole=lambda: history)
+    # So that the whole photo's pixels need not be kept.
+    part = replace(decoded.part(around.place, blocks_of(photo, pixels)), whole=traits)
     inner, crops = shown.within(around), decoded.crops(options.settings)
-    return Sample(chosen, photo, reduced(photo, SIDE), shown, cut, inner, part, crops, decoding, looking_back)
+    return Sample(chosen, photo, reduced(photo, SIDE), shown, part, inner, crops, decoding, looking_back)
 
 
 def restore_samples(
@@ -208,7 +206,7 @@ def _pace(samples: Sequence[Sample], setting: Setting, restorer: Restorer, looki
     if not done:
         return Pace(0.0, 0.0)
     # Medians, because the first picture of a size is slow: the libraries prepare themselves for it.
-    sizes = [sample.cut.header.width * sample.cut.header.height / 1e6 for sample in done]
+    sizes = [sample.part.pixels.shape[0] * sample.part.pixels.shape[1] / 1e6 for sample in done]
     network = statistics.median(s.versions[setting].seconds / size for s, size in zip(done, sizes, strict=True))
     wholes = [sample.photo.header for sample in done]
     tile, stride = restorer.card.tile, restorer.card.tile - restorer.card.overlap

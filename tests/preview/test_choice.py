@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -14,12 +16,14 @@ from codiff_batch.batch.outcome import Code, Kind, Outcome
 from codiff_batch.engine import Restorer, restore_photo
 from codiff_batch.engine.judge import Action, Ground
 from codiff_batch.engine.photo import Decoded, judged, restore
-from codiff_batch.errors import SettingRefused
-from codiff_batch.jpeg import JpegPhoto, project_to_cells
+from codiff_batch.engine.settling import Settled
+from codiff_batch.errors import DamagedJpeg, SettingRefused
+from codiff_batch.jpeg import JpegPhoto, blocks_of, cut, project_to_cells
 from codiff_batch.models.card import read_card
 from codiff_batch.models.catalogue import BUNDLED, DEFAULT_MODEL
+from codiff_batch.preview import work
+from codiff_batch.preview.box import SURROUNDINGS, Box, telling_box
 from codiff_batch.preview.choose import Chosen, Studied, candidates, choose
-from codiff_batch.preview.cut import SURROUNDINGS, Box, cut_out, telling_box
 from codiff_batch.preview.judging import Photo, look_at
 from codiff_batch.preview.settings import Setting, settings
 from codiff_batch.preview.work import take_samples
@@ -126,10 +130,10 @@ def test_a_cut_is_restored_as_it_would_be_within_the_whole(tiny: Restorer, sampl
     embedding = tiny.embed(pixels)
     whole = restore_photo(photo, tiny, embedding=embedding)[box.place].astype(int)
     around = box.grown(SURROUNDINGS, *pixels.shape[:2])
-    cut = cut_out(photo, pixels, around, with_coefficients=True)
-    restored = restore(Decoded.of(cut), tiny, Settings(), embedding=embedding)
+    part = Decoded.of(photo, pixels).part(around.place, blocks_of(photo, pixels))
+    restored = restore(part, tiny, Settings(), embedding=embedding)
     shown = restored.pixels[box.within(around).place].astype(int)
-    assert np.array_equal(cut.pixels()[box.within(around).place], pixels[box.place])
+    assert restored.constrained
     assert np.abs(shown - whole).mean() < 0.5
     assert np.abs(whole - pixels[box.place]).mean() > 0.5
 
@@ -143,19 +147,63 @@ def test_what_is_shown_of_a_photo_has_the_whole_photos_history(tmp_path: Path) -
     whole = Decoded.of(JpegPhoto.open(path)).history
     assert whole.earlier is not None
     assert sample.part.history == whole
-    assert sample.part.history != Decoded.of(sample.cut).history
+    assert sample.part.history != replace(sample.part, whole=None).history
+
+
+def test_a_gray_part_of_a_photo_in_colour_is_restored_as_within_the_whole(tiny: Restorer) -> None:
+    pixels = np.asarray(scene(900, 640)).copy()
+    pixels[:, 400:] = pixels[:, 400:, 1:2]
+    photo = JpegPhoto.from_bytes(jpeg(90, image=Image.fromarray(pixels), subsampling="4:4:4"))
+    pixels = photo.pixels()
+    whole, window = Decoded.of(photo, pixels), (slice(0, 320), slice(480, 800))
+    assert np.array_equal(pixels[window][..., :1].repeat(3, 2), pixels[window])
+    part = whole.part(window, blocks_of(photo, pixels))
+    assert not part.is_neutral
+    assert replace(part, whole=None).is_neutral
+    settings = Settings(constrain=False)
+    levels = restore(part, tiny, settings, embedding=tiny.embed(pixels)).levels
+    assert np.ptp(levels, axis=2).any()  # or the case would show nothing
+
+
+class Unreadable(JpegPhoto):
+    """A photo whose coefficients the library cannot read, though the decoder can."""
+
+    def coefficients(self) -> NoReturn:
+        raise DamagedJpeg("cannot be read")
+
+
+def read_otherwise(photo: JpegPhoto) -> JpegPhoto:
+    """A photo whose decoder takes its tables from elsewhere than we do."""
+    return replace(photo, header=replace(photo.header, tables=tuple(table * 2 for table in photo.header.tables)))
+
+
+@pytest.mark.parametrize("kind", ["unreadable", "read otherwise"])
+def test_a_photo_whose_cells_cannot_be_known_is_shown_as_a_batch_restores_it(
+    kind: str, tiny: Restorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo = JpegPhoto.from_bytes(jpeg(20, image=scene(640, 480)))
+    if kind == "unreadable":
+        misread: JpegPhoto = Unreadable(photo.path, photo.data, photo.structure, photo.header)
+    else:
+        misread = read_otherwise(photo)
+    assert restore(Decoded.of(misread), tiny, Settings()).settled is Settled.NOT_MODELLED
+    monkeypatch.setattr(work, "_open", lambda source, options: misread)
+    taken = Photo(Outcome(Path("misread.jpg"), None, Kind.WOULD_BE_RESTORED, "", Ground.HEADER, 20, 20, 640, 480), 20)
+    (sample,) = take_samples([Chosen(0, "")], [taken], BatchOptions())
+    assert restore(sample.part, tiny, Settings()).settled is Settled.NOT_MODELLED
 
 
 def test_a_cut_is_held_to_its_own_cells(tiny: Restorer) -> None:
     """The cut's pixels, coded as the source was, give the source's coefficients back."""
     photo = JpegPhoto.from_bytes(jpeg(20, image=scene(256, 192), subsampling="4:4:4"))
-    cut = cut_out(photo, photo.pixels(), Box(64, 96, 64, 96), with_coefficients=True)
-    noisy = cut.pixels().astype(np.float32) + np.random.default_rng(0).normal(0, 12, cut.pixels().shape)
-    settled = project_to_cells(noisy.astype(np.float32), cut)
+    window = Box(64, 96, 64, 96).place
+    part, pixels = cut(photo, photo.coefficients(), window), photo.pixels()[window]
+    noisy = pixels + np.random.default_rng(0).normal(0, 12, pixels.shape)
+    settled = project_to_cells(noisy.astype(np.float32), part)
     buffer = io.BytesIO()
     Image.fromarray(settled).save(buffer, "JPEG", quality=20, subsampling="4:4:4")
     again = JpegPhoto.from_bytes(buffer.getvalue()).coefficients()
-    for one, other in zip(again, cut.coefficients(), strict=True):
+    for one, other in zip(again, part.coefficients(), strict=True):
         assert (one == other).mean() > 0.995
 
 

@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from codiff_batch.jpeg import JpegPhoto, project_to_cells
-from codiff_batch.serve.preview import cut
+from codiff_batch.jpeg import JpegPhoto, cut, project_to_cells
 from codiff_batch.serve.turns import Turns
 from tests.serve.test_protocol import (  # noqa: F401 (fixtures)
     PHOTO,
