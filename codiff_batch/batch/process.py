@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from codiff_batch.engine.stream import Embedding, Levels, Pixels
     from codiff_batch.formats import Order
     from codiff_batch.jpeg.header import Header
+    from codiff_batch.jpeg.metadata import MetadataSummary
     from codiff_batch.rasters.raster import RasterHeader
     from codiff_batch.rasters.source import Source
 
@@ -117,6 +118,15 @@ class Ready:
         return self.opened.work.task
 
 
+def why_left_alone(metadata: MetadataSummary, *, again: bool, include_signed: bool) -> tuple[str, Code] | None:
+    """Return the reason and its code for a photo that is not restored, whatever its quality; None for any other."""
+    if metadata.restored_by and not again:
+        return f"restored before: {metadata.restored_by}", Code.RESTORED_BEFORE
+    if metadata.c2pa and not include_signed:
+        return "signed: a C2PA manifest would no longer fit", Code.SIGNED
+    return None
+
+
 class PhotoSteps:
     """The steps of one photo's way; each may be called from several threads, for different photos."""
 
@@ -166,11 +176,8 @@ class PhotoSteps:
         data = self._original(work, contents)
         photo = open_source(data, options.types, path=task.source, max_pixels=options.max_pixels)
         work.header, metadata = photo.header, photo.metadata()
-        if metadata.restored_by and not options.again:
-            self._skip(work, contents, f"restored before: {metadata.restored_by}", Code.RESTORED_BEFORE)
-            return None
-        if metadata.c2pa and not options.include_signed:
-            self._skip(work, contents, "signed: a C2PA manifest would no longer fit", Code.SIGNED)
+        if left_alone := why_left_alone(metadata, again=options.again, include_signed=options.include_signed):
+            self._skip(work, contents, *left_alone)
             return None
         refuse(photo, options.format, self._order(photo))
         verdict = judged_unseen(photo.header.qf, options.settings, options.judging)

@@ -71,6 +71,8 @@ class _Read:
     metadata: MetadataSummary
     crops: Sequence[NDArray[np.uint8]] = ()
     history: History | None = None
+    left_alone: str = ""
+    """Why it is not restored, whatever its quality."""
 
 
 @click.command("inspect")
@@ -160,6 +162,7 @@ class _Inspector:
         return Restorer.load(self._model, self._device, models_dir=self._models_dir)
 
     def _read(self, found: Found) -> _Read | PhotoError:
+        from codiff_batch.batch.process import why_left_alone
         from codiff_batch.engine.photo import Decoded, judged_unseen
         from codiff_batch.files.reading import read_whole
         from codiff_batch.formats import SAME, Order, refuse
@@ -170,11 +173,14 @@ class _Inspector:
         try:
             data = read_whole(found.path, max_bytes=self._max_bytes).data
             photo = open_source(data, self._types, path=found.path, max_pixels=self._max_pixels)
+            metadata = photo.metadata()
+            left_alone, _ = why_left_alone(metadata, again=False, include_signed=False) or ("", None)
             refuse(photo, SAME, Order("codiff-batch inspect", drop_signature=True))
-            if judged_unseen(photo.header.qf, Settings(), self._judging) and not self._look_at_all:
-                return _Read(photo.header, photo.metadata())
+            decided = left_alone or judged_unseen(photo.header.qf, Settings(), self._judging)
+            if decided and not self._look_at_all:
+                return _Read(photo.header, metadata, left_alone=left_alone)
             decoded = Decoded.of(photo)
-            return _Read(photo.header, photo.metadata(), decoded.crops(Settings()), decoded.history)
+            return _Read(photo.header, metadata, decoded.crops(Settings()), decoded.history, left_alone)
         except PhotoError as error:
             return error
         except Exception as error:
@@ -182,10 +188,14 @@ class _Inspector:
             return PhotoError(f"unexpected {type(error).__name__}: {error}")
 
     def _row(self, path: Path, photo: _Read, seen: Embedding | None) -> Inspection:
+        from codiff_batch.engine.judge import Action
         from codiff_batch.engine.photo import judged_by
 
         header, estimated_qf = photo.header, None if seen is None else seen.qf
-        verdict = judged_by(header.qf, seen, lambda: photo.history, Settings(), self._judging)
+        action, reason = Action.SKIP, photo.left_alone
+        if not photo.left_alone:
+            verdict = judged_by(header.qf, seen, lambda: photo.history, Settings(), self._judging)
+            action, reason = verdict.action, verdict.reason
         return Inspection(
             path=str(path),
             width=header.width,
@@ -195,8 +205,8 @@ class _Inspector:
             header_qf=header.qf,
             header_misfit=None if header.qf is None else round(header.qf_misfit, 4),
             estimated_qf=None if estimated_qf is None else round(estimated_qf, 1),
-            verdict=verdict.action.value,
-            reason=verdict.reason,
+            verdict=action.value,
+            reason=reason,
             metadata=photo.metadata.kinds(),
         )
 

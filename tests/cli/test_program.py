@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -93,6 +94,18 @@ def test_inspect_prints_json_for_programs(run, tmp_path: Path) -> None:
     assert (row["header_qf"], row["header_misfit"], row["verdict"]) == (20, 0, "restore")
     assert 0 <= row["estimated_qf"] <= 100
     assert row["metadata"] == ["comment"]
+
+
+def test_inspect_says_what_a_run_leaves_alone_whatever_its_quality(run, tmp_path: Path) -> None:
+    signed = b'<x:xmpmeta xmlns:dcterms="http://purl.org/dc/terms/" dcterms:provenance="https://example.org/1"/>'
+    write(tmp_path / "in/1-signed.jpg", jpeg(20, xmp=signed))
+    write(tmp_path / "in/2-crushed.jpg", jpeg(20))
+    assert run(tmp_path / "in", "-o", tmp_path / "out", "--model", "fast", "--quality", 30).code == 0
+    shutil.copy(tmp_path / "out/2-crushed.jpg", tmp_path / "in/3-restored.jpg")
+    rows = json.loads(run("inspect", "--json", tmp_path / "in").out)
+    assert [(row["verdict"], row["reason"].split(":")[0]) for row in rows] == [
+        ("skip", "signed"), ("restore", "header says QF 20, below 60"), ("skip", "restored before"),
+    ]  # fmt: skip
 
 
 def test_models_are_listed_and_shown(run, tmp_path: Path) -> None:
