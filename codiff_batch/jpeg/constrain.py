@@ -9,7 +9,8 @@ the nearest such picture. It bounds what a network can invent.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,13 +35,19 @@ LARGEST_MARGIN = 0.45
 FINE_STEP = 3
 """Steps below this are no wider than the noise of rounding to 8 bits; chasing it would do more harm than good."""
 
+SAFELY = np.float32(0.1)
+"""Levels inside its cell that a coefficient must be to be done with: libjpeg's integer arithmetic is about as exact."""
+
 COMPARED = 256
 """About that many blocks are compared with the decoder's."""
 LARGEST_DISAGREEMENT = 2.0
 """Levels, mean over a block; rounding makes about a third of one."""
 
-BAND_ROWS = 256
-"""Rows worked on at a time, rounded to whole MCUs; bounds the memory for float copies."""
+SMALL_PRODUCT = 1 << 18
+"""Multiplications up to which OpenBLAS works in the calling thread (``interface/gemm.c``)."""
+
+PIXELS_AT_A_TIME = 1 << 17
+"""About that many pixels are worked on at a time, in whole rows of MCUs, so that everything stays in the cache."""
 
 # JFIF 1.02: level-shifted YCbCr from RGB, and back.
 _TO_YCBCR = np.array(
@@ -91,7 +98,7 @@ def project_to_cells(levels: Levels, photo: JpegPhoto, pixels: NDArray[np.uint8]
     be. Works in bands, so its memory does not grow with the picture's height.
 
     Args:
-        levels: float32 (H, W, 3) or (H, W) in [0, 255], of the photo's size. Used as scratch space.
+        levels: float32 (H, W, 3) or (H, W) in [0, 255], of the photo's size.
         photo: the source, for which :func:`can_project` holds.
         pixels: what the decoder made of it; given, some blocks are decoded here too and compared.
 
@@ -107,15 +114,40 @@ def project_to_cells(levels: Levels, photo: JpegPhoto, pixels: NDArray[np.uint8]
     coefficients = photo.coefficients()
     if pixels is not None and not _agree(coefficients[0], photo, pixels):
         raise DamagedJpeg("its decoder sees other pixels than its header and coefficients say")
-    height = levels.shape[0]
-    _, largest_v = photo.header.max_sampling
-    rows = max(1, BAND_ROWS // (8 * largest_v)) * 8 * largest_v
     result = np.empty(levels.shape, np.uint8)
-    for top in range(0, height, rows):
-        band = levels[top : top + rows]
-        planes = [_Cells(photo, index, coefficients[index], top, len(band)) for index in range(len(coefficients))]
-        result[top : top + rows] = _project_band(band, planes, photo.header.colour)
+    sources, results = levels.reshape(*levels.shape[:2], -1), result.reshape(*result.shape[:2], -1)
+    kinds: dict[tuple[int, int], _Unit] = {}
+    largest_h, largest_v = photo.header.max_sampling
+    band = max(1, PIXELS_AT_A_TIME // (levels.shape[1] * 8 * largest_v))
+    for rows in _runs(levels.shape[0], 8 * largest_v, band):
+        for columns in _runs(levels.shape[1], 8 * largest_h, levels.shape[1]):
+            size = rows.size, columns.size
+            unit = kinds[size] = kinds.get(size) or _Unit(photo, *size)
+            cells = [unit.cells(index, plane, rows, columns) for index, plane in enumerate(coefficients)]
+            place = rows.place, columns.place
+            settled = _settle(unit.gather(sources[place]), unit, cells, photo.header.colour)
+            unit.scatter(settled, results[place])
     return result
+
+
+class _Run(NamedTuple):
+    """MCUs in a row, in one direction, that have the same size within the picture."""
+
+    first: int
+    """Which MCU is the first."""
+    place: slice
+    """Their pixels."""
+    size: int
+    """Pixels of one."""
+
+
+def _runs(length: int, side: int, most: int) -> Iterator[_Run]:
+    """Cut a side of a picture into runs of at most so many MCUs; the last MCU may be cut off by the border."""
+    whole = length // side
+    for first in range(0, whole, most):
+        yield _Run(first, slice(first * side, min(first + most, whole) * side), side)
+    if length % side:
+        yield _Run(whole, slice(whole * side, length), length % side)
 
 
 def _agree(coefficients: NDArray[np.int16], photo: JpegPhoto, pixels: NDArray[np.uint8]) -> bool:
@@ -137,115 +169,215 @@ def _agree(coefficients: NDArray[np.int16], photo: JpegPhoto, pixels: NDArray[np
             if not (inside if shown.ndim == 2 else inside.all(axis=2)).all():
                 continue
             ours = _DCT.T @ (coefficients[row, column] * photo.header.tables[0].astype(np.float32)) @ _DCT
-            theirs = _split(shown, photo.header.colour, encoder_rounds=False)[0]
+            planes = shown.reshape(64, -1).T.copy()
+            theirs = _split(planes, photo.header.colour, encoder_rounds=False)[0].reshape(8, 8)
             worst = max(worst, float(np.abs(ours - theirs).mean()))
     return worst < LARGEST_DISAGREEMENT
 
 
-def _project_band(band: Levels, cells: list[_Cells], colour: str) -> NDArray[np.uint8]:
-    """Project a band of whole MCU rows; ``band`` is changed."""
-    rounded = band
-    for attempt in range(PASSES):
-        planes = _split(rounded, colour, encoder_rounds=attempt > 0)
-        moves = [cell.move(plane, rounded=attempt > 0) for cell, plane in zip(cells, planes, strict=True)]
-        if attempt > 0 and all(move is None for move in moves):
-            break
-        _add(band, moves, colour)
-        rounded = np.rint(band).clip(0, 255)
-    return rounded.astype(np.uint8)
+def _settle(planes: Levels, unit: _Unit, cells: list[Levels], colour: str) -> NDArray[np.uint8]:
+    """Project MCUs of one kind; those that are inside their cells after rounding are done with.
 
-
-def _split(band: Levels, colour: str, *, encoder_rounds: bool) -> list[Levels]:
-    """Level-shifted component planes (H, W) at full size, rounded to integers as an encoder's input if asked."""
-    if colour == "gray":
-        return [band - 128]
-    if colour == "rgb":
-        return [band[..., i] - 128 for i in range(3)]
-    planes = [band @ row for row in _TO_YCBCR]
-    planes[0] -= 128
-    return [np.rint(plane) for plane in planes] if encoder_rounds else planes
-
-
-def _add(band: Levels, moves: list[Levels | None], colour: str) -> None:
-    """Add changes of component planes to a band, in place."""
-    for index, move in enumerate(moves):
-        if move is None:
-            continue
-        if colour == "gray":
-            band += move
-        elif colour == "rgb":
-            band[..., index] += move
-        else:
-            for channel in range(3):
-                if weight := _TO_RGB[channel, index]:
-                    band[..., channel] += weight * move
-
-
-class _Cells:
-    """The quantization cells of one component in one band of whole MCU rows."""
-
-    def __init__(self, photo: JpegPhoto, index: int, coefficients: NDArray[np.int16], top: int, rows: int) -> None:
-        component = photo.header.components[index]
-        largest_h, largest_v = photo.header.max_sampling
-        self._fold_h, self._fold_v = largest_h // component.h, largest_v // component.v
-        self._rows, self._columns = rows, photo.header.width
-        first = top // (8 * self._fold_v)
-        count = -(-rows // (8 * self._fold_v))
-        self._step = photo.header.tables[index].astype(np.float32)
-        self._centre = coefficients[first : first + count] * self._step
-        self._fine = self._step < FINE_STEP
-        margin = np.where(self._fine, 0, np.minimum(MARGIN, LARGEST_MARGIN * self._step / 2))
-        self._reach = np.broadcast_to(self._step / 2 - margin, self._centre.shape).copy()
-
-    def move(self, plane: Levels, *, rounded: bool) -> Levels | None:
-        """The change (H, W) of a full-size plane that brings its coefficients into their cells.
-
-        None where none is outside. Coefficients that are outside again, because the plane was rounded, are pulled
-        further in than before, except where steps are too fine for that.
-        """
-        deviation = self._transform(plane) - self._centre
-        excess = deviation - np.clip(deviation, -self._reach, self._reach)
-        beyond = np.abs(deviation) > self._step / 2
-        if rounded:
-            excess *= ~self._fine
-            beyond &= ~self._fine
-        if not beyond.any():
-            return None
-        self._reach[beyond] *= 0.5
-        change = self._without_padding(-self._inverse(excess))
-        full = change.repeat(self._fold_v, axis=0).repeat(self._fold_h, axis=1)
-        return full[: self._rows, : self._columns]
-
-    def _without_padding(self, change: Levels) -> Levels:
-        """Fold what the padding would have to change onto the samples that it repeats, as their mean.
-
-        That is the orthogonal projection onto pictures that can be padded so, and alternating the two converges.
-        """
-        rows, columns = -(-self._rows // self._fold_v), -(-self._columns // self._fold_h)
-        change[rows - 1] = change[rows - 1 :].mean(axis=0)
-        change[:, columns - 1] = change[:, columns - 1 :].mean(axis=1)
-        return change
-
-    def _transform(self, plane: Levels) -> Levels:
-        """DCT coefficients (rows, columns, 8, 8) of a full-size plane, as the encoder computes them."""
-        rows, columns = self._centre.shape[:2]
-        small = _downsample(plane, self._fold_v, self._fold_h, rows * 8, columns * 8)
-        blocks = small.reshape(rows, 8, columns, 8).swapaxes(1, 2)
-        return np.asarray(_DCT @ blocks @ _DCT.T, np.float32)
-
-    def _inverse(self, coefficients: Levels) -> Levels:
-        rows, columns = coefficients.shape[:2]
-        blocks = _DCT.T @ coefficients @ _DCT
-        return np.asarray(blocks.swapaxes(1, 2).reshape(rows * 8, columns * 8), np.float32)
-
-
-def _downsample(plane: Levels, fold_v: int, fold_h: int, height: int, width: int) -> Levels:
-    """Box-filter a plane and pad it to whole blocks in the order of libjpeg (``jcsample.c``, ``jcprepct.c``).
-
-    Columns are repeated before the filter; rows only to complete a group, then after it.
+    Args:
+        planes: (channels, MCUs, samples); changed.
+        unit: their kind.
+        cells: of each component the middles of its cells, (MCUs, coefficients).
+        colour: how components are made of channels.
     """
-    pad_v, pad_h = -plane.shape[0] % fold_v, width * fold_h - plane.shape[1]
-    plane = np.pad(plane, ((0, pad_v), (0, pad_h)), mode="edge")
-    if fold_v * fold_h > 1:
-        plane = plane.reshape(plane.shape[0] // fold_v, fold_v, width, fold_h).mean(axis=(1, 3))
-    return np.pad(plane, ((0, height - plane.shape[0]), (0, 0)), mode="edge")
+    result = np.empty(planes.shape, np.uint8)
+    reaches, before = unit.reaches, list[Levels]()
+    going = np.arange(planes.shape[1])
+    rounded = planes
+    for attempt in range(PASSES):
+        shown = _split(rounded, colour, encoder_rounds=attempt > 0)
+        deviations = [unit.transform(index, plane) for index, plane in enumerate(shown)]
+        for deviation, cell in zip(deviations, cells, strict=True):
+            deviation -= cell
+        if attempt > 0:
+            outside = [np.abs(d) > far for d, far in zip(deviations, unit.outside, strict=True)]
+            left = np.logical_or.reduce([each.any(axis=1) for each in outside])
+            if not left.all():
+                result[:, going[~left]] = rounded[:, ~left]
+                if not left.any():
+                    return result
+                going, planes = going[left], planes[:, left]
+                cells, before, deviations = ([each[left] for each in some] for some in (cells, before, deviations))
+                reaches = reaches if attempt == 1 else [reach[left] for reach in reaches]
+            # What is outside again, because the picture was rounded, is pulled further in than before.
+            half = np.float32(0.5)
+            beyond = [np.abs(each) > far for each, far in zip(before, unit.halves, strict=True)]
+            reaches = [reach * (1 - half * out) for reach, out in zip(reaches, beyond, strict=True)]
+        for index, (deviation, reach) in enumerate(zip(deviations, reaches, strict=True)):
+            excess = deviation - np.minimum(np.maximum(deviation, -reach), reach)
+            if attempt > 0 and unit.has_fine[index]:
+                excess *= unit.coarse[index]
+            _add(planes, unit.inverse(index, excess), index, colour)
+        before = deviations
+        rounded = np.rint(planes)
+        np.minimum(np.maximum(rounded, 0, out=rounded), 255, out=rounded)
+    result[:, going] = rounded
+    return result
+
+
+def _split(planes: Levels, colour: str, *, encoder_rounds: bool) -> Levels:
+    """Level-shifted components of channels (C, ...), rounded to integers as an encoder's input if asked."""
+    if colour in ("gray", "rgb"):
+        return np.asarray(planes - np.float32(128))
+    components = np.empty_like(planes)
+    for component, weights in zip(components, _TO_YCBCR, strict=True):
+        np.multiply(planes[0], weights[0], out=component)
+        for plane, weight in zip(planes[1:], weights[1:], strict=True):
+            component += plane * weight
+    components[0] -= 128
+    return np.rint(components, out=components) if encoder_rounds else components
+
+
+def _add(planes: Levels, change: Levels, component: int, colour: str) -> None:
+    """Take the change of a component from the channels, in place."""
+    if colour in ("gray", "rgb"):
+        planes[component] -= change
+        return
+    for channel in range(3):
+        weight = _TO_RGB[channel, component]
+        if weight:
+            planes[channel] -= change if weight == 1 else weight * change
+
+
+def _product(rows: Levels, matrix: Levels) -> Levels:
+    """``rows @ matrix`` in parts so small that OpenBLAS leaves its threads asleep.
+
+    Photos are worked on in threads already, and to wake others for microseconds costs ten times what it saves.
+    """
+    many, part = len(rows), max(1, SMALL_PRODUCT // matrix.size)
+    whole = many - many % part
+    result = np.empty((many, matrix.shape[1]), np.float32)
+    parts = rows[:whole].reshape(-1, part, len(matrix))
+    np.matmul(parts, matrix, out=result[:whole].reshape(-1, part, matrix.shape[1]))
+    np.matmul(rows[whole:], matrix, out=result[whole:])
+    return result
+
+
+class _Unit:
+    """MCUs of one size within the picture, and the linear maps between their samples and their coefficients.
+
+    All that an encoder does to a component, padding included, is linear and acts on rows and columns alike, so for the
+    few sizes that there are each is a matrix. Samples lie block by block where the MCU is whole, else row by row.
+    """
+
+    def __init__(self, photo: JpegPhoto, height: int, width: int) -> None:
+        largest_h, largest_v = photo.header.max_sampling
+        whole = (height, width) == (8 * largest_v, 8 * largest_h)
+        self._size = height, width
+        self._blocks = (largest_v, largest_h) if whole else (1, 1)
+        self._forth, self._back, self._counts, self._per_mcu = [], [], [], []
+        self.reaches, self.halves, self.outside, self.coarse, self.has_fine = [], [], [], [], []
+        for component, table in zip(photo.header.components, photo.header.tables, strict=True):
+            fold_v, fold_h = largest_v // component.v, largest_h // component.h
+            single = whole and fold_v == fold_h == 1
+            counts = -(-height // (8 * fold_v)), -(-width // (8 * fold_h))
+            size, blocks = ((8, 8), (1, 1)) if single else (self._size, self._blocks)
+            down, across = _direction(size[0], fold_v, early=False), _direction(size[1], fold_h, early=True)
+            self._forth.append(_both(down.forth, across.forth, blocks))
+            self._back.append(np.ascontiguousarray(_both(down.back, across.back, blocks).T))
+            self._counts.append(counts)
+            self._per_mcu.append((component.v, component.h))
+            step = np.tile(table.astype(np.float32).ravel(), counts[0] * counts[1])
+            fine = step < FINE_STEP
+            margin = np.where(fine, 0, np.minimum(MARGIN, LARGEST_MARGIN * step / 2)).astype(np.float32)
+            self.halves.append(step / 2)
+            self.reaches.append(step / 2 - margin)
+            self.outside.append(np.where(fine, np.float32(np.inf), step / 2 - SAFELY))
+            self.has_fine.append(bool(fine.any()))
+            self.coarse.append(np.where(fine, np.float32(0), np.float32(1)))
+
+    def gather(self, pixels: Levels) -> Levels:
+        """Samples (channels, MCUs, samples) of pixels (rows, columns, channels)."""
+        planes = self._laid_out(pixels)
+        return np.ascontiguousarray(planes, np.float32).reshape(pixels.shape[2], -1, math.prod(self._size))
+
+    def scatter(self, planes: NDArray[np.uint8], pixels: NDArray[np.uint8]) -> None:
+        """Write samples where :meth:`gather` takes them from."""
+        there = self._laid_out(pixels)
+        there[...] = planes.reshape(there.shape)
+
+    def _laid_out(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        """The same pixels as (channels, MCU rows, MCU columns, blocks down, across, rows, columns)."""
+        (height, width), (down, across) = self._size, self._blocks
+        rows, columns = pixels.shape[0] // height, pixels.shape[1] // width
+        strides = pixels.strides
+        return np.lib.stride_tricks.as_strided(
+            pixels,
+            (pixels.shape[2], rows, columns, down, across, height // down, width // across),
+            (
+                strides[2],
+                strides[0] * height,
+                strides[1] * width,
+                strides[0] * (height // down),
+                strides[1] * (width // across),
+                strides[0],
+                strides[1],
+            ),
+        )
+
+    def cells(self, index: int, coefficients: NDArray[np.int16], rows: _Run, columns: _Run) -> Levels:
+        """Middles of the cells (MCUs, coefficients) of a component."""
+        (down, across), step = self._counts[index], 2 * self.halves[index]
+        per_row, per_column = self._per_mcu[index]
+        many = [(run.place.stop - run.place.start) // run.size for run in (rows, columns)]
+        top, left = rows.first * per_row, columns.first * per_column
+        blocks = coefficients[top : top + many[0] * down, left : left + many[1] * across]
+        blocks = blocks.reshape(many[0], down, many[1], across, 64).swapaxes(1, 2)
+        return np.multiply(blocks.reshape(-1, down * across * 64), step, dtype=np.float32)
+
+    def transform(self, index: int, plane: Levels) -> Levels:
+        """DCT coefficients (MCUs, coefficients) of a component (MCUs, samples), as the encoder computes them."""
+        forth = self._forth[index]
+        return np.asarray(_product(plane.reshape(-1, len(forth)), forth).reshape(len(plane), -1))
+
+    def inverse(self, index: int, coefficients: Levels) -> Levels:
+        """The samples (MCUs, samples) of coefficients."""
+        back = self._back[index]
+        return np.asarray(_product(coefficients.reshape(-1, len(back)), back).reshape(len(coefficients), -1))
+
+
+class _Direction(NamedTuple):
+    """What happens along columns, or along rows."""
+
+    forth: Levels
+    """Coefficients from samples, (blocks, 8, samples)."""
+    back: Levels
+    """Samples from coefficients, of the same shape."""
+
+
+def _direction(length: int, fold: int, *, early: bool) -> _Direction:
+    """Box-filter and pad to whole blocks in the order of libjpeg (``jcsample.c``, ``jcprepct.c``), then the DCT.
+
+    The way back folds what the padding would have to change onto the sample that it repeats, as their mean. That is the
+    orthogonal projection onto pictures that can be padded so, and alternating the two converges.
+
+    Args:
+        length: samples of the picture.
+        fold: how many of them the component has one for.
+        early: repeat before the filter, as with columns; else only to complete a group, then after it, as with rows.
+    """
+    own = -(-length // fold)
+    count = -(-own // 8) * 8
+    down, up = np.zeros((count, length)), np.zeros((length, count))
+    for sample in range(count):
+        group = sample if early else min(sample, own - 1)
+        for each in range(group * fold, (group + 1) * fold):
+            down[sample, min(each, length - 1)] += 1 / fold
+        repeats = min(sample, own - 1)
+        up[repeats * fold : (repeats + 1) * fold, sample] = 1 / (count - own + 1) if repeats == own - 1 else 1
+    blocks = np.kron(np.eye(count // 8), _DCT)
+    forth, back = (np.asarray(blocks @ way, np.float32).reshape(-1, 8, length) for way in (down, up.T))
+    return _Direction(forth, back)
+
+
+def _both(down: Levels, across: Levels, blocks: tuple[int, int]) -> Levels:
+    """The matrix (samples, coefficients) of two directions, its samples block by block."""
+    matrix = np.einsum("auy,bvx->yxabuv", down, across)
+    height, width = matrix.shape[:2]
+    rows, columns = blocks
+    matrix = matrix.reshape(rows, height // rows, columns, width // columns, -1).swapaxes(1, 2)
+    return np.asarray(matrix.reshape(height * width, -1), np.float32)
