@@ -1,7 +1,7 @@
-"""Refuses runs in which an output or a backup would be a source, whatever way its name is spelt.
+"""Refuses runs in which an output or a backup would be a source, however its name is spelled.
 
-Nothing has been touched when this is asked. The commit of each photo looks once more (:mod:`.commit`), for what changes
-afterwards.
+This is checked before anything is touched. :mod:`.outputs` checks again right before each write, in case something
+changed.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class PictureUnderWay:
     request: Request
     embedding: Embedding
     strength: float
-    """Share of the restoration in the result, above 0."""
+    """The asked-for strength times the card's fade: the share of the restoration in the result, above 0."""
     wide: bool = False
     """Whether it is restored in a wider range of floats, because the usual one did not do."""
     given_up: bool = False

@@ -232,9 +232,6 @@ class Restorer:
         Args:
             requests: pictures, drawn as they are needed. None says "no further picture at the moment": the device
                 then works on what there is rather than wait for a full batch.
-
-        Raises:
-            ValueError: strength or texture is outside 0..1.
         """
         yield from self._scheduler.run(requests)
 

@@ -38,7 +38,7 @@ def complaints(gimp: Path) -> Iterator[str]:
 
 
 def _about_engine(gimp: Path) -> Iterator[str]:
-    """Return True if the Python that the plug-in will start can do the work."""
+    """What is wrong with the Python that the plug-in will start."""
     try:
         lines = environ_file(gimp).read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -22,10 +22,10 @@ from codiff_batch.batch.recall import is_known
 from codiff_batch.batch.scan import Found, accepts, scan
 from codiff_batch.errors import FolderLocked, FolderUnavailable, OptionsConflict
 from codiff_batch.watch.home import Home
+from codiff_batch.watch.lookout import Lookout
 from codiff_batch.watch.retries import Retries, passes
 from codiff_batch.watch.service import Service
 from codiff_batch.watch.settling import Settling
-from codiff_batch.watch.sight import Sight
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,8 @@ class Daemon:
         self._service = Service()
         self._told: set[tuple[Path, str]] = set()
         self._homes: dict[Path, Home] = {}
-        self._anew = False
+        self._restarted = False
+        """Whether an output folder was replaced by a new one, so that all photos count as new."""
 
     def run(self) -> Iterator[Outcome]:
         """Watch, and yield what becomes of each photo.
@@ -85,19 +86,19 @@ class Daemon:
             if not self._watch.once:
                 self._restorer()  # What is wrong with model or device is said now, not with the first photo at night.
             looks = self._watch.polling or self._watch.once
-            with Sight(self._folders, self._watch.rescan, polling=looks, once=self._watch.once) as sight:
-                yield from self._loop(sight)
+            with Lookout(self._folders, self._watch.rescan, polling=looks, once=self._watch.once) as lookout:
+                yield from self._loop(lookout)
         self._service.say("STOPPING=1")
 
-    def _loop(self, sight: Sight) -> Iterator[Outcome]:
-        # At the start, photos that failed get another chance; later only for reasons that pass.
+    def _loop(self, lookout: Lookout) -> Iterator[Outcome]:
+        # At the start, every failed photo gets another chance; later only those whose failure may be temporary.
         yield from self._scan(first=True)
-        sight.scanned()
+        lookout.scanned()
         self._service.say("READY=1")
         while not self._stop.is_set():
             self._service.ping()
             now = time.monotonic()
-            for path in sight.hints():
+            for path in lookout.hints():
                 if self._folder_of(path) is not None:
                     self._settling.touch(path, now)
             for path in self._retries.due(now):
@@ -105,10 +106,10 @@ class Daemon:
             if not self._is_at_home():
                 self._stop.wait(TICK_SECONDS)
                 continue
-            if sight.needs_scan() or self._anew:
-                yield from self._scan(first=self._anew)
-                self._anew = False
-                sight.scanned()
+            if lookout.needs_scan() or self._restarted:
+                yield from self._scan(first=self._restarted)
+                self._restarted = False
+                lookout.scanned()
             if ready := self._settling.ready(now):
                 yield from self._process(ready)
             elif self._watch.once and not len(self._settling):
@@ -210,7 +211,7 @@ class Daemon:
             self._say_once(f"{error}; waiting")
             return False
         log.warning("%s was moved away or deleted; beginning another, with all photos", lost[0])
-        self._anew = True
+        self._restarted = True
         return True
 
     def _say_once(self, words: str) -> None:

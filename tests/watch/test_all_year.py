@@ -146,7 +146,7 @@ def test_folders_that_lie_in_one_another_are_refused(tmp_path: Path) -> None:
         Daemon(options, WatchOptions(), threading.Event())
 
 
-def test_an_output_folder_that_was_moved_away_is_begun_anew(watch, tmp_path: Path) -> None:
+def test_an_output_folder_that_was_moved_away_is_is_replaced_by_a_new_one(watch, tmp_path: Path) -> None:
     write(tmp_path / "in/a.jpg", jpeg(20))
     daemon = watch("--rescan", 600)
     daemon.wait_for_outcomes(1)
