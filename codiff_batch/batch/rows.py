@@ -114,7 +114,7 @@ def standing_of(row: Row) -> Standing:
     """Read a row.
 
     Raises:
-        msgspec.ValidationError: it is not one; what stands must not be forgotten, so this is no trifle.
+        msgspec.ValidationError: it is not one; what stands must not be forgotten, so this is an error.
     """
     named = dict(zip(STANDING, row, strict=True))
     named |= {name: _path(named[name]) for name in ("place", "source", "source_below")}

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Levels = NDArray[np.float32]
 
 PASSES = 4
-"""Projections in turn with rounding to 8 bits; a coefficient that rounding pushed out is pulled further in."""
+"""Projections, each followed by rounding to 8 bits; a coefficient that rounding pushed out is pulled further in."""
 
 MARGIN = 1.0
 """Levels inside its cell that a coefficient is moved to, so that rounding does not push it out again."""
@@ -35,7 +35,7 @@ FINE_STEP = 3
 """Steps below this are no wider than the noise of rounding to 8 bits; chasing it would do more harm than good."""
 
 COMPARED = 256
-"""About that many blocks are compared with the decoder's."""
+"""About this many blocks are compared with the decoder's."""
 LARGEST_DISAGREEMENT = 2.0
 """Levels, mean over a block; rounding makes about a third of one."""
 
@@ -71,8 +71,8 @@ def project_to_cells(levels: Levels, photo: JpegPhoto, pixels: NDArray[np.uint8]
     """Move a restored picture to the nearest one that the source's encoder would have coded alike.
 
     The encoder modelled is libjpeg with box-filtered chroma, as cameras and web sites use it. Blocks at the
-    right and bottom edge that reach beyond the picture depend on the encoder's padding and are met as well as can
-    be. Works in bands, so its memory does not grow with the picture's height.
+    right and bottom edge that reach beyond the picture depend on the encoder's padding and are matched as well as
+    possible. Works in bands, so its memory does not grow with the picture's height.
 
     Args:
         levels: float32 (H, W, 3) or (H, W) in [0, 255], of the photo's size. Used as scratch space.
@@ -86,11 +86,11 @@ def project_to_cells(levels: Levels, photo: JpegPhoto, pixels: NDArray[np.uint8]
         noise of rounding to 8 bits, which moves more of them by one.
 
     Raises:
-        DamagedJpeg: the photo's coefficients cannot be read, or are not what the decoder saw.
+        DamagedJpeg: the photo's coefficients cannot be read, or do not match the decoder's pixels.
     """
     coefficients = photo.coefficients()
     if pixels is not None and not _agree(coefficients[0], photo, pixels):
-        raise DamagedJpeg("its decoder sees other pixels than its header and coefficients say")
+        raise DamagedJpeg("the decoder's pixels do not match its header and coefficients")
     height = levels.shape[0]
     _, largest_v = photo.header.max_sampling
     rows = max(1, BAND_ROWS // (8 * largest_v)) * 8 * largest_v
@@ -105,8 +105,8 @@ def project_to_cells(levels: Levels, photo: JpegPhoto, pixels: NDArray[np.uint8]
 def _agree(coefficients: NDArray[np.int16], photo: JpegPhoto, pixels: NDArray[np.uint8]) -> bool:
     """Compare our own decode of some blocks of the first component with the decoder's pixels.
 
-    The header may be read in other ways than ours: then tables or colours are not what we think, and a projection would
-    do harm. Samples at the ends of the scale, where colours are clipped, do not count.
+    The decoder may read the header differently: then tables or colours are not what we think, and a projection would do
+    harm. Samples at the ends of the scale, where colours are clipped, do not count.
     """
     first = photo.header.components[0]
     if (first.h, first.v) != photo.header.max_sampling:
@@ -201,7 +201,7 @@ class _Cells:
         return full[: self._rows, : self._columns]
 
     def _without_padding(self, change: Levels) -> Levels:
-        """Fold what the padding would have to change onto the samples that it repeats, as their mean.
+        """Apply the changes of the padding to the samples that it repeats, as their mean.
 
         That is the orthogonal projection onto pictures that can be padded so, and alternating the two converges.
         """
