@@ -31,7 +31,7 @@ class Part(NamedTuple):
     macs: float
     """All multiplications, those of attention included."""
     layer_macs: float
-    """Those of convolutions and linear layers, which is what the usual counters see and the paper's figure has."""
+    """Those of convolutions and linear layers only, as the usual counters and the paper count."""
 
 
 def count(name: str, modules: list[nn.Module], run: Callable[[], object]) -> Part:

@@ -1,11 +1,12 @@
-"""The full model on a GPU: time and multiplications by part, whole photos, and how far that is from a plain way.
+"""The full model on a GPU: time and multiplications by part, whole photos, and a plain baseline.
 
-Run as ``python -m benchmarks.gpu [--compile] [--memory-fraction 0.06]``. All in one run on one device, so that ratios
-hold. Weights are random: they change no time. ``--tiny --device cpu`` rehearses every step with a tiny model.
+Run as ``python -m benchmarks.gpu [--compile] [--memory-fraction 0.06]``. All in one run on one device, so that
+ratios hold. Weights are random, which does not affect the time. ``--tiny --device cpu`` rehearses every step with a
+tiny model.
 
 Everything runs with the product's own flags for torch. The baseline is a plain implementation of the paper's
 description: eager, adapters not merged, the embedding of the whole photo, one 96-latent tile at a time with 32 of
-overlap through the UNet, the VAE by diffusers' own tiling. It is milder than the authors' own tiled path.
+overlap through the UNet, the VAE by diffusers' own tiling. It does less work than the authors' own tiled path.
 """
 
 from __future__ import annotations
@@ -50,14 +51,14 @@ LATENT_TILE, LATENT_OVERLAP = 96, 32
 
 
 def networks_of(sizes: dict[str, Any], device: torch.device, precision: torch.dtype) -> Networks:
-    """The full model with random weights, made where it runs."""
+    """The full model with random weights, created on its device."""
     with torch.device(device):
         made = ARCHITECTURES["stable-diffusion"].build(sizes)
     return Networks(*(part.to(device, precision).eval().requires_grad_(False) for part in made))
 
 
 def seconds(work: Callable[[], object], device: torch.device, runs: int) -> float:
-    """Median of several runs after two that are not counted."""
+    """Median of several runs after two warm-ups."""
     times = []
     for _ in range(runs + 2):
         synchronize(device)
@@ -75,7 +76,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def peak_gigabytes(device: torch.device) -> float:
-    """Most memory that tensors took since the last call; 0 on a CPU."""
+    """Peak memory of tensors since the last call; 0 on a CPU."""
     if device.type != "cuda":
         return 0.0
     peak: float = torch.cuda.max_memory_allocated(device) / 1e9
@@ -84,7 +85,7 @@ def peak_gigabytes(device: torch.device) -> float:
 
 
 def matmul_ceiling(device: torch.device, precision: torch.dtype, runs: int, side: int) -> float:
-    """Multiplications a second of a large matrix product: what the card can do at best."""
+    """Multiplications per second of a large matrix product: the card's practical ceiling."""
     a, b = (torch.randn(side, side, device=device, dtype=precision) for _ in range(2))
     return side**3 / seconds(lambda: a @ b, device, runs)
 
@@ -207,7 +208,7 @@ def cells(measured: Measured) -> str:
 
 
 def measured(work: Callable[[], object], device: torch.device, runs: int) -> Measured:
-    """Measure work that may need more memory than there is."""
+    """Measure work that may run out of memory."""
     peak_gigabytes(device)
     try:
         return seconds(work, device, runs), peak_gigabytes(device)

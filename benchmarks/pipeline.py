@@ -1,4 +1,4 @@
-"""What overlapping brings: the pipeline beside its own parts run one after the other, and judging beside ImageMagick.
+"""What overlapping gains: the pipeline against its parts run one after another, and judging against ImageMagick.
 
 Run as ``python benchmarks/pipeline.py [--photos 24] [--judged 10000] [--device cpu]``. It works in a temporary folder,
 on copies of ``examples/photos``. Compare ratios, not seconds.
@@ -44,7 +44,7 @@ class Parts:
 
 
 def copies(folder: Path, count: int) -> Path:
-    """A folder of so many photos."""
+    """A folder of ``count`` photos."""
     folder.mkdir()
     sources = sorted(EXAMPLES.glob("*.jpg"))
     for index in range(count):
@@ -53,7 +53,7 @@ def copies(folder: Path, count: int) -> Path:
 
 
 def one_after_the_other(tasks: list[Task], restorer: Any) -> dict[str, float]:
-    """Every photo's whole way with nothing overlapping."""
+    """Every photo's whole path with nothing overlapping."""
     part = Parts()
     for task in tasks:
         with part("read and decode"):
@@ -72,7 +72,7 @@ def one_after_the_other(tasks: list[Task], restorer: Any) -> dict[str, float]:
 
 
 def timed(work: Callable[[], Any]) -> float:
-    """Wall seconds of a call."""
+    """Wall-clock seconds of a call."""
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
@@ -104,7 +104,7 @@ def main(photos: int, judged: int, device: str, jobs: int) -> None:
         total = sum(parts.values())
         for part, seconds in parts.items():
             show(part, seconds, f"{seconds / total:.0%}")
-        show("one after the other", total)
+        show("one after another", total)
         options = BatchOptions(
             (source,), output=folder / "two", devices=(device,), jobs=jobs, judging=Judging(min_qf=100)
         )

@@ -1,4 +1,4 @@
-"""How long a preview takes, and how its page answers the hand.
+"""How long a preview takes, and how fast its page responds.
 
 Run as ``python -m benchmarks.preview [--photos 1000]``. The photos are small and drawn, and their files decide. The
 yardstick for the time is what the network alone takes for the same parts in this very run; for the page it is the

@@ -1,4 +1,4 @@
-"""How soon the page of a large night can be used, in headless Chromium.
+"""How soon the page of a large batch is usable, in headless Chromium.
 
 Run as ``python -m benchmarks.report_page [--photos 2000]``. The photos are made up, with real thumbnails. The yardstick
 is the same page with 60 photos, which is what it shows at a time.
@@ -32,7 +32,7 @@ FRAMES = """() => new Promise(done => {
 
 
 def rows(count: int, folder: Path) -> list[Row]:
-    """Photos of a night: most restored, some good already, a few failed."""
+    """Photos of a batch: most restored, some good already, a few failed."""
     rng = np.random.default_rng(0)
     before, after = folder / "before.jpg", folder / "after.jpg"
     for path in (before, after):
@@ -52,7 +52,7 @@ def rows(count: int, folder: Path) -> list[Row]:
 
 
 def measure(chromium: Browser, address: str) -> tuple[float, float, float, float]:
-    """Milliseconds until cards stand there, until typing in the filter has its effect, and between frames (two)."""
+    """Milliseconds until cards are shown, until typing in the filter takes effect, and between frames (two values)."""
     page = chromium.new_page(viewport={"width": 1280, "height": 900})
     started = time.perf_counter()
     page.goto(address, wait_until="commit")
@@ -78,7 +78,7 @@ def main(photos: int, runs: int) -> None:
     """Print the table."""
     with tempfile.TemporaryDirectory() as temporary, browser() as chromium:
         folder = Path(temporary)
-        click.echo("| photos | until it can be used, ms | filter, ms | frame while scrolling, ms | 95 % within, ms |")
+        click.echo("| photos | usable after, ms | filter, ms | frame while scrolling, ms | 95 % within, ms |")
         click.echo("|---|---|---|---|---|")
         for count in (SHOWN, photos):
             address = folder / f"{count}.html"

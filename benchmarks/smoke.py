@@ -1,4 +1,4 @@
-"""Does a device compute what it should? A minute's check of every model on whatever there is.
+"""Checks within a minute that a device computes every available model correctly.
 
 Run as ``python -m benchmarks.smoke [--device cuda:1]``. It needs the package and nothing else. Each check is "ok",
 "FAILED" with what was seen, or "left out" with the reason; the exit code is 1 if one failed.
@@ -34,7 +34,7 @@ from codiff_batch.networks.stable_diffusion import SD21_UNET, SD21_VAE
 Pixels = np.ndarray[Any, Any]
 
 TOLERANCE = {torch.float32: 0.002, torch.float16: 0.02, torch.bfloat16: 0.1}
-"""Mean difference to 32-bit floats on a processor that is taken for rounding, as a share of what a model changes."""
+"""Largest mean difference from 32-bit floats on a processor that counts as rounding, as a share of a model's change."""
 
 SIDES = (384, 512)
 """Height and width of the picture."""
@@ -49,11 +49,11 @@ SMALL = {
 
 
 class LeftOut(Exception):
-    """A check that cannot be made here."""
+    """A check that is impossible here."""
 
 
 def picture(height: int, width: int) -> Pixels:
-    """What a JPEG at QF 15 of something drawn looks like."""
+    """The pixels of a drawn picture as a JPEG at QF 15."""
     rng = np.random.default_rng(0)
     small = Image.fromarray(rng.integers(0, 255, (height // 16, width // 16, 3)).astype(np.uint8))
     buffer = io.BytesIO()
@@ -62,7 +62,7 @@ def picture(height: int, width: int) -> Pixels:
 
 
 def models() -> Iterator[tuple[str, Callable[[], tuple[ModelCard, Networks]]]]:
-    """Every model that is there, and the full one's chain with random weights."""
+    """Every available model, and the full one's chain with random weights."""
     for entry in available():
         if entry.path is not None and entry.status in ("bundled", "installed"):
             yield entry.name, lambda path=entry.path: load_networks(path)  # type: ignore[misc]
@@ -90,7 +90,7 @@ class Checks:
         self.pixels = picture(*SIDES)
 
     def run(self, name: str, check: Callable[[], str]) -> None:
-        """Make one check and print a line."""
+        """Run one check and print a line."""
         started = time.perf_counter()
         try:
             ended = f"ok        {check()}"
@@ -102,7 +102,7 @@ class Checks:
         click.echo(f"{name:<44} {time.perf_counter() - started:5.1f} s  {ended}")
 
     def against_cpu(self, load: Callable[[], tuple[ModelCard, Networks]]) -> str:
-        """The device's picture is the processor's in 32-bit floats, but for rounding; two runs give the same bytes."""
+        """The device's picture equals the processor's in 32-bit floats up to rounding; two runs give the same bytes."""
         card, networks = load()
         wanted = levels(Restorer(card, networks, torch.device("cpu"), precision="fp32"), self.pixels)
         card, networks = load()
@@ -117,7 +117,7 @@ class Checks:
         return f"{precision}, {off:.2%} of the change differs from the processor's, the same bytes twice"
 
     def out_of_memory(self) -> str:
-        """With too little memory for a batch it goes on with less, to the same picture."""
+        """With too little memory for a batch, it continues with fewer tiles, to the same picture."""
         if self.device.type != "cuda":
             raise LeftOut("memory can only be made scarce on a CUDA device")
         card, networks = load_networks(next(entry.path for entry in available() if entry.name == "fast"))  # type: ignore[arg-type]
@@ -135,8 +135,8 @@ class Checks:
         off = difference(scarce, plenty, pixels)
         assert off < TOLERANCE[torch.float16], f"{off:.2%} of the change differs"
         most = restorer._scheduler.most
-        assert most < 8, "memory was not scarce enough to be short; nothing was shown"
-        return f"went on with {most} tiles at a time, {off:.2%} of the change differs"
+        assert most < 8, "memory did not run short; nothing was shown"
+        return f"continued with {most} tiles at a time, {off:.2%} of the change differs"
 
     def two_at_once(self) -> str:
         """Two restorers in two threads, on CUDA on two streams, do not disturb each other."""
@@ -187,7 +187,7 @@ def difference(one: Pixels, other: Pixels, source: Pixels) -> float:
 
 @contextmanager
 def announced(device: torch.device) -> Iterator[None]:
-    """Say what is examined and how long it took."""
+    """Print what is checked and how long it took."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     click.echo(f"{device} ({name}), torch {torch.__version__}")
     started = time.perf_counter()

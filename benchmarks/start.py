@@ -1,6 +1,6 @@
-"""How long the program takes to begin, beside Python itself: ``python -m benchmarks.start [--runs 9]``.
+"""How long the program takes to start, compared with Python itself: ``python -m benchmarks.start [--runs 9]``.
 
-The best of several runs in turn, so that whatever else the machine does hits all of them alike. Compare ratios, not
+The best of several interleaved runs, so that other load on the machine affects all alike. Compare ratios, not
 seconds.
 """
 
@@ -20,7 +20,7 @@ PROGRAM = [sys.executable, "-m", "codiff_batch"]
 
 
 def commands(folder: Path) -> dict[str, list[str]]:
-    """What is timed, by its title."""
+    """Timed commands by title."""
     photo = folder / "photo.jpg"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (96, 96, 3)).astype(np.uint8)).save(photo, quality=20)
     restore = [*PROGRAM, str(photo), "-q", "--overwrite", "--model", "fast", "-o", str(folder / "out")]

@@ -1,4 +1,4 @@
-"""Where the time goes for one photo, beside a yardstick that runs on the same machine in the same minute.
+"""Where the time goes for one photo, compared with a yardstick run on the same machine in the same minute.
 
 Run as ``python benchmarks/throughput.py [--megapixels 2] [--device cpu]``. The yardstick is the work of DnCNN-3 (Zhang
 et al. 2017): twenty 3x3 convolutions of 64 channels on luma. Compare ratios, not seconds.
@@ -44,7 +44,7 @@ def dncnn() -> nn.Module:
 
 
 def best_of(runs: int, work: Callable[[], object], device: torch.device) -> float:
-    """Shortest of several runs, in seconds, after one that is not counted."""
+    """Shortest of several runs, in seconds, after a warm-up."""
     times = []
     for _ in range(runs + 1):
         started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What this machine has, what would be used, how long it would take, and what is wrong."""
+"""What this machine has, what would be used, how fast it is, and what is wrong."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from codiff_batch.models.catalogue import ModelEntry
 
 SIDE = 512
-"""Of the picture that a model is timed on, in pixels."""
+"""Side of the picture that a model is timed on, in pixels."""
 
 LITTLE_MEMORY = 2e9
 """Bytes below which the bundled models may run out of it."""
@@ -30,7 +30,7 @@ COMFYUI_VARIABLE = "COMFYUI_PATH"
 
 @dataclass
 class Examination:
-    """A heading, what was found, and complaints, each with its cure."""
+    """A heading, what was found, and complaints, each with its remedy."""
 
     heading: str
     found: list[str] = field(default_factory=list)
@@ -73,10 +73,10 @@ def _devices(wanted: str) -> tuple[Examination, torch.device]:
     bfloat16 = "with" if has_native_bfloat16() else "without"
     part.found.append(
         f"cpu: {torch.get_num_threads()} threads of {os.cpu_count()}, {total_memory(cpu) / 1e9:.1f} GB of memory, "
-        f"{psutil.virtual_memory().available / 1e9:.1f} GB free, {bfloat16} bfloat16 of its own"
+        f"{psutil.virtual_memory().available / 1e9:.1f} GB free, {bfloat16} native bfloat16"
     )
     if psutil.virtual_memory().available < LITTLE_MEMORY:
-        part.complaints.append("little memory is free; end other programs, or large photos will fail")
+        part.complaints.append("little memory is free; close other programs, or large photos may fail")
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         gpu = torch.device("cuda", index)
         part.found.append(
@@ -86,8 +86,8 @@ def _devices(wanted: str) -> tuple[Examination, torch.device]:
     if torch.backends.mps.is_available():
         part.found.append("mps: Apple's GPU, which shares the machine's memory")
     if not torch.cuda.is_available() and _has_nvidia_card():
-        cure = "install a torch that is" if torch.version.cuda is None else "install or update NVIDIA's driver"
-        what = "its torch is not built for CUDA" if torch.version.cuda is None else "CUDA cannot be used"
+        cure = "install one that has it" if torch.version.cuda is None else "install or update NVIDIA's driver"
+        what = "torch was built without CUDA" if torch.version.cuda is None else "CUDA cannot be used"
         part.complaints.append(f"there is an NVIDIA card, but {what}; {cure}")
     try:
         chosen = choose_device(wanted)
@@ -162,12 +162,12 @@ def _gimp() -> Examination:
         part.found.append("no GIMP 3 was found")
         return part
     for gimp in folders:
-        # Whoever has GIMP need not want the plug-in.
+        # Not everyone who has GIMP wants the plug-in.
         if not plugin_file(gimp).exists():
-            part.found.append(f"{gimp}: without the plug-in; 'codiff-batch gimp install' puts it there")
+            part.found.append(f"{gimp}: plug-in not installed; run 'codiff-batch gimp install'")
             continue
         found = list(complaints(gimp))
-        part.found += [] if found else [f"{gimp}: all well"]
+        part.found += [] if found else [f"{gimp}: no problems found"]
         part.complaints += [f"{gimp}: {complaint}" for complaint in found]
     return part
 
@@ -183,5 +183,5 @@ def _comfyui() -> Examination:
         where = f"with the nodes in {nodes[0].parents[1].name}" if nodes else "without the nodes"
         part.found.append(f"{place}: {where}")
     if not part.found:
-        part.found.append(f"not found in {' or '.join(map(str, places))}; {COMFYUI_VARIABLE} may name its folder")
+        part.found.append(f"not found in {' or '.join(map(str, places))}; set {COMFYUI_VARIABLE} to its folder")
     return part

@@ -9,7 +9,7 @@ for a command and which options help, as data, so that each front door can say s
     │   ├── DamagedJpeg           the file breaks the JPEG standard or ends early
     │   ├── UnsupportedJpeg       a valid JPEG of a kind that is not handled
     │   ├── DamagedPicture        a picture of another format that cannot be read
-    │   ├── UnsupportedPicture    one that would not come out whole
+    │   ├── UnsupportedPicture    one that would lose something
     │   ├── TooManyPixels         over the pixel limit, refused before decoding
     │   ├── TooManyBytes          over the limit on file size, refused before reading
     │   ├── TookTooLong           given up by the time limit on a photo
@@ -26,7 +26,7 @@ for a command and which options help, as data, so that each front door can say s
     │   └── CannotInstall         a model's files cannot be obtained, or are not what they should be
     ├── DeviceUnavailable     the asked-for device is not on this machine
     ├── FolderUnavailable     an output or backup folder cannot be used at all
-    │   ├── FolderLocked          another run is at work in it
+    │   ├── FolderLocked          another run is using it
     │   ├── JournalDamaged        its journal is broken
     │   └── JournalNewer          a later version of this program keeps it
     ├── OptionsConflict       options that contradict each other
@@ -193,7 +193,7 @@ class FolderUnavailable(CodiffError):
 
 
 class FolderLocked(FolderUnavailable):
-    """Another run or daemon is at work in the same output folder."""
+    """Another run or daemon is using the same output folder."""
 
     exit_code = ExitCode.LOCKED
 

@@ -17,7 +17,7 @@ class ExitCode(IntEnum):
     UNAVAILABLE = 4
     """The model, the device or an output folder cannot be used; nothing was done."""
     LOCKED = 5
-    """Another run or daemon is at work in the same output folder; nothing was done."""
+    """Another run or daemon is using the same output folder; nothing was done."""
     INTERRUPTED = 130
     """Stopped by Ctrl-C; photos done so far are whole."""
     NOBODY_READS = 141

@@ -1,7 +1,7 @@
-"""How to judge and restore: each setting's range, default, unit and words, once for all front doors. No torch here.
+"""How to judge and restore: each setting's range, default, unit and help text, once for all front doors. No torch here.
 
-A front door reads :func:`knobs` to offer the settings, makes the values with what it was given, and calls
-:meth:`Settings.check` once it knows the model. Values out of range cannot be made at all.
+A front door reads :func:`knobs` to offer the settings, makes the values from what it was given, and calls
+:meth:`Settings.check` once it knows the model. Values out of range cannot be made.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
     from codiff_batch.models.card import ModelCard
 
 Floats = Literal["auto", "fp32", "bf16"]
-"""What every front door offers for the floats that the networks compute in."""
-FLOATS_HELP = "Floats of the networks; auto takes what is faster on this machine."
+"""What every front door offers as the precision of the networks."""
+FLOATS_HELP = "Floating-point precision of the networks; auto picks what is faster on this machine."
 
 
 @dataclass(frozen=True)
 class Knob:
-    """What a front door must know about a setting to offer it."""
+    """What a front door needs to know to offer a setting."""
 
     name: str
     default: float | bool | None
-    """None is for settings that are off unless a number is given."""
+    """None for settings that are off unless a number is given."""
     label: str
-    """Two words for a dialog."""
+    """A short label for a dialog."""
     help: str
     """One sentence."""
     low: float = 0
@@ -36,7 +36,7 @@ class Knob:
     step: float = 1
     """One notch of a slider."""
     unit: str = ""
-    """Empty where the value is a share."""
+    """Empty if the value is a share."""
 
     @property
     def is_switch(self) -> bool:
@@ -44,7 +44,7 @@ class Knob:
         return isinstance(self.default, bool)
 
     def check(self, value: object) -> None:
-        """Refuse a value that the setting cannot have.
+        """Refuse a value that the setting cannot take.
 
         Raises:
             SettingRefused: of another type or out of range.
@@ -70,7 +70,7 @@ def knobs(of: type[_Checked]) -> dict[str, Knob]:
 
 @dataclass(frozen=True)
 class _Checked:
-    """Values that are checked when they are made."""
+    """Values that are checked when they are created."""
 
     def __post_init__(self) -> None:
         for name, knob in knobs(type(self)).items():
@@ -78,7 +78,7 @@ class _Checked:
 
     @classmethod
     def read(cls, told: Mapping[str, Any]) -> Self:
-        """Take what a mapping says of the settings; the rest keeps its default, and other keys are ignored.
+        """Take the settings that a mapping has; the others keep their defaults, and other keys are ignored.
 
         Raises:
             SettingRefused: a value is of another type or out of range.
@@ -86,7 +86,7 @@ class _Checked:
         return cls(**{name: told[name] for name in knobs(cls) if name in told})
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the values by name, all of which shape the result."""
+        """Return the values by name; all of them shape the result."""
         return asdict(self)
 
 
@@ -104,32 +104,32 @@ class Settings(_Checked):
     texture: float | None = _setting(
         None,
         "Texture",
-        "How much texture to add: 0 restores faithfully, 1 looks sharpest; by default as much as suits the model.",
+        "How much texture to add: 0 restores faithfully, 1 looks sharpest; the default depends on the model.",
         step=0.05,
     )
     constrain: bool = _setting(True, "Keep to the file", "Keep the result inside the source's quantization cells.")
     qf: float | None = _setting(
         None,
         "Quality by hand",
-        "JPEG quality that the pixels went through, instead of what the file and the network say.",
+        "JPEG quality that the photo was compressed with; overrides what the file and the network say.",
         low=1,
         high=100,
         unit="JPEG quality factor",
     )
 
     def check(self, card: ModelCard) -> None:
-        """Refuse what a model cannot do.
+        """Refuse settings that a model does not support.
 
         Raises:
             SettingRefused: with the reason.
         """
         if self.texture and not card.adds_texture:
             raise SettingRefused(
-                "texture", f"'texture' is for models that add some, such as compact; {card.name} adds none"
+                "texture", f"'texture' needs a model that adds texture, such as compact; {card.name} adds none"
             )
 
     def texture_of(self, card: ModelCard) -> float:
-        """How much texture a model is to add, 0..1: what is asked for, else what its card says."""
+        """How much texture a model should add, 0..1: as asked for, or by default what its card says."""
         if not card.adds_texture:
             return 0.0
         return card.texture if self.texture is None else self.texture
@@ -146,7 +146,7 @@ class Judging(_Checked):
     min_qf: float = _setting(
         60.0,
         "Good enough",
-        "Photos that are at least this good are skipped.",
+        "Skip photos that are at least this good.",
         low=0,
         high=100,
         unit="JPEG quality factor",

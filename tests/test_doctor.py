@@ -31,7 +31,7 @@ def run(*arguments: str) -> tuple[int, str]:
 def test_a_sound_machine_is_told_so() -> None:
     code, output = run("--device", "cpu")
     assert code == 0, output
-    assert output.endswith("nothing is wrong\n")
+    assert output.endswith("no problems found\n")
     for words in (
         "torch ",
         "GB of memory",
@@ -45,14 +45,14 @@ def test_a_sound_machine_is_told_so() -> None:
 def test_a_device_that_is_not_there_is_wrong() -> None:
     code, output = run("--device", "cuda:99")
     assert code == 4
-    assert "what is wrong:\n  - device 'cuda:99'" in output
+    assert "problems:\n  - device 'cuda:99'" in output
 
 
 def test_a_card_that_torch_cannot_use_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_has_nvidia_card", lambda: True)
     monkeypatch.setattr(torch.version, "cuda", None)
     _, output = run("--device", "cpu")
-    assert "there is an NVIDIA card, but its torch is not built for CUDA; install a torch that is" in output
+    assert "there is an NVIDIA card, but torch was built without CUDA; install one that has it" in output
 
 
 def test_a_damaged_model_is_wrong_and_the_others_are_timed(bare_home: Path) -> None:

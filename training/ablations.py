@@ -1,7 +1,7 @@
 """The paper's ablations on the compact model, one command each: Tables 3, 4 and 5, Figures 4 and 7.
 
-Run as ``python -m training.ablations table3 --photos DIR --test DIR --out DIR [--networks DIR]``. What an earlier
-command has trained in the same ``--out`` is used again. Results are printed as Markdown; figures are PNG files in
+Run as ``python -m training.ablations table3 --photos DIR --test DIR --out DIR [--networks DIR]``. Whatever an
+earlier command trained in the same ``--out`` is reused. Results are printed as Markdown; figures are PNG files in
 ``--out``. ``docs/experiments.md`` has ours.
 """
 
@@ -34,7 +34,7 @@ CHROMA_420 = 2
 
 @dataclass(frozen=True)
 class Bench:
-    """Where the photos and the finished runs are."""
+    """Folders of the photos and of finished runs."""
 
     photos: Path
     test: Path
@@ -42,7 +42,7 @@ class Bench:
     networks: Path | None
 
     def train(self, module: str, config: str, *more: str | Path) -> Path:
-        """Train a configuration to its end, unless that has been done, in a process of its own; returns its folder."""
+        """Train a configuration to its end in its own process, unless already done; returns its folder."""
         folder = self.out / config
         arguments = [CONFIGS / f"{config}.toml", "--photos", self.photos, "--out", folder, *more]
         subprocess.run([sys.executable, "-m", f"training.{module}", *map(str, arguments)], check=True)
@@ -59,12 +59,12 @@ class Bench:
         return Bench(self.photos, self.test, self.out / name, self.networks).train("compact", config, "--cave", cave)
 
     def tuned(self, config: str, start: Path) -> Path:
-        """A finished generator that went on from another with other losses."""
+        """A finished generator, continued from another one with other losses."""
         networks = ("--networks", self.networks) if self.networks else ()
         return self.train("compact", config, "--start", start, *networks)
 
     def cave(self, kind: str) -> stage1.DualLearner | stage1.PaperLearner:
-        """A trained CaVE with its decoder, ready to look."""
+        """A trained CaVE with its decoder, ready to use."""
         learner = stage1.build(read_config(CONFIGS / f"stage1-{kind}.toml", stage1.Stage1Config))
         learner.load_state_dict(averaged_weights(self.stage1(kind)))
         return learner.eval().requires_grad_(False)
@@ -141,7 +141,7 @@ def _command(function: Callable[[Bench], None]) -> click.Command:
 
 @_command
 def table3(bench: Bench) -> None:
-    """Where the prompt comes from: nowhere, learned once for all, CaVE."""
+    """Where the prompt comes from: none, learned once for all pictures, or CaVE."""
     cave = bench.stage1("dual")
     kinds = {"empty": "empty", "learnable": "learnable", "cave": "CaVE"}
     runs = {kind: bench.generator(f"prompt-{kind}", cave) for kind in kinds}
@@ -151,7 +151,7 @@ def table3(bench: Bench) -> None:
 
 @_command
 def table4(bench: Bench) -> None:
-    """How CaVE was trained: explicitly, implicitly, by both."""
+    """How CaVE was trained: explicitly, implicitly, or both."""
     rows: list[tuple[str, Callable[[Pixels], Pixels]]] = []
     for kind in ("explicit", "implicit", "dual"):
         # The dual row is Table 3's.

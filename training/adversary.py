@@ -44,7 +44,7 @@ class Adversary(nn.Module):
         return (for_real + for_fake) / 2
 
     def generator_loss(self, fake: Tensor) -> Tensor:
-        """What the generator wants small: its gradient goes through the discriminator, which learns nothing by it."""
+        """The generator's loss; its gradient passes through the discriminator, which does not learn from it."""
         with _frozen(self.discriminator):
             return F.softplus(-self._judge(fake, *self._draw(fake))).mean()
 
@@ -55,7 +55,7 @@ class Adversary(nn.Module):
     def _judge(self, latent: Tensor, timesteps: Tensor, noise: Tensor) -> Tensor:
         power = self.alpha_bars[timesteps].reshape(-1, 1, 1, 1).to(latent.dtype)
         logits: Tensor = self.discriminator(power.sqrt() * latent + (1 - power).sqrt() * noise, timesteps)
-        # As long as the two are hardly told apart, 16-bit floats have no digits left for the difference.
+        # While the two are hardly distinguishable, 16-bit floats have no digits left for the difference.
         return logits.float()
 
 

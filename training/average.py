@@ -1,4 +1,4 @@
-"""What of a network learns, and the moving average of it, which is what is used in the end."""
+"""The learned part of a network, and its moving average, which is what is used in the end."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 
 def learned_state(module: nn.Module) -> dict[str, Tensor]:
-    """The state of a module without the parameters that are frozen: a LoRA run need not keep its base model."""
+    """The state of a module without its frozen parameters: a LoRA run need not store its base model."""
     frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
     return {name: value for name, value in module.state_dict().items() if name not in frozen}
 
 
 def load_learned_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Put back what :func:`learned_state` gave.
+    """Load a state from :func:`learned_state`.
 
     Raises:
         RuntimeError: the state is of another module.
@@ -28,7 +28,7 @@ def load_learned_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 
 class Average:
-    """Exponential moving average of what a module learns, with the usual ramp at the start."""
+    """Exponential moving average of a module's learned weights, with the usual ramp at the start."""
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
@@ -47,7 +47,7 @@ class Average:
 
     @contextmanager
     def inside(self, module: nn.Module) -> Iterator[None]:
-        """Let a module have the averaged weights for a while, in evaluation mode."""
+        """Temporarily give a module the averaged weights, in evaluation mode."""
         own = {name: value.detach().clone() for name, value in learned_state(module).items()}
         load_learned_state(module, self.weights)
         module.eval()

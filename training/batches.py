@@ -1,4 +1,4 @@
-"""Batches of training pairs as tensors, made in a thread of their own."""
+"""Batches of training pairs as tensors, made in a separate thread."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 def batches(
     photos: list[Pixels], patch: int, size: int, recipe: Recipe, seed: Sequence[int], start: int = 0
 ) -> Generator[Batch]:
-    """Draw batches for ever, two ahead in a thread, so that the encoder never keeps the network waiting.
+    """Draw batches forever, two ahead in a thread, so that the network never waits for the encoder.
 
     Args:
         seed: with the number of a batch it decides what is in it, so a run that is resumed at batch ``start`` sees
@@ -66,7 +66,7 @@ def batches(
         while True:
             yield ready.get()
     finally:
-        # A thread that is still at work when the interpreter ends would abort the process.
+        # A thread still working when the interpreter exits would abort the process.
         closed.set()
         filler.join()
 

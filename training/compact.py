@@ -1,4 +1,4 @@
-"""Stage 2 of the compact model: train the one-step generator, with stage 1's CaVE going along.
+"""Stage 2 of the compact model: train the one-step generator together with stage 1's CaVE.
 
 Run as ``python -m training.compact CONFIG --photos DIR --cave STAGE1_DIR --out DIR`` with ``configs/compact.toml``.
 Texture is trained over a finished faithful generator, by LPIPS and DISTS as well: ``python -m training.compact
@@ -52,10 +52,10 @@ class CompactConfig(TrainingConfig):
     dists_weight: float = 0.0
     """Weight of DISTS, the paper's perceptual loss, beside the restoration loss."""
     dists_patches: int = 2
-    """How many patches of a batch DISTS looks at: its VGG costs twenty times what AlexNet does."""
+    """How many patches of a batch DISTS sees: its VGG costs twenty times as much as AlexNet."""
 
     texture: bool = False
-    """Whether to leave the generator as it is and train one over it that adds texture."""
+    """Whether to freeze the generator and train another one on top that adds texture."""
     gan_weight: float = 0.0
     """Weight of the generator's GAN loss; 5e-3 in the paper. 0 leaves the discriminator out."""
     gan_horizon: int = 400
@@ -79,7 +79,7 @@ class CompactConfig(TrainingConfig):
 
 
 class Prompt(nn.Module):
-    """What the generator is guided by, made of CaVE's tokens or in place of them."""
+    """What guides the generator: CaVE's tokens, or a substitute for them."""
 
     LEARNED_TOKENS = 16
 
@@ -141,8 +141,8 @@ class Perception(nn.Module):
 
     def forward(self, restored: Tensor, clean: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return (loss, its parts) for images (B, 3, P, P) in [0, 1]."""
-        # AlexNet looks at every fourth pixel and the generator folds two by two: were their grids fixed to each other,
-        # the generator would learn to hide regular dots between AlexNet's looks.
+        # AlexNet samples every fourth pixel and the generator folds two by two: if their grids were aligned,
+        # the generator would learn to hide regular dots between AlexNet's samples.
         top, left = (int(torch.randint(self.PHASES, ())) for _ in range(2))
         restored, clean = (image[:, :, top:, left:] for image in (restored, clean))
         loss, parts = restored.new_zeros(()), {}
@@ -182,7 +182,7 @@ def objective(
 
 
 def rmse(restored: Tensor, clean: Tensor) -> Tensor:
-    """Root of each patch's mean squared error, averaged: a patch counts by its PSNR, not by how hard it is."""
+    """Root of each patch's mean squared error, averaged, so that hard patches do not dominate."""
     return torch.sqrt((restored - clean).square().mean(dim=(1, 2, 3)) + 1e-6).mean()
 
 
@@ -190,7 +190,7 @@ def rmse(restored: Tensor, clean: Tensor) -> Tensor:
 def held_out_scores(
     model: CompactCODiff, photos: list[Pixels], config: CompactConfig, perception: Perception
 ) -> dict[str, float]:
-    """Gain over the JPEG in dB, mean QF error, and the perceptual distances, on pictures that are not trained on."""
+    """Gain over the JPEG in dB, mean QF error, and the perceptual distances, on held-out pictures."""
     gains, errors, qfs, distances = [], [], [], []
     device = next(model.parameters()).device
     for batch, _ in zip(batches(photos, 192, 8, config.recipe, seed=(0,)), range(24), strict=False):
@@ -221,7 +221,7 @@ def start_weights(folder: Path) -> dict[str, Tensor]:
 
 
 def load_start(model: CompactCODiff, weights: Mapping[str, Tensor]) -> None:
-    """Go on from another run's weights; over a faithful model, texture starts as the faithful generator itself.
+    """Continue from another run's weights; over a faithful model, texture starts as the faithful generator itself.
 
     Weights of a narrower model are widened. A faithful model takes the faithful half of one with texture.
 
@@ -241,8 +241,8 @@ _folder = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.command()
 @stage_options
 @click.option("--cave", type=_folder, help="Folder of a finished stage 1.")
-@click.option("--start", type=_folder, help="Folder of a finished run of this stage, or of a model, to go on from.")
-@click.option("--branch", type=_folder, help="Folder of a run to go on from with its optimizers, on a new schedule.")
+@click.option("--start", type=_folder, help="Folder of a finished run of this stage, or of a model, to continue from.")
+@click.option("--branch", type=_folder, help="Folder of a run to continue with its optimizers, on a new schedule.")
 @click.option("--networks", type=_folder, help="Folder of the backbones of LPIPS and DISTS.")
 def main(
     config_file: Path,

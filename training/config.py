@@ -13,7 +13,7 @@ Config = TypeVar("Config")
 
 
 def read_config(path: Path, kind: type[Config]) -> Config:
-    """Read a TOML file into a dataclass; unknown names are an error, missing ones keep their default."""
+    """Read a TOML file into a dataclass; unknown names are an error, missing ones get their default."""
     values = tomllib.loads(path.read_text(encoding="utf-8"))
     known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
     unknown = sorted(set(values) - set(known))

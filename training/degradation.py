@@ -1,4 +1,4 @@
-"""Pairs of a clean patch and its JPEG, as photos meet compression in the wild.
+"""Pairs of a clean patch and its JPEG, compressed as photos are in the wild.
 
 Every encoder call is the real libjpeg through Pillow. Patches come out on the final file's 8x8 grid, as
 the engine sees photos.
@@ -18,7 +18,7 @@ from training.photos import Pixels
 from training.recipe import GRID, Encoding, Plan, Recipe, draw_plan
 
 LARGEST_SHRINK = 1.25
-"""Pictures that are made smaller after a compression are at most this much larger before."""
+"""Pictures that are downscaled after a compression are at most this much larger before."""
 
 Tables = NDArray[np.uint16]
 
@@ -66,7 +66,7 @@ class Degrader:
         plan, size = draw_plan(self._recipe, self._rng), self._patch
         source = self._seen(plan, self._draw_patch(int(size * (LARGEST_SHRINK if plan.shrinks else 1)) + GRID))
         if plan.second is None and not plan.shrinks:
-            # What is compressed once ends where the patch does.
+            # A picture compressed only once ends where the patch does.
             source = source[:size, :size]
         compressed = source if plan.first is None else compress(source, plan.first)[0]
         if plan.shrinks:
@@ -78,7 +78,7 @@ class Degrader:
         return Pair(_as_rgb(clean), _as_rgb(compressed), plan.qf, plan.told)
 
     def _seen(self, plan: Plan, source: Pixels) -> Pixels:
-        """The picture as the camera has it, before any compression."""
+        """The camera's picture, before any compression."""
         if plan.gray:
             source = np.asarray(Image.fromarray(source).convert("L"))
         if plan.blur:
@@ -89,7 +89,7 @@ class Degrader:
         return source
 
     def _shrink(self, *pictures: Pixels) -> list[Pixels]:
-        """Make pictures smaller, all by the same factor, so that a patch still fits."""
+        """Downscale pictures, all by the same factor, so that a patch still fits."""
         side = int(self._rng.integers(self._patch + GRID, pictures[0].shape[0] + 1))
         smaller = (Image.fromarray(pixels).resize((side, side), Image.Resampling.LANCZOS) for pixels in pictures)
         return [np.asarray(picture) for picture in smaller]

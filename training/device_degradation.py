@@ -1,7 +1,7 @@
-"""Training pairs made on the device: photos lie in its memory, and libjpeg's arithmetic is done there.
+"""Training pairs made on the device: photos are in its memory, and libjpeg's arithmetic runs there.
 
-The same recipe as :mod:`training.degradation`, drawn for a whole batch at a time. One sampling and one grid shift go
-for all pairs of a batch, which keeps the device busy; pairs made smaller between two compressions are not made here.
+The same recipe as :mod:`training.degradation`, drawn for a whole batch at a time. One sampling and one grid shift
+apply to all pairs of a batch, which keeps the device busy; pairs downscaled between two compressions are not supported.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SAMPLINGS: tuple[Sampling, ...] = ("4:4:4", "4:2:2", "4:2:0")
 
 
 class DeviceDegrader:
-    """Draws batches from photos that are kept on a device.
+    """Draws batches from photos kept on a device.
 
     Args:
         photos: RGB, no smaller than the patch and a block; smaller ones are left out.
@@ -35,9 +35,9 @@ class DeviceDegrader:
     def __init__(self, photos: Sequence[Pixels], patch: int, recipe: Recipe, device: torch.device) -> None:
         only_on_cpu = ("resized", "resized_after", "noisy", "blurred")
         if asked := [name for name in only_on_cpu if getattr(recipe, name)]:
-            raise ValueError(f"{asked[0]} pairs are not made on the device")
+            raise ValueError(f"{asked[0]} pairs cannot be made on the device")
         if patch % 16:
-            raise ValueError("on the device the patch must be a multiple of 16")
+            raise ValueError("on the device, the patch must be a multiple of 16")
         self._side = patch + 2 * GRID  # room for a shift, and still a multiple of the MCU
         large = [photo for photo in photos if min(photo.shape[:2]) >= self._side]
         if not large:
@@ -46,7 +46,7 @@ class DeviceDegrader:
         self._patch, self._recipe, self._device = patch, recipe, device
 
     def batches(self, size: int, seed: Sequence[int], start: int = 0) -> Generator[Batch]:
-        """Draw batches for ever; seed and number decide what is in each, as in :func:`training.batches.batches`."""
+        """Draw batches forever; seed and number decide what is in each, as in :func:`training.batches.batches`."""
         number = start
         while True:
             yield self.draw(size, np.random.default_rng((*seed, number)))

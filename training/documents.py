@@ -1,7 +1,7 @@
-"""Drawn pages, screens, charts, gradients and flat pictures: what people save as JPEG that no camera took.
+"""Drawn pages, screens, charts, gradients and flat pictures: JPEGs that no camera took.
 
-CaVE judges them as well, and beside hard edges or in flat areas compression looks unlike anything in photos. All is
-drawn at its own size, as programs do, so letters are small and lines one pixel wide.
+CaVE judges them as well, and beside hard edges or in flat areas compression looks unlike anything in photos.
+Everything is drawn at its final size, as programs do, so letters are small and lines one pixel wide.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ KINDS: Mapping[str, Painter] = MappingProxyType(
 
 
 def draw_document(kind: str, seed: int, side: int = 256) -> Pixels:
-    """Draw one picture, uint8 (side, side, 3); the same numbers draw the same.
+    """Draw one picture, uint8 (side, side, 3); the same arguments give the same picture.
 
     Args:
         kind: one of :data:`KINDS`.
@@ -130,6 +130,6 @@ def draw_document(kind: str, seed: int, side: int = 256) -> Pixels:
 
 
 def draw_documents(count: int, first_seed: int = 0) -> list[Pixels]:
-    """Draw pictures of all kinds in turn; other seeds give other pictures."""
+    """Draw pictures of all kinds in turn; different seeds give different pictures."""
     kinds = list(KINDS)
     return [draw_document(kinds[i % len(kinds)], first_seed + i // len(kinds)) for i in range(count)]

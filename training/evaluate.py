@@ -1,11 +1,11 @@
 """Measure models on lossless photos: compress, restore, compare.
 
-Run as ``python -m training.evaluate --photos DIR [--model NAME]... [--qf 10]... [--json FILE]``. Other people's
+Run as ``python -m training.evaluate --photos DIR [--model NAME]... [--qf 10]... [--json FILE]``. Other
 networks are loaded through spandrel (``--outside FILE``). Any other tool restores what ``--write-jpegs DIR`` wrote and
 is measured by ``--written DIR``. Further metrics are those of ``codiff_batch/metrics.py`` and of pyiqa (``--metric
-musiq``), where it and its weights are.
+musiq``), if it and its weights are installed.
 
-PSNR and SSIM are over RGB as FBCNN and SwinIR publish them, so the rows can be put beside theirs. PSNR-B follows its
+PSNR and SSIM are over RGB as FBCNN and SwinIR publish them, so the rows are comparable with theirs. PSNR-B follows its
 own paper and comes out lower than in their tables.
 """
 
@@ -33,7 +33,7 @@ from training.patterns import HELD_OUT, KINDS, draw_pattern
 from training.photos import SUFFIXES, Pixels
 
 Metric = Callable[[Pixels, Pixels], float]
-"""Judges a picture, (H, W, 3) or (H, W), beside its original or alone."""
+"""Scores a picture, (H, W, 3) or (H, W), against its original or alone."""
 
 SUBSAMPLING = {"4:4:4": 0, "4:2:2": 1, "4:2:0": 2}
 
@@ -77,7 +77,7 @@ def psnr_b(image: Pixels, reference: Pixels) -> float:
 
 
 def _blocking(plane: NDArray[np.float64]) -> float:
-    """Blocking effect factor of one channel (H, W): how much larger steps are at 8-pixel boundaries than elsewhere."""
+    """Blocking effect factor of one channel (H, W): how much larger steps at 8-pixel boundaries are than elsewhere."""
     height, width = plane.shape
     across, down = np.diff(plane, axis=1) ** 2, np.diff(plane, axis=0) ** 2
     at_columns, at_rows = np.arange(7, width - 1, 8), np.arange(7, height - 1, 8)
@@ -97,7 +97,7 @@ class Resave:
 
     qf: int
     shift: int
-    """Rows and columns cut off before, so that the 8x8 grids differ."""
+    """Rows and columns cropped before it, so that the 8x8 grids differ."""
 
 
 class Subject(NamedTuple):
@@ -114,7 +114,7 @@ def find_lossless(folder: Path) -> list[Path]:
 
 
 def lossless_photos(folder: Path, every: int = 1, crop: int | None = None) -> Iterator[Subject]:
-    """The pictures of a folder, or every N-th of them; their middle of so many pixels a side where one is asked for."""
+    """The pictures of a folder, or every N-th of them; only their central N x N pixels if asked for."""
     for path in find_lossless(folder)[::every]:
         with Image.open(path) as image:
             clean = np.asarray(image if image.mode in ("RGB", "L") else image.convert("RGB"))
@@ -125,7 +125,7 @@ def lossless_photos(folder: Path, every: int = 1, crop: int | None = None) -> It
 
 
 def held_out_patterns(count: int) -> Iterator[Subject]:
-    """Drawn patterns that no training sees, ``count`` of each kind."""
+    """Held-out drawn patterns, ``count`` of each kind."""
     for kind in KINDS:
         for seed in range(HELD_OUT, HELD_OUT + count):
             yield Subject(f"{kind}_{seed}", draw_pattern(kind, seed))
@@ -139,20 +139,20 @@ def compress(pixels: Pixels, qf: int, sampling: str) -> JpegPhoto:
 
 
 class Outside:
-    """A restoration network of others, by any architecture that spandrel knows.
+    """Another restoration network, of any architecture that spandrel knows.
 
     Raises:
-        click.UsageError: spandrel is not installed, or the file is none that it knows.
+        click.UsageError: spandrel is not installed, or does not know the file.
     """
 
     def __init__(self, file: Path) -> None:
         try:
             from spandrel import ImageModelDescriptor, ModelLoader
         except (ImportError, RuntimeError) as error:
-            raise click.UsageError(f"--outside needs spandrel, of the extra codiff-batch[eval]: {error}") from error
+            raise click.UsageError(f"--outside needs spandrel, from the extra codiff-batch[eval]: {error}") from error
         try:
             model = ModelLoader().load_from_file(file)
-        except Exception as error:  # spandrel tries dozens of architectures, each with errors of its own.
+        except Exception as error:  # spandrel tries dozens of architectures, each with its own errors.
             raise click.UsageError(f"--outside {file}: {(str(error) or repr(error)).splitlines()[0]}") from error
         if not isinstance(model, ImageModelDescriptor) or model.scale != 1:
             raise click.UsageError(f"{file} is not a network that restores pictures at their own size")
@@ -169,7 +169,7 @@ class Outside:
 
 
 def pyiqa_metrics(names: Iterable[str]) -> dict[str, Metric]:
-    """Metrics of pyiqa, those that look at the picture alone and those that compare it with the original.
+    """Metrics of pyiqa, with and without a reference.
 
     Raises:
         click.UsageError: pyiqa is not installed, or has no such metric or not its weights.
@@ -205,7 +205,7 @@ def written_by_another(folder: Path, photo: str, qf: int) -> Pixels:
 
 
 def variant(name: str, texture: float | None) -> str:
-    """What a model is called with an amount of texture; None is its own amount."""
+    """A model's name with an amount of texture; None is its own amount."""
     return name if texture is None else f"{name}, texture {texture:g}"
 
 
@@ -215,7 +215,7 @@ class Contestants:
 
     restorers: tuple[Restorer, ...] = ()
     textures: tuple[float | None, ...] = (None,)
-    """Amounts for those that add texture; None is a model's own."""
+    """Amounts for models that add texture; None is a model's own."""
     outside: tuple[Outside, ...] = ()
     written: tuple[Path, ...] = ()
     """Folders of pictures that another tool restored."""
@@ -269,7 +269,7 @@ def table(scores: list[Score], *, published: bool = False) -> str:
     """Mean scores as a Markdown table, with the gain over the JPEG and the worst photo's gain.
 
     Args:
-        published: put :data:`PUBLISHED` rows below, which hold for LIVE1 only.
+        published: append the :data:`PUBLISHED` rows, which are for LIVE1 only.
     """
     plain = {(s.photo, s.qf): s.psnr for s in scores if s.model == "jpeg"}
     others = list(scores[0].others)
@@ -333,14 +333,14 @@ _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--crop", type=click.IntRange(64), metavar="N", help="Use the middle N x N pixels of each photo only.")
 @click.option("--resave", type=click.IntRange(1, 100), help="Save each JPEG again at this QF before it is restored.")
 @click.option(
-    "--shift", type=click.IntRange(0, 7), default=0, show_default=True, help="Pixels cut off before --resave."
+    "--shift", type=click.IntRange(0, 7), default=0, show_default=True, help="Pixels to crop before --resave."
 )
 @click.option(
     "--networks",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder of backbones for LPIPS and DISTS, which are left out without it (see codiff_batch/perceptual.py).",
 )
-@click.option("--outside", multiple=True, type=_file, help="Network of others to measure as well, through spandrel.")
+@click.option("--outside", multiple=True, type=_file, help="Another network to measure, loaded with spandrel.")
 @click.option(
     "--written",
     multiple=True,
@@ -353,12 +353,13 @@ _file = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="Write the JPEGs here as <photo>_q<QF>.jpg, for another tool to restore.",
 )
 @click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Metric of pyiqa, such as musiq or gmsd.")
-@click.option("--published", is_flag=True, help="Put the paper's rows for LIVE1 below.")
+@click.option("--published", is_flag=True, help="Append the paper's rows for LIVE1.")
+@click.option("--record", metavar="NAME", help="Store the table in each model's card under this name of the photo set.")
 @click.option(
-    "--record", metavar="NAME", help="Keep the table in the card of each model, under this name of the set of photos."
-)
-@click.option(
-    "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write all single scores here."
+    "--json",
+    "json_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the individual scores to this file.",
 )
 def main(
     photos: Path | None,
@@ -384,7 +385,7 @@ def main(
 ) -> None:
     """Measure models on a folder of lossless photos, or on drawn patterns."""
     if sum(subject is not None for subject in (photos, patterns, judging)) != 1:
-        raise click.UsageError("say --photos DIR or --patterns N or --judging DIR")
+        raise click.UsageError("pass --photos DIR, --patterns N or --judging DIR")
     if judging is not None:
         from training.judging import measure_judging, tables
 

@@ -1,7 +1,7 @@
 """Turn a finished compact training into a model folder: 16-bit safetensors and a model card.
 
 Run as ``python -m training.export training/configs/compact.toml --run DIR --name NAME --out FOLDER``; one with texture
-whose faithful half is a model of its own already, as ``python -m training.export training/configs/texture.toml
+whose faithful half is already a model, as ``python -m training.export training/configs/texture.toml
 --run DIR --name NAME --over FOLDER_OF_THE_FAITHFUL_ONE --out FOLDER_BESIDE_IT``.
 """
 
@@ -56,7 +56,7 @@ def compact_card(
 
 
 TEXTURE = {"texture.safetensors": "generator.texture."}
-"""What a model with texture has beside the faithful weights."""
+"""The card's fields for a model with texture."""
 
 
 @click.command()
@@ -80,7 +80,7 @@ TEXTURE = {"texture.safetensors": "generator.texture."}
 @click.option(
     "--over",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Model folder of the faithful half, beside OUT; it is used instead of being written again.",
+    help="Model folder of the faithful half, beside OUT; it is referred to instead of being written again.",
 )
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path))
 def main(

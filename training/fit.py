@@ -1,4 +1,4 @@
-"""The way of one stage from its configuration to finished weights; stages differ in networks and objective only."""
+"""One stage from its configuration to finished weights; stages differ only in networks and objective."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Command = TypeVar("Command", bound=Callable[..., None])
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """What every stage can be told."""
+    """Settings of every stage."""
 
     patch: int = 128
     batch: int = 8
@@ -55,19 +55,19 @@ class TrainingConfig:
     on_device: bool = False
     """Make the pairs on the device, with the photos in its memory, instead of by libjpeg on the CPU."""
     precision: Literal["no", "bf16"] = "no"
-    """Of the arithmetic; bf16 for GPUs and some CPUs: Intel's without AMX lose by it, AMD's from Zen 4 on gain."""
+    """Of the arithmetic; bf16 for GPUs and some CPUs: slower on Intel's without AMX, faster on AMD's from Zen 4 on."""
     gan_rate_share: float = 1.0
     """The discriminator's learning rate as a share of the generator's."""
     patterns: int = 0
     """How many drawn patterns (:mod:`training.patterns`) are among the photos."""
     documents: int = 0
-    """How many drawn pages, screens, charts and the like (:mod:`training.documents`) are among them."""
+    """How many drawn pages, screens, charts etc. (:mod:`training.documents`) are among them."""
     recipe: Recipe = field(default_factory=Recipe)
 
 
 @dataclass(frozen=True)
 class Group:
-    """Parameters that learn at a share of the configured rate."""
+    """Parameters that learn at a fraction of the configured rate."""
 
     module: nn.Module
     share: float = 1.0
@@ -82,7 +82,7 @@ def stage_options(command: Command) -> Command:
             "--out",
             required=True,
             type=click.Path(file_okay=False, path_type=Path),
-            help="Checkpoints and curves; an unfinished run there goes on.",
+            help="Folder for checkpoints and curves; an unfinished run there is resumed.",
         ),
         click.option("--photos", "photos", required=True, type=folder, help="Lossless or nearly lossless photos."),
         click.argument("config_file", type=click.Path(exists=True, dir_okay=False, path_type=Path)),
@@ -108,12 +108,12 @@ def fit(
 
     Args:
         module: what learns. With several processes it is called through its ``forward`` only.
-        groups: its parts, and how fast each learns; parameters in no group, and frozen ones, stay as they are.
+        groups: its parts, and how fast each learns; parameters in no group, and frozen ones, do not change.
         objective: the loss of a batch.
-        adversary: learns along, to tell the objective's real latents from its fake ones.
-        scores: of the module, with its averaged weights, on photos that are held out.
+        adversary: trained alongside, to tell the objective's real latents from its fake ones.
+        scores: of the module, with its averaged weights, on held-out photos.
         photos: folder to train on and to hold out from.
-        branch: folder of another run, from whose state this one begins.
+        branch: folder of another run, whose state this one starts from.
     """
     asked = [{"params": _learning(group.module), "share": group.share} for group in groups]
     modules: dict[str, nn.Module] = {"module": module}
@@ -150,7 +150,7 @@ def fit(
         return loss.parts
 
     def agree(seconds: float) -> float:
-        # One process asks nobody: the answer would be waited for in each step.
+        # One process has nothing to agree on, and asking would cost a wait in each step.
         alone = accelerator.num_processes == 1
         return seconds if alone else float(broadcast(torch.tensor(seconds, device=accelerator.device)))
 
@@ -191,6 +191,6 @@ def prepare(config: TrainingConfig, device: str) -> Accelerator:
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    # Not every parameter takes part in every configuration, such as a frozen CaVE's.
+    # Some configurations leave parameters out, such as a frozen CaVE's.
     several = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
     return Accelerator(cpu=device == "cpu", mixed_precision=config.precision, kwargs_handlers=[several])

@@ -1,4 +1,4 @@
-"""libjpeg's lossy arithmetic on tensors, so that pairs can be made on a device: the same integers, step by step.
+"""libjpeg's lossy arithmetic on tensors, so that pairs can be made on a device: identical integers at every step.
 
 Colour conversion, chroma sampling, the accurate integer DCT ("islow": jfdctint.c, jidctint.c, after Loeffler,
 Ligtenberg and Moschytz 1989), quantization, and the decoder's smooth upsampling ("fancy"). Entropy coding loses
@@ -97,7 +97,7 @@ def _neighbours(plane: Tensor, axis: int) -> tuple[Tensor, Tensor]:
 
 
 def _interleaved(even: Tensor, odd: Tensor, axis: int) -> Tensor:
-    """Samples by turns from two planes (B, H, W)."""
+    """Samples alternately from two planes (B, H, W)."""
     place = even.dim() + axis
     return torch.stack((even, odd), place + 1).flatten(place, place + 1)
 

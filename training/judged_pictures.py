@@ -1,6 +1,6 @@
-"""Pictures of the kinds that are hard to judge, and what becomes of them on their way through programs.
+"""Pictures of the kinds that are hard to judge.
 
-Flat, drawn and dark pictures hold little that compression could leave its traces in, and lines of text look like them.
+Flat, drawn and dark pictures have little that compression could leave traces in, and lines of text resemble traces.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Drawer = Callable[[np.random.Generator], Pixels]
 
 
 def _night(photo: Pixels, rng: np.random.Generator) -> Pixels:
-    """Dark, with the noise of a small sensor."""
+    """A dark picture with the noise of a small sensor."""
     dark = photo.astype(np.float32) * rng.uniform(0.1, 0.25) + 5
     noise = rng.normal(0, 3, (*dark.shape[:2], 1)) + rng.normal(0, 2, dark.shape)
     return np.clip(np.rint(dark + noise), 0, 255).astype(np.uint8)
@@ -39,7 +39,7 @@ def _black_and_white(photo: Pixels, _: np.random.Generator) -> Pixels:
 FROM_PHOTOS: Mapping[str, Callable[[Pixels, np.random.Generator], Pixels]] = MappingProxyType(
     {"photo": lambda photo, _: photo, "night": _night, "blur": _blur, "black and white": _black_and_white}
 )
-"""Kinds that are made of a photo."""
+"""Kinds made from a photo."""
 
 
 def _page(rng: np.random.Generator, paper: int, ink: int) -> Pixels:

@@ -1,8 +1,8 @@
 """Measure the judge: how many good pictures it restores, and how many bad ones it skips.
 
-Run as ``python -m training.evaluate --judging FOLDER``, with a folder of lossless photos that nothing was calibrated
-on. Good pictures are saved once, at 75 and more, by several encoders; bad ones were compressed at 10 to 50 and then
-saved again at 80 to 95: on the same grid, shifted, or made smaller.
+Run as ``python -m training.evaluate --judging FOLDER``, with a folder of lossless photos that were not used for
+calibration. Good pictures are saved once, at 75 and more, by several encoders; bad ones were compressed at 10 to 50 and
+then saved again at 80 to 95: on the same grid, shifted, or made smaller.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SECOND_QFS = (80, 85, 90, 95)
 SMALLER = 0.75
 
 ENCODERS = ("4:2:0", "4:4:4", "progressive", "even tables", "gray")
-"""Ways to save; ``even tables`` spread their steps as mozjpeg's and jpegli's do, less steep than the IJG's."""
+"""Ways to save; the steps of ``even tables`` rise less steeply than the IJG's, like mozjpeg's and jpegli's."""
 
 
 @dataclass(frozen=True)
@@ -49,19 +49,19 @@ class Case:
     encoder: str
     data: bytes
     clean: Pixels
-    """What it should look like."""
+    """The ideal result."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What became of a case."""
+    """The result of a case."""
 
     case: Case
     restored: bool
     unbounded: bool
     """Whether the constraint was lifted."""
     gain: float
-    """PSNR won in dB; 0 where it was skipped."""
+    """PSNR gain in dB; 0 if it was skipped."""
     reason: str
 
 
@@ -122,7 +122,7 @@ def cases(folder: Path, every: int) -> Iterator[Case]:
 
 
 def try_case(case: Case, restorer: Restorer, min_qf: float) -> Found:
-    """Judge one file, and restore it if it is judged so and good, to see what that costs."""
+    """Judge one file; if a good one would be restored, restore it to measure the loss."""
     decoded, settings = Decoded.of(JpegPhoto.from_bytes(case.data)), Settings()
     embedding = restorer.embed_crops([decoded.crops(settings)])[0]
     seen = judged(decoded, embedding, settings, Judging(min_qf=min_qf))

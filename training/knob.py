@@ -1,4 +1,4 @@
-"""What each amount of a model's texture costs and brings, on photos that no training sees, to choose the default by.
+"""Costs and gains of each amount of a model's texture on held-out photos, to choose the default.
 
 Run as ``python -m training.knob --photos TRAINING_PHOTOS --model FOLDER --networks NETWORKS``.
 """
@@ -63,7 +63,7 @@ class Eye:
 
 
 def read(name: str, clean: Pixels, qf: int, restorer: Restorer, eye: Eye | None) -> Iterator[Reading]:
-    """Measure the JPEG of a photo, 4:2:0, and what the model makes of it with each of :data:`AMOUNTS`."""
+    """Measure a photo's JPEG (4:2:0) and its restorations with each of :data:`AMOUNTS`."""
     jpeg = compress(clean, qf, "4:2:0")
     pixels = jpeg.pixels()
     seen = restorer.embed(pixels)
@@ -99,14 +99,19 @@ _folder = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
 @click.command()
-@click.option("--photos", required=True, type=_folder, help="Photos of a training; those that it holds out are used.")
+@click.option("--photos", required=True, type=_folder, help="Training photos; the held-out ones are used.")
 @click.option("--model", required=True, help="Name or folder of a model with texture.")
-@click.option("--networks", type=_folder, help="Folder of the backbones of LPIPS and DISTS, else they are left out.")
+@click.option(
+    "--networks", type=_folder, help="Folder of the backbones of LPIPS and DISTS, which are left out without it."
+)
 @click.option("--qf", "qfs", multiple=True, type=click.IntRange(1, 100), default=(10, 20, 40, 80), show_default=True)
 @click.option("--every", default=1, show_default=True, help="Use every N-th photo only.")
-@click.option("--look-at-every", default=4, show_default=True, help="Of those, look at every N-th by LPIPS and DISTS.")
+@click.option("--look-at-every", default=4, show_default=True, help="Of those, measure LPIPS and DISTS on every N-th.")
 @click.option(
-    "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write all single readings here."
+    "--json",
+    "json_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the individual readings to this file.",
 )
 def main(
     photos: Path,
@@ -117,7 +122,7 @@ def main(
     look_at_every: int,
     json_file: Path | None,
 ) -> None:
-    """Measure what each amount of a model's texture costs and brings."""
+    """Measure costs and gains of each amount of a model's texture."""
     restorer, eye = Restorer.load(model), Eye(networks) if networks else None
     readings = [
         reading

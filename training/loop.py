@@ -29,12 +29,12 @@ def train(
     """Run the loop to the end of the schedule.
 
     Args:
-        step: does one step of every optimizer at the learning rate it is given, and returns the losses, which are
-            left on the device until they are told: reading one waits for all that was queued.
-        seed: with the number of a step it decides what the networks draw at random in it.
+        step: does one step of every optimizer at the learning rate it is given, and returns the losses, which
+            stay on the device until printed: reading one waits for all queued work.
+        seed: together with a step's number it decides the networks' random draws in that step.
         save_every, validate_every: seconds of training between checkpoints and validations.
         writes: whether this process keeps checkpoints and curves; one of several does.
-        agree: makes of this process's clock, in seconds, the one that all processes go by.
+        agree: turns this process's clock, in seconds, into the one that all processes use.
     """
     from torch.utils.tensorboard import SummaryWriter
 

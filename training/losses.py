@@ -9,15 +9,15 @@ from torch import Tensor
 
 
 class Loss(NamedTuple):
-    """What an objective says of a batch."""
+    """An objective's result for a batch."""
 
     total: Tensor
-    """Scalar, to be made small."""
+    """Scalar, to be minimised."""
     parts: dict[str, Tensor]
-    """What the curves show."""
+    """Values for the curves."""
     real: Tensor | None = None
     fake: Tensor | None = None
-    """Latents for the discriminator to tell apart, where there is one."""
+    """Latents for the discriminator to tell apart, if there is one."""
 
 
 def psnr(image: Tensor, reference: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Regular patterns to measure on and, by a share of the recipe, to train on.
 
 Facades, bricks, meshes, tiles, stripes, text and screens repeat as compression does, so a network that has seen few of
-them takes them for its traces. They are drawn in perspective at three times their size and made smaller, like photos.
+them takes them for its traces. They are drawn in perspective at three times their size and scaled down, like photos.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from training.photos import Pixels
 
 OVERSAMPLING = 3
 HELD_OUT = 10_000
-"""Seeds from here on are for measuring; none that is trained on comes near."""
+"""Seeds from here on are for measuring; training seeds are far below."""
 WORDING = "light the photograph 1987 harbour of street No. 24 and window summer paper garden 06:45 river to station"
 
 Colour = tuple[int, int, int]
@@ -120,11 +120,11 @@ KINDS: Mapping[str, Painter] = MappingProxyType(
 
 
 def draw_pattern(kind: str, seed: int, side: int = 256) -> Pixels:
-    """Draw one pattern, uint8 (side, side, 3); the same numbers draw the same picture.
+    """Draw one pattern, uint8 (side, side, 3); the same arguments give the same picture.
 
     Args:
         kind: one of :data:`KINDS`.
-        seed: colours, sizes, perspective, light, sharpness and grain come of it.
+        seed: decides colours, sizes, perspective, light, sharpness and grain.
     """
     rng = np.random.default_rng((list(KINDS).index(kind), seed))
     large = side * OVERSAMPLING
@@ -140,7 +140,7 @@ def draw_pattern(kind: str, seed: int, side: int = 256) -> Pixels:
 
 
 def draw_patterns(count: int, first_seed: int = 0) -> list[Pixels]:
-    """Draw patterns of all kinds in turn; other seeds give other pictures."""
+    """Draw patterns of all kinds in turn; different seeds give different pictures."""
     kinds = list(KINDS)
     return [draw_pattern(kinds[i % len(kinds)], first_seed + i // len(kinds)) for i in range(count)]
 

@@ -1,4 +1,4 @@
-"""What happens to each picture of a training, drawn at random; carried out by libjpeg or on a device."""
+"""What happens to each training picture, drawn at random; carried out by libjpeg or on a device."""
 
 from __future__ import annotations
 
@@ -55,19 +55,19 @@ class Recipe:
     chroma_420: float = 0.65
     chroma_422: float = 0.08
     tables_hidden: float = 0.35
-    """Pairs whose quantization tables are not told to the generator (a PNG of a JPEG has none)."""
+    """Pairs whose quantization tables are hidden from the generator (a PNG of a JPEG has none)."""
     camera_tables: float = 0.0
     """First compressions with a camera's or an editor's own tables instead of the IJG's."""
     mozjpeg: float = 0.0
     """Of the other first compressions: with mozjpeg's table, which web sites and messengers use."""
     resized: float = 0.0
-    """Of the double ones: made smaller by up to a fifth between the compressions, as web sites do."""
+    """Of the double ones: downscaled by up to a fifth between the compressions, as web sites do."""
     resized_after: float = 0.0
-    """Of the single ones: made smaller after the compression, and not compressed again."""
+    """Of the single ones: downscaled after the compression, and not compressed again."""
     noisy: float = 0.0
     """Pictures with noise before they are compressed; it is in the clean patch as well."""
     blurred: float = 0.0
-    """Pictures that are soft before they are compressed, so is the clean patch."""
+    """Pictures that are soft before they are compressed; the clean patch is soft as well."""
     qf_mix: Literal["wide", "authors"] = "wide"
     """``wide`` is half uniform, half log-uniform in qf_low..qf_high, with the ``fine`` share; ``authors`` is what the
     released code draws: a quarter uniform in 8..95, the rest one of 10, 20, 30, 40, 50, 60."""
@@ -125,9 +125,9 @@ class Plan(NamedTuple):
     noise: float
     """Standard deviation in levels; 0 for none."""
     first: Encoding | None
-    """None for a picture that is left untouched."""
+    """None for an untouched picture."""
     shrinks: bool
-    """Whether it is made smaller after the first compression."""
+    """Whether it is downscaled after the first compression."""
     shift: tuple[int, int]
     """Rows and columns, 0..7, by which the patch lies off the first compression's grid."""
     second: Encoding | None
@@ -140,7 +140,7 @@ class Plan(NamedTuple):
 
     @property
     def told(self) -> NDArray[np.uint16]:
-        """The tables that the generator is told, (2, 8, 8): the last compression's, or zeros."""
+        """The tables given to the generator, (2, 8, 8): the last compression's, or zeros."""
         last = self.second or self.first
         is_no_jpeg = last is None or (self.shrinks and self.second is None)
         if is_no_jpeg or self.tables_hidden:

@@ -1,4 +1,4 @@
-"""Put finished stages of the full model into the authors' two files, which ``codiff-batch models import`` installs.
+"""Write finished stages of the full model in the authors' two-file format, for ``codiff-batch models import``.
 
 Run as ``python -m training.release training/configs/paper-stage2.toml --stage1 DIR --stage2 DIR --base DIR --out DIR``.
 """

@@ -1,4 +1,4 @@
-"""One training run: its steps, its clock, and checkpoints that it goes on from."""
+"""One training run: its steps, its clock, and the checkpoints it resumes from."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ class Stateful(Protocol):
     """An optimizer, for a checkpoint."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What has to be kept."""
+        """Its state."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> object:
-        """Put it back."""
+        """Load a state."""
 
 
 class Run:
     """One training run: steps, clock and checkpoints.
 
-    The clock counts training only, so a run that was stopped goes on where it was.
+    The clock counts training time only, so a stopped run resumes where it was.
 
     Args:
         modules: what learns, by name; the first one is what the run is for, and what ``average`` follows.
         optimizers: of each module, by the same names.
-        branch: folder of another run, whose networks and optimizers this one begins with, on a schedule of its own.
+        branch: folder of another run, whose networks and optimizers this one starts from, on its own schedule.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Run:
 
     @property
     def checkpoint(self) -> Path:
-        """Where the resumable state lies."""
+        """The file of the resumable state."""
         return self.folder / CHECKPOINT
 
     @property
@@ -69,7 +69,7 @@ class Run:
         return self._spent + time.monotonic() - self._started
 
     def save(self) -> None:
-        """Write everything that is needed to go on; an interrupted write leaves the old checkpoint."""
+        """Write everything needed to resume; an interrupted write leaves the old checkpoint."""
         state = {
             "step": self.step,
             "seconds": self.seconds,

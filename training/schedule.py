@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Schedule:
-    """Linear warm-up, then a cosine to zero, or a constant rate that cools down late; over steps or over minutes."""
+    """Linear warm-up, then a cosine to zero, or a constant rate with a late cool-down; over steps or minutes."""
 
     rate: float
     steps: int = 0
@@ -19,7 +19,7 @@ class Schedule:
     """Share of the schedule, at its end, over which a constant rate falls as 1 - sqrt; 0 is a cosine over all of it."""
 
     def progress(self, step: int, seconds: float) -> float:
-        """Share of the training that is done, 0..1; 1 means stop."""
+        """Progress of the training, 0..1; 1 means stop."""
         by_steps = step / self.steps if self.steps else 0.0
         by_time = seconds / 60 / self.minutes if self.minutes else 0.0
         return min(1.0, max(by_steps, by_time))
@@ -28,7 +28,7 @@ class Schedule:
         """Learning rate for this step."""
         done = self.progress(step, seconds)
         if self.cooldown:
-            # Of the usual ends of a constant rate it loses least (Hägele et al. 2024).
+            # The best of the usual ways to end a constant rate (Hägele et al. 2024).
             left = 1 - math.sqrt(max(0.0, 1 - (1 - done) / self.cooldown))
         else:
             left = 0.5 * (1 + math.cos(math.pi * done))

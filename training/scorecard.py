@@ -1,4 +1,4 @@
-"""Measured scores in a model's card, where tests and people find them."""
+"""Stores measured scores in a model's card, where tests and people find them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def by_qf(scores: Iterable[Score], model: str) -> dict[str, dict[str, float]]:
 
 
 def record(scores: Sequence[Score], folder: Path, name: str, protocol: str) -> None:
-    """Keep tables in the card of a model's folder, in place of earlier ones of their names.
+    """Store tables in the card of a model's folder, replacing earlier ones of the same names.
 
     One is of the model as it is, under ``name``; others are of amounts of its texture, under ``name, texture N``.
 

@@ -70,7 +70,7 @@ class PaperLearner(nn.Module):
 
 
 def load_cave(cave: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Put what a stage 1 has learned into a CaVE of its layout."""
+    """Load what a stage 1 has learned into a CaVE of its layout."""
     cave.load_state_dict({name.removeprefix("cave."): w for name, w in weights.items() if name.startswith("cave.")})
 
 
@@ -97,7 +97,7 @@ def objective(learner: nn.Module, batch: Batch, config: Stage1Config) -> Loss:
 def held_out_scores(
     learner: DualLearner | PaperLearner, photos: list[Pixels], config: Stage1Config
 ) -> dict[str, float]:
-    """Mean absolute QF error on photos that are not trained on, over the recipe's own mix."""
+    """Mean absolute QF error on held-out photos, over the recipe's own mix."""
     device = next(learner.parameters()).device
     data = (to_device(batch, device) for batch in batches(photos, config.patch, 32, config.recipe, seed=(0,)))
     errors = [(learner.cave(batch.compressed)[1] - batch.qf).abs() for batch, _ in zip(data, range(12), strict=False)]

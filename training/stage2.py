@@ -36,7 +36,7 @@ from training.run import averaged_weights
 
 @dataclass(frozen=True)
 class Stage2Config(TrainingConfig):
-    """Settings of stage 2; the defaults are the paper's, but for the batch of one GPU."""
+    """Settings of stage 2; the defaults are the paper's, except for the batch size of one GPU."""
 
     patch: int = 256
     rate: float = 5e-5
@@ -66,7 +66,7 @@ class FullCODiff(OneStepGenerator):
         self.cave = cave
 
     def train(self, mode: bool = True) -> FullCODiff:
-        """CaVE keeps the statistics that it has."""
+        """CaVE keeps its batch statistics."""
         super().train(mode)
         self.cave.eval()
         return self
@@ -126,7 +126,7 @@ class LatentDiscriminator(nn.Module):
 def objective(
     model: FullCODiff, batch: Batch, config: Stage2Config, dists: DISTS | None, adversary: Adversary | None, called: Any
 ) -> Loss:
-    """The paper's Eq. 7: L2 + DISTS + GAN. ``called`` is the model as it is to be called, maybe for several GPUs."""
+    """The paper's Eq. 7: L2 + DISTS + GAN. ``called`` is the model to call, maybe wrapped for several GPUs."""
     restored, fake = called(batch.compressed)
     l2 = F.mse_loss(restored, batch.clean)
     total, parts = config.l2_weight * l2, {"l2": l2.detach()}
@@ -144,7 +144,7 @@ def objective(
 def held_out_scores(
     model: FullCODiff, photos: list[Pixels], config: Stage2Config, dists: DISTS | None
 ) -> dict[str, float]:
-    """Gain over the JPEG in dB, and DISTS, on photos that are not trained on."""
+    """Gain over the JPEG in dB, and DISTS, on held-out photos."""
     device = next(model.parameters()).device
     found: dict[str, list[Tensor]] = {"gain": [], "dists": []}
     for batch, _ in zip(batches(photos, config.patch, 4, config.recipe, seed=(0,)), range(8), strict=False):

@@ -1,9 +1,9 @@
-"""A wider network that computes what a narrower one does, so that training goes on instead of starting again.
+"""A wider network that computes the same as a narrower one, so that training can continue instead of starting again.
 
 The narrow network's weights become the first channels of every layer. New units keep their fresh weights for what they
 read, and nothing that was there before reads them yet. So the function is the same, no two units are alike, and the
-first gradients reach every new weight that leads to an old unit. (Net2Net of Chen et al. 2015 copies units instead, and
-has to part them by noise.)
+first gradients reach every new weight that leads to an old unit. (Net2Net, Chen et al. 2015, copies units instead and
+needs noise to separate them.)
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from codiff_batch.networks.compact_unet import CrossAttention, ModulatedBlock
 
 
 def widened(weights: Mapping[str, Tensor], wide: nn.Module) -> dict[str, Tensor]:
-    """A state for a wider network that gives the function of narrower weights.
+    """A state for a wider network that computes the function of narrower weights.
 
     Args:
         weights: of a network of the same kind and depth, by the names of ``wide``; no layer is wider than there.
@@ -46,12 +46,12 @@ def widened(weights: Mapping[str, Tensor], wide: nn.Module) -> dict[str, Tensor]
 
 
 def _fits(narrow: Tensor, wide: Tensor) -> bool:
-    """Return True if a weight is nowhere larger than another."""
+    """Return True if a weight is no larger than another in any dimension."""
     return narrow.dim() == wide.dim() and all(a <= b for a, b in zip(narrow.shape, wide.shape, strict=True))
 
 
 def _layout(network: nn.Module) -> tuple[dict[str, tuple[int, int]], set[str]]:
-    """Weights whose rows or columns fall into groups that grow each by itself, and among them those of queries."""
+    """Weights whose rows or columns form groups that grow separately, and which of them are queries."""
     groups: dict[str, tuple[int, int]] = {}
     queries = set()
     for name, module in network.named_modules():

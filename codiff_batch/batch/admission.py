@@ -1,4 +1,4 @@
-"""Bounds on what is under way: memory by admission, time by patience, and threads that one photo cannot keep."""
+"""Limits on photos in progress: memory (:class:`Admission`), time (:class:`Patience`), and replaceable threads."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ SECONDS_A_MEGAPIXEL = 1800.0
 
 
 class Admission:
-    """Bounds an amount that is under way, such as bytes or pixels."""
+    """Limits an amount that is in progress, such as bytes or pixels."""
 
     def __init__(self, limit: int) -> None:
         self._limit, self._used = limit, 0
         self._changed = threading.Condition()
 
     def enter(self, amount: int) -> None:
-        """Wait until there is room; what is larger than the limit enters alone."""
+        """Wait until there is room; an amount above the limit enters alone."""
         with self._changed:
             self._changed.wait_for(lambda: not self._used or self._used + amount <= self._limit)
             self._used += amount
 
     def open_up(self) -> None:
-        """Let everybody in: nothing is read any more."""
+        """Let all waiting threads in: the run is ending."""
         with self._changed:
             self._limit = sys.maxsize
             self._changed.notify_all()
@@ -53,13 +53,13 @@ class _Step:
 
 
 class Patience:
-    """Which photos a step is being taken for, and until when. Safe to use from several threads."""
+    """Knows which photos a step is being taken for, and its deadline. Safe to use from several threads."""
 
     def __init__(self, seconds: float | None, clock: Callable[[], float] = time.monotonic) -> None:
         """Begin.
 
         Args:
-            seconds: that a step may take; None for a limit that grows with the photo.
+            seconds: the limit for a step; None for a limit that grows with the photo.
             clock: seconds that never go back.
         """
         self._seconds, self._clock = seconds, clock
@@ -67,11 +67,11 @@ class Patience:
         self._lock = threading.Lock()
 
     def limit(self, pixels: int) -> float:
-        """Seconds that a step may take for a photo of so many pixels."""
+        """Seconds that a step may take for a photo with this many pixels."""
         return SECONDS_A_PHOTO + SECONDS_A_MEGAPIXEL * pixels / 1e6 if self._seconds is None else self._seconds
 
     def take(self, photo: Hashable, pixels: int, step: Job) -> bool:
-        """Take a step; return False if it was given up meanwhile, so that its result must be dropped."""
+        """Take a step; return False if it was given up meanwhile and its result must be dropped."""
         limit = self.limit(pixels)
         with self._lock:
             self._steps[photo] = _Step(self._clock() + limit, limit, threading.current_thread())
@@ -90,11 +90,11 @@ class Patience:
         """
         with self._lock:
             if photo not in self._steps:
-                raise TookTooLong("given up")  # nobody hears it: the photo has its outcome
+                raise TookTooLong("given up")  # never shown: the photo already has its outcome
             self._steps[photo].until = None
 
     def overdue(self) -> list[tuple[Hashable, TookTooLong, threading.Thread]]:
-        """Give up the steps that took too long: the photos, the reason, and the threads that are still at it."""
+        """Give up the steps that took too long; return the photos, the reasons, and the threads still at work."""
         now = self._clock()
         with self._lock:
             late = [photo for photo, step in self._steps.items() if step.until is not None and now > step.until]
@@ -122,7 +122,7 @@ class Workers:
         self._jobs.put(job)
 
     def replace(self, thread: threading.Thread) -> None:
-        """Start another thread in place of one that hangs; if that comes back, it ends."""
+        """Start another thread in place of one that hangs; the old one ends if it ever continues."""
         if thread in self._threads:
             self._threads.discard(thread)
             self._start()

@@ -1,6 +1,6 @@
-"""Several machines: the same way of one photo on Ray's actors, for users who have outgrown shards.
+"""Several machines: each photo goes through a pipeline in one of Ray's actors, for users who have outgrown shards.
 
-Ray brings the queueing, the restarts and the retries; this file only says what an actor does.
+Ray does the queueing, restarts and retries; this file only says what an actor does.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from codiff_batch.files.identity import canonical
 from codiff_batch.files.reading import read_whole
 
 RETRIES = 3
-"""How often a photo is tried again whose actor died under it."""
+"""How often a photo is retried if its actor died."""
 
 PHOTOS_AHEAD = 4
 """Photos that an actor has at a time: enough to read and write while its device works."""
@@ -40,7 +40,7 @@ POLL_SECONDS = 0.5
 class PhotoWorker:
     """What an actor does: one pipeline, fed by calls that each bring a photo and wait for its outcome.
 
-    So the next photos are read while the device works on one, and each call is tried again by itself.
+    So the next photos are read while the device works on one, and each call can be retried by itself.
     """
 
     def __init__(self, options: BatchOptions) -> None:
@@ -63,7 +63,7 @@ class PhotoWorker:
                 works = run_pipeline(self._options, self._drawn(first), restorer=restorer, begin=self._begin)
                 for outcome in works:
                     self._calls.pop(outcome.source).ended.set_result(outcome)
-            except Exception as error:  # No photo can be restored: whoever waits is told.
+            except Exception as error:  # No photo can be restored: pass the error to all callers that wait.
                 for call in self._calls.values():
                     call.ended.set_exception(error)
                 self._calls.clear()

@@ -1,4 +1,4 @@
-"""Several devices of one machine: a process for each, every one a pipeline of its own, fed as it comes along."""
+"""Several devices of one machine: a process with its own pipeline for each, fed as it finishes photos."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from codiff_batch.batch.pipeline import LazyRestorer, Stop, run_pipeline
 from codiff_batch.batch.plan import Task
 
 PHOTOS_AHEAD = 12
-"""Photos that a process has at a time; few, so that no device ends long after the others."""
+"""Photos that a process has at a time; few, so that no device finishes long after the others."""
 
 POLL_SECONDS = 0.5
 
 
 @dataclass(eq=False)
 class _Helper:
-    """A process, and what it has in hand."""
+    """A process, and the photos it has."""
 
     device: str
     process: BaseProcess
@@ -87,7 +87,7 @@ def run_on_devices(
                 helper.tasks.pop(message.source)
                 _feed(helper, waiting)
                 yield message
-        # What a dead process would have done next is left when all have died.
+        # Photos are left over only if all processes died.
         for task in () if stop.is_set() else waiting:
             yield Outcome(
                 task.source,
@@ -122,13 +122,13 @@ def _lost(helper: _Helper) -> Iterator[Outcome]:
 
 def _help(options: BatchOptions, roots: Collection[Path], connection: Connection, stop: Stop) -> None:
     """What a process does: take photos, send outcomes, and finally None."""
-    # A signal to the whole group is for the first process to answer.
+    # The first process handles signals that go to the whole group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     tasks: Iterator[Task] = iter(connection.recv, None)
     restorer = LazyRestorer(options)
     try:
-        restorer()  # A device that is not there is an error even where the others could do without it.
+        restorer()  # A missing device is an error even if the others could do its work.
         with Journals.join(options, roots) as journals:
             for outcome in run_pipeline(
                 options, tasks, journals=journals, restorer=restorer, stop=stop, under_way=PHOTOS_AHEAD

@@ -1,4 +1,4 @@
-"""The journal: what stands on disk because of us, and what the last attempt said, of every photo, in SQLite.
+"""The journal: for every photo, what stands on disk because of us and what the last attempt said; in SQLite.
 
 One file per output folder (or backup folder, in place) and shard. Each photo has up to two rows, by its *place*: the
 path of its output or backup relative to the folder, so that the folder may move.
@@ -6,8 +6,7 @@ path of its output or backup relative to the folder, so that the folder may move
 * ``standing``: the file that we wrote, its digest, the original's digest, and what it was made with. While a new one is
   being put in its place, the *intent* holds the digest of the bytes that are about to appear beside the old one, so a
   run that was killed in between can tell by the bytes which of the two stand.
-* ``attempts``: what became of the photo when it was looked at last. An attempt that failed or skipped never changes
-  what stands.
+* ``attempts``: what became of the photo the last time. An attempt that failed or was skipped never changes what stands.
 """
 
 from __future__ import annotations
@@ -66,10 +65,10 @@ SCHEMA = (
     ) WITHOUT ROWID""",
     f"PRAGMA user_version = {VERSION}",
 )
-"""Of a new journal, a statement each: together they are one transaction."""
+"""The statements for a new journal; together they are one transaction."""
 
 COMMIT_SECONDS = 1.0
-"""Attempts that wrote nothing wait for so long and are committed together; losing them costs only their judging."""
+"""Attempts that wrote nothing wait this long and are committed together; losing them only means judging again."""
 
 BUSY_SECONDS = 600.0
 """How long to wait for another process that writes: it may have been stopped in the middle."""
@@ -139,7 +138,7 @@ class Journal:
     """One journal file, open for writing; safe to use from several threads, and by several processes of one machine."""
 
     def __init__(self, path: Path) -> None:
-        """Open a journal, make a new one, or bring one of an earlier version up to date.
+        """Open a journal, make a new one, or convert one of an earlier version.
 
         Raises:
             FolderUnavailable: the file system refuses.
@@ -173,11 +172,11 @@ class Journal:
 
         with self._transaction():
             if version_of(self._database) == VERSION:
-                return  # Another process was quicker.
+                return  # Another process was faster.
             migrate(self._database, self.path)
 
     def close(self) -> None:
-        """Commit and close; what a full disk does not take any more is judged again by the next run."""
+        """Commit and close; what a full disk no longer takes will be judged again by the next run."""
         with self._lock:
             try:
                 self.flush()
@@ -186,7 +185,7 @@ class Journal:
             self._database.close()
 
     def begin(self, model: str, photos: int | None, roots: Iterable[Path]) -> None:
-        """Note the start of a run; attempts from now on are its own.
+        """Note the start of a run; attempts from now on belong to it.
 
         Args:
             model: its name and digest.
@@ -218,15 +217,15 @@ class Journal:
                 self._database.execute("UPDATE runs SET ended = ? WHERE id = ?", (time.time(), self.run))
 
     def standing(self, place: Path) -> Standing | None:
-        """What stands of a photo, if anything does."""
+        """What stands for a photo, if anything does."""
         return self._one(f"{_SELECT_STANDING} WHERE place = ?", os.fsencode(place), standing_of)
 
     def standing_with(self, sha256: str) -> Standing | None:
-        """Something that stands with these bytes, wherever it is."""
+        """A standing file with these bytes, wherever it is."""
         return self._one(f"{_SELECT_STANDING} WHERE sha256 = ?", sha256, standing_of)
 
     def attempt(self, place: Path) -> Attempt | None:
-        """What the last attempt said of a photo, if there was one."""
+        """What the last attempt said about a photo, if there was one."""
         with self._lock:
             if waiting := self._waiting.get(os.fsencode(place)):
                 return waiting
@@ -248,7 +247,7 @@ class Journal:
             put_standing(self._database, standing)
 
     def forget(self, place: Path) -> None:
-        """Nothing stands there any more."""
+        """Forget what stood there."""
         with in_words(self.path), self._lock, self._transaction():
             self._database.execute("DELETE FROM standing WHERE place = ?", (os.fsencode(place),))
 
@@ -294,7 +293,7 @@ class Journal:
             self._known = 0
 
     def _soon(self) -> None:
-        """Commit after a moment, even if nothing else happens. No transaction is open until then, so nobody waits."""
+        """Commit after a moment, even if nothing else happens; until then no transaction keeps other processes out."""
         if self._timer is None:
             self._timer = threading.Timer(COMMIT_SECONDS, self._flush_quietly)
             self._timer.daemon = True

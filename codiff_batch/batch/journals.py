@@ -31,7 +31,7 @@ from codiff_batch.models.catalogue import find
 log = logging.getLogger(__name__)
 
 UNKNOWN_SHAPE = "?"
-"""Of files whose journal was lost: nobody knows their options, so no option can differ from them."""
+"""Of files whose journal was lost: their options are unknown, so no option can differ from them."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Journals:
             tasks: what is planned, to be compared with the folders once they are marked.
 
         Raises:
-            FolderLocked: another run is at work in one of the folders.
+            FolderLocked: another run is using one of the folders.
             FolderUnavailable: a folder cannot be written to, or its disk is not mounted, or its journal is damaged.
             OptionsConflict: what is written would lie among the photos.
             ModelError: there is no such model.
@@ -130,17 +130,17 @@ class Journals:
         return self._of[task.root]
 
     def standing(self, task: Task) -> Standing | None:
-        """What stands of a photo, whichever shard wrote it last."""
+        """What stands for a photo, whichever shard wrote it last."""
         found = [self.of(task).standing(task.place)]
         found += [ledger.standing.get(task.place) for ledger in self._siblings[task.root]]
         return max((s for s in found if s is not None), key=lambda s: s.written, default=None)
 
     def standing_with(self, task: Task, sha256: str) -> Standing | None:
-        """Something that stands in the photo's folder with these bytes."""
+        """A standing file with these bytes in the photo's folder."""
         return self.of(task).standing_with(sha256)
 
     def attempt(self, task: Task) -> Attempt | None:
-        """What was said of a photo last, by whichever shard."""
+        """The last attempt at a photo, by whichever shard."""
         found = [self.of(task).attempt(task.place)]
         found += [ledger.attempts.get(task.place) for ledger in self._siblings[task.root]]
         return max((a for a in found if a is not None), key=lambda a: a.ended, default=None)
@@ -190,10 +190,10 @@ class Journals:
 
 @contextlib.contextmanager
 def locked(folder: Path, owner: str) -> Iterator[None]:
-    """Keep every other run and undo of this owner out of a folder.
+    """Keep all other runs and undos of this owner out of a folder.
 
     Raises:
-        FolderLocked: one is at work.
+        FolderLocked: there is one.
         FolderUnavailable: the folder cannot be written to.
     """
     path = folder / MARK_FOLDER / f"lock-{owner}"
@@ -202,7 +202,7 @@ def locked(folder: Path, owner: str) -> Iterator[None]:
         make_folders(path.parent)
         lock.acquire()
     except Timeout:
-        raise FolderLocked(f"another run of codiff-batch is at work in {folder}; wait for it or stop it") from None
+        raise FolderLocked(f"another run of codiff-batch is using {folder}; wait for it or stop it") from None
     except OSError as error:
         raise FolderUnavailable(f"cannot write to {folder}: {error.strerror or error}", Role.OUTPUT) from error
     with lock:

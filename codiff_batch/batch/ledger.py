@@ -1,4 +1,4 @@
-"""What the journals of a folder say together. Reading needs no write access and disturbs no run that is at work."""
+"""The journals of a folder taken together. Reading needs no write access and does not disturb a running batch."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class LatestRun:
     owner: str
     """Its shard, or ``all``."""
     attempts: list[Attempt]
-    """What it has come to so far."""
+    """Its attempts so far."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def find_folder(folder: Path) -> Path:
 
 
 def read_ledger(folder: Path) -> Ledger:
-    """All journals of a folder as one: of each photo, the latest word of whichever shard.
+    """All journals of a folder as one, with the latest entry of any shard for each photo.
 
     Raises:
         FolderUnavailable: there are none, or they cannot be read.
@@ -118,7 +118,7 @@ def _in_memory(path: Path) -> sqlite3.Connection:
         with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
             database.backup(copy)
     except sqlite3.OperationalError:
-        # What a run left open wants to be put in order first, which a read-only disk does not allow.
+        # A journal that a run left open needs recovery first, which a read-only disk does not allow.
         with _elsewhere(path) as other, contextlib.closing(sqlite3.connect(other)) as database:
             database.backup(copy)
     return copy

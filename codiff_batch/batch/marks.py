@@ -1,4 +1,4 @@
-"""Output and backup folders are marked, so that an empty mount point is not taken for the disk that belongs there.
+"""Output and backup folders are marked, so that an empty mount point is not mistaken for the disk that belongs there.
 
 The mark is a small file beside the journal. Which folders had one is remembered in the user's state directory
 (``~/.local/state/codiff-batch`` on Linux); where that cannot be written, only the mark itself counts.
@@ -36,7 +36,7 @@ class Holds(StrEnum):
 
 @dataclass(frozen=True)
 class Mark:
-    """Tells a folder of ours from any other."""
+    """Distinguishes a folder of ours from any other."""
 
     id: str
     holds: Holds
@@ -55,7 +55,7 @@ def read_mark(folder: Path) -> Mark | None:
     """The mark of a folder; None if it has none.
 
     Raises:
-        JournalDamaged: the folder has a journal of version 0.1, which kept no marks, and nobody can tell what it holds.
+        JournalDamaged: the folder has a journal of version 0.1, which kept no marks, and it cannot be read.
     """
     place = folder / MARK_FOLDER
     try:
@@ -83,12 +83,12 @@ def backups_around(path: Path) -> Path | None:
 
 
 def check_present(folder: Path, *, new: bool) -> None:
-    """Refuse a folder that was marked when it was used last and is not any more: its disk is not mounted.
+    """Refuse a folder that was marked when it was last used and no longer is: its disk is probably not mounted.
 
-    A folder that was deleted on a disk which is still there is made again; on another disk in its place it is not.
+    A folder that was deleted is created again if its disk is still there, but not if another disk is in its place.
 
     Args:
-        new: the user says that it may be empty.
+        new: the user said that it may be empty.
 
     Raises:
         FolderUnavailable: with that reason.
@@ -98,8 +98,8 @@ def check_present(folder: Path, *, new: bool) -> None:
     deleted = not folder.is_dir() and _is_there(known) and not _is_bare(folder.parent)
     if not deleted:
         raise FolderUnavailable(
-            f"{folder} held files of earlier runs, and nothing is left of them; is its disk mounted? "
-            "If the folder is meant to start again, say so",
+            f"{folder} held files of earlier runs, and they are gone; is its disk mounted? "
+            "To start with an empty folder, say so",
             Role.NEW_FOLDER,
         )
 
@@ -126,7 +126,7 @@ def claim(folder: Path, holds: Holds) -> Mark:
 
 
 def withdraw(folder: Path) -> None:
-    """Take back the mark of a folder that turned out to be none to write to."""
+    """Remove the mark from a folder that must not be written to after all."""
     shutil.rmtree(folder / MARK_FOLDER, ignore_errors=True)
     with contextlib.suppress(OSError):
         _record(folder).unlink()
@@ -175,5 +175,5 @@ def _is_there(disk: _Disk) -> bool:
 
 
 def _number_of(mount: Path) -> int:
-    """Tells disks apart that are mounted at the same place, one after the other."""
+    """Distinguishes disks that are mounted at the same place one after the other."""
     return os.statvfs(mount).f_fsid if hasattr(os, "statvfs") else mount.stat().st_dev

@@ -1,4 +1,4 @@
-"""Brings journals of earlier versions up to date, inside the caller's transaction."""
+"""Converts journals of earlier versions, inside the caller's transaction."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _DEFAULTS = {
 
 
 def old_digest(options: BatchOptions) -> str:
-    """What version 0.1 would have kept for these options; what is at its default now was at its default then."""
+    """What version 0.1 would have recorded for these options; today's defaults count as the defaults of then."""
     parts = (options, options.judging, options.settings)
     now = {each.name: each.default for part in parts for each in fields(part)}
     values = {each.name: getattr(part, each.name) for part in parts for each in fields(part)}
@@ -163,7 +163,7 @@ def _source_prefixes(rows: list[dict[str, Any]], folder: Path) -> set[Path]:
 
 
 def _guess(source: Path, prefixes: set[Path]) -> Path | None:
-    """Where the output of a photo that has none would be."""
+    """Where the output of a photo without one would be."""
     above = [prefix for prefix in prefixes if source.is_relative_to(prefix)]
     return source.relative_to(max(above, key=lambda prefix: len(prefix.parts))) if above else None
 

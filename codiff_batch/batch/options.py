@@ -55,11 +55,11 @@ class BatchOptions:
     models_dir: Path | None = _option(None, "Folder of installed models.", told_default="in the user's data directory")
     devices: tuple[str, ...] = _option(
         ("auto",),
-        "Where the networks run: auto (a GPU if there is one), cpu, cuda, cuda:N, mps; each of several has a process.",
+        "Where the networks run: auto (a GPU if there is one), cpu, cuda, cuda:N, mps; several run in a process each.",
         placeholder="DEVICE[,...]",
     )
     compiled: bool = _option(
-        False, "Compile the networks first, which takes minutes; for large models and many photos."
+        False, "Compile the networks first: takes minutes, pays off for large models and many photos."
     )
     precision: Floats = _option("auto", FLOATS_HELP)
     types: tuple[str, ...] = _option(
@@ -67,38 +67,36 @@ class BatchOptions:
         TYPES_HELP,
         placeholder="TYPE[,...]",
     )
-    format: str = _option(SAME, "Format of the outputs.", choices=NAMES)
+    format: str = _option(SAME, "Output format.", choices=NAMES)
     quality: int = _option(
         95, "Quality of JPEG (always 4:4:4), WebP, AVIF and JPEG XL outputs.", low=1, high=100, placeholder="N"
     )
     copy_skipped: bool = _option(False, "Copy skipped photos too, so that the output folder is complete.")
-    overwrite: bool = _option(False, "Replace outputs that exist.")
-    again: bool = _option(False, "Restore again what an older model or version of this program made.")
+    overwrite: bool = _option(False, "Replace existing outputs.")
+    again: bool = _option(False, "Redo what an older model or version of this program made.")
     in_place: bool = _option(False, "Replace the photos themselves; needs a backup folder.")
-    backup: Path | None = _option(None, "Where untouched originals are kept when photos are replaced in place.")
-    new_folder: bool = _option(False, "Start an empty backup or output folder where earlier runs kept theirs.")
-    refresh_thumbnail: bool = _option(False, "Make EXIF's thumbnail again from the restored picture, where it fits.")
+    backup: Path | None = _option(None, "Folder for the untouched originals of photos that are replaced in place.")
+    new_folder: bool = _option(False, "Start with an empty backup or output folder where earlier runs had theirs.")
+    refresh_thumbnail: bool = _option(False, "Recreate the EXIF thumbnail from the restored picture, where it fits.")
     include_signed: bool = _option(False, "Restore C2PA-signed photos too; drops their manifest.")
     jobs: int = _option(
-        2, "Threads that read and decode, and as many that encode and write.", low=1, high=64, placeholder="N"
+        2, "Threads for reading and decoding, and as many for encoding and writing.", low=1, high=64, placeholder="N"
     )
-    max_pixels: int = _option(
-        DEFAULT_MAX_PIXELS, "Refuse larger photos before they are decoded.", low=1, placeholder="N"
-    )
-    max_bytes: int = _option(DEFAULT_MAX_BYTES, "Refuse larger files before they are read.", low=1, placeholder="N")
+    max_pixels: int = _option(DEFAULT_MAX_PIXELS, "Refuse larger photos before decoding them.", low=1, placeholder="N")
+    max_bytes: int = _option(DEFAULT_MAX_BYTES, "Refuse larger files before reading them.", low=1, placeholder="N")
     timeout: float | None = _option(
         None,
-        "Give up a photo that takes longer to read, restore or encode.",
+        "Give up on a photo that takes longer to read, restore or encode.",
         above=0,
         placeholder="SECONDS",
         told_default="10 minutes plus 30 minutes per megapixel",
     )
     dry_run: bool = _option(False, "Judge every photo, but write nothing except the report.", once=True)
     shard: Shard | None = _option(
-        None, "Work on part I of N only; auto reads SLURM's variables.", placeholder="I/N|auto", once=True
+        None, "Process only part I of N; auto reads SLURM's variables.", placeholder="I/N|auto", once=True
     )
     cluster: str | None = _option(
-        None, "Share the work on a Ray cluster; auto takes the running one.", placeholder="ADDRESS", once=True
+        None, "Share the work on a Ray cluster; auto uses the running one.", placeholder="ADDRESS", once=True
     )
 
     @property
@@ -132,25 +130,29 @@ class BatchOptions:
         find_format(self.format)
         self.settings.check(read_card(find(self.model, self.models_dir)))
         if self.in_place and self.backup is None:
-            raise OptionsConflict(
-                "photos are replaced in place only with a backup folder, where the originals are kept", Role.BACKUP
-            )
+            raise OptionsConflict("replacing photos in place needs a backup folder for the originals", Role.BACKUP)
         if self.backup is not None and not self.in_place:
-            raise OptionsConflict("a backup folder is only for photos that are replaced in place", Role.IN_PLACE)
+            raise OptionsConflict("a backup folder is only for replacing photos in place", Role.IN_PLACE)
         if self.in_place and self.output is not None:
             raise OptionsConflict(
-                "photos are replaced in place or written to an output folder, not both", Role.IN_PLACE, Role.OUTPUT
+                "photos are either replaced in place or written to an output folder, not both",
+                Role.IN_PLACE,
+                Role.OUTPUT,
             )
         if self.in_place and self.format not in (SAME, "jpeg"):
-            raise OptionsConflict("photos that are replaced in place stay JPEG files", Role.IN_PLACE, Role.FORMAT)
+            raise OptionsConflict(
+                "photos that are replaced in place have to stay JPEG files", Role.IN_PLACE, Role.FORMAT
+            )
         if self.in_place and self.types != ("jpeg",):
             raise OptionsConflict("only JPEG files are replaced in place", Role.IN_PLACE, Role.TYPES)
         if self.in_place and self.copy_skipped:
-            raise OptionsConflict("in place, skipped photos stay where they are and need no copy", Role.COPY_SKIPPED)
+            raise OptionsConflict(
+                "in place, skipped photos stay where they are; there is nothing to copy", Role.COPY_SKIPPED
+            )
         if self.cluster is not None and self.in_place:
             raise OptionsConflict("a cluster writes to an output folder, not in place", Role.CLUSTER, Role.IN_PLACE)
         if self.cluster is not None and len(self.devices) > 1:
-            raise OptionsConflict("a cluster finds its devices itself; name one kind at most", Role.DEVICES)
+            raise OptionsConflict("a cluster finds its devices itself; name at most one kind", Role.DEVICES)
 
 
 def _differing(values: Any, *names: str) -> Iterator[str]:

@@ -1,6 +1,6 @@
-"""Puts outputs and backups where they belong, with a last look at everything right before the rename.
+"""Puts outputs and backups in place, checking everything once more right before the rename.
 
-Nothing here trusts what planning found: between the two lies the network's work, and other programs.
+Nothing here relies on what planning found: other programs may have changed it while the network worked.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class Original:
 
 
 def sweep(folders: Iterable[Path], owner: str) -> int:
-    """Remove temporary files that a killed run left in these folders, and tell how many.
+    """Remove temporary files that a killed run left in these folders, and return how many.
 
     Args:
         folders: where outputs and backups go.
-        owner: whose files to remove. The caller holds that owner's lock, so nobody is writing them.
+        owner: whose files to remove. The caller holds that owner's lock, so no other process writes them.
     """
     swept = 0
     for folder in folders:
@@ -70,14 +70,14 @@ def put_output(
     def guard() -> None:
         _refuse_changed(original.path, original.seen)
         if os.path.lexists(target) and not may_replace(target, original.path, ours=ours, overwrite=overwrite):
-            raise OutputExists(f"{target} exists already")
+            raise OutputExists(f"{target} already exists")
 
     replaces = os.path.lexists(target)
     write_atomically(target, data, like=original.path, overwrite=replaces, owner=owner, guard=guard)
 
 
 def may_replace(target: Path, source: Path, *, ours: frozenset[str], overwrite: bool) -> bool:
-    """Return True if an existing file may be replaced by an output: it is ours, or the user said so.
+    """Return True if an output may replace an existing file: it is ours, or the user said so.
 
     Never the photo itself, and never what lies among originals.
     """
@@ -93,13 +93,13 @@ def keep_backup(path: Path, data: bytes, *, like: Path, owner: str = "one") -> N
 
     Raises:
         BackupUnfit: another backup of that name exists, so the original may not be replaced.
-        PhotoError: the backup cannot be written, or is not on the disk for sure.
+        PhotoError: the backup cannot be written, or may not be on the disk yet.
     """
     try:
         write_atomically(path, data, like=like, owner=owner)
     except OutputExists:
         check_backup(path, sha256(data))
-        # A run that was killed, or a copy by hand, may have left it in the memory of the system alone.
+        # A killed run or a manual copy may have left it in the system's cache only.
         make_durable(path)
 
 
@@ -127,9 +127,9 @@ def check_backup(path: Path, digest: str, *, photo: Path | None = None) -> bytes
 def put_in_place(original: Original, data: bytes, backup: Path, *, record: Callable[[], None], owner: str) -> None:
     """Replace a photo by its restoration, once its original is safe.
 
-    The order is what makes it safe: the photo is compared with what was read, its original is put into the backup
-    folder and is on the disk, the journal knows what is about to appear, and right before the rename backup and photo
-    are looked at again.
+    The order makes it safe: the photo is compared with what was read, its original is put into the backup folder and
+    synced to disk, the journal records what is about to appear, and right before the rename backup and photo are
+    checked again.
 
     Args:
         original: the photo.
@@ -158,7 +158,7 @@ def put_in_place(original: Original, data: bytes, backup: Path, *, record: Calla
 
 
 def refuse_links(path: Path) -> None:
-    """Refuse to work in place on a link: its other name, or its target, would keep the old picture.
+    """Refuse to work in place on a link: the other name, or the target, would keep the old picture.
 
     Raises:
         SourceIsLink: with the sentence.

@@ -1,7 +1,7 @@
-"""Refuses runs in which an output or a backup would be a source, whatever way its name is spelt.
+"""Refuses runs in which an output or a backup would be a source, however its name is spelled.
 
-Nothing has been touched when this is asked. The commit of each photo looks once more (:mod:`.commit`), for what changes
-afterwards.
+This is checked before anything is touched. :mod:`.outputs` checks again right before each write, in case something
+changed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def refuse_overlaps(tasks: Sequence[Task]) -> None:
-    """Refuse to write onto photos, among photos, or into other runs' backups.
+    """Refuse to write over photos, among photos, or into other runs' backups.
 
     Raises:
         OptionsConflict: with the sentence.
@@ -51,14 +51,14 @@ def refuse_backups(folders: Iterable[Path]) -> None:
 
 
 def refuse_same_folder(mark: Mark, tasks: Iterable[Task]) -> None:
-    """Refuse a folder whose new mark can be seen in a folder of photos: both are the same, by another mount.
+    """Refuse a folder whose new mark shows up in a folder of photos: both are the same folder, mounted twice.
 
     Raises:
         OptionsConflict: with the sentence.
     """
     for folder in {folder for task in tasks for folder in _source_folders(task)}:
         if is_marked(folder) and read_mark(folder) == mark:
-            raise OptionsConflict(f"what is written would lie among the photos: {folder} is the same folder")
+            raise OptionsConflict(f"files would be written among the photos: {folder} is the same folder")
 
 
 def _refuse_sources(task: Task, sources: dict[FileKey, Path]) -> None:
@@ -95,7 +95,7 @@ def _keys(path: Path) -> set[FileKey]:
 
 
 def _source_folders(task: Task) -> Iterator[Path]:
-    """The folders that were searched on the way to a photo; none for one that was named itself."""
+    """The folders that were searched on the way to a photo; none for a photo that was named directly."""
     if task.source_root is None:
         return
     folder = task.source.parent

@@ -1,4 +1,4 @@
-"""Readers, one worker for the device, and writers, so that none of them waits for another."""
+"""Threads of a batch: readers, one worker for the device, and writers, so that none of them waits for another."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 BYTES_UNDER_WAY = 64_000_000
-"""File bytes that may wait in memory at a time, some of them several times over; one larger file goes alone."""
+"""File bytes that may be in memory at a time, some of them several times; a larger file goes alone."""
 
 PIXELS_UNDER_WAY = 50_000_000
-"""Decoded pixels that may wait in memory at a time; one larger photo goes alone."""
+"""Decoded pixels that may be in memory at a time; a larger photo goes alone."""
 
 PHOTOS_UNDER_WAY = 32
 """Photos between reading and writing at a time: enough small ones to fill a device's batch several times."""
@@ -38,7 +38,7 @@ LOOKS = 16
 """Photos that CaVE judges at a time where nothing is to be restored."""
 
 POLL_SECONDS = 0.5
-"""Between two looks at what takes too long."""
+"""Between two checks for photos that take too long."""
 
 
 class Stop(Protocol):
@@ -49,7 +49,7 @@ class Stop(Protocol):
 
 
 class _GivenUp(Exception):
-    """A photo took too long and has its outcome: whoever still worked on it drops what it made."""
+    """A photo took too long and has its outcome: the thread still working on it drops its result."""
 
 
 class LazyRestorer:
@@ -94,8 +94,8 @@ def run_pipeline(
 
     Args:
         options: of the batch, checked.
-        tasks: from :func:`~codiff_batch.batch.plan.plan`; drawn as room becomes free. None says "no further one at the
-            moment"; the run ends if nothing is under way then.
+        tasks: from :func:`~codiff_batch.batch.plan.plan`; drawn as room becomes free. None means "no more at the
+            moment"; the run ends if nothing is in progress then.
         journals: opened for the tasks' folders; None to keep none, as in a dry run.
         restorer: gives the loaded model; None to load it when it is first needed.
         stage: told what is being done, from worker threads.
@@ -179,7 +179,7 @@ class _Pipeline:
         return self._stop.is_set() or self._ended.is_set()
 
     def _guard(self, work: Callable[..., None], *arguments: object) -> None:
-        """Carry an error that ends the batch, or a mistake of the program, to the thread that yields."""
+        """Pass an error that ends the batch, or a bug, to the thread that yields."""
         try:
             work(*arguments)
         except _GivenUp:
@@ -188,7 +188,7 @@ class _Pipeline:
             self._settled.put(error)
 
     def _give_up_what_hangs(self) -> None:
-        """Settle photos whose step takes too long; the thread that hangs is replaced, and what it makes dropped."""
+        """Settle photos whose step takes too long; the hanging thread is replaced, and its result dropped."""
         for photo, error, thread in self._patience.overdue():
             hung = cast(Work, photo)
             work = Work(hung.task, hung.started, hung.recall, weight=hung.weight, file_bytes=hung.file_bytes)
@@ -198,10 +198,10 @@ class _Pipeline:
             self._settle(work)
 
     def _take(self, work: Work, step: Callable[[], T]) -> T | None:
-        """Take a step of a photo in time, and return what it made.
+        """Take a step of a photo within its time limit, and return its result.
 
         Raises:
-            _GivenUp: it took too long, so that nobody may touch the photo any more.
+            _GivenUp: it took too long, and the photo must not be touched any more.
         """
         made: list[T | None] = []
         if not self._patience.take(work, work.pixels, lambda: made.append(self._steps.attempt(work, step))):
@@ -263,7 +263,7 @@ class _Pipeline:
                     yield ready.judged.request(settings, progress=self._progress(work), key=ready)
 
     def _progress(self, work: Work) -> Callable[[int, int], None]:
-        """What the network calls after each of a photo's tiles; ends the photo when its time is over."""
+        """What the network calls after each of a photo's tiles; raises when the photo's time is up."""
         limit = self._patience.limit(work.pixels)
         began: list[float] = []
 
@@ -298,14 +298,14 @@ class _Pipeline:
             yield group
 
     def _look(self, restorer: Restorer, sights: list[Sight]) -> list[Embedding | None]:
-        """Let CaVE see the photos' crops, all at once; None for those that it could not see."""
+        """Have CaVE look at the photos' crops, all at once; None for those that failed."""
         if len(sights) == 1:
             work, crops = sights[0].opened.work, sights[0].crops
             return [self._steps.attempt(work, lambda: restorer.embed_crops([crops])[0])]
         try:
             return list(restorer.embed_crops([sight.crops for sight in sights]))
         except Exception:
-            # What broke the batch is one photo's fault: look at them one by one, so that it alone fails.
+            # One photo may have caused the failure: look at them one by one, so that only that one fails.
             return [self._look(restorer, [sight])[0] for sight in sights]
 
     def _write(self, result: Result) -> None:
@@ -327,7 +327,7 @@ class _Pipeline:
         except CodiffError:
             raise
         except Exception as error:
-            # Whatever the journal cannot hold is one photo's matter.
+            # What the journal cannot hold concerns one photo only.
             log.warning("%s cannot be recorded: %s", work.task.source, error)
         work.contents = work.recall = None
         self._bytes.leave(work.file_bytes)

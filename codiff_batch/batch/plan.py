@@ -108,7 +108,7 @@ def _sources(paths: Sequence[Path]) -> list[Path]:
     refuse_backups(paths)
     outputs = [path for path in paths if path.is_dir() and read_mark(path)]
     for path in outputs:
-        sentence = f"{path} holds outputs of earlier runs; name the folder of the photos"
+        sentence = f"{path} holds outputs of earlier runs; name the folder with the photos instead"
         if len(outputs) == len(paths):
             raise OptionsConflict(sentence)
         log.warning("left out: %s", sentence)

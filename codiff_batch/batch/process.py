@@ -136,7 +136,7 @@ class PhotoSteps:
         self._stage = stage
 
     def attempt(self, work: Work, step: Callable[[], T]) -> T | None:
-        """Take a step and return what it made; None if nothing, or if it settled the photo.
+        """Take a step and return its result; None if there is none, or if the step settled the photo.
 
         Whatever is wrong with the photo ends in its outcome, not in an exception.
 
@@ -150,7 +150,7 @@ class PhotoSteps:
         except CodiffError:
             raise
         except Exception as error:
-            # The wall: one photo that breaks the program must not end a night's batch.
+            # The wall: one photo that triggers a bug must not end a night's batch.
             work.settle(Kind.FAILED, f"unexpected {type(error).__name__}: {_one_line(error)}", code_of(error))
         return None
 
@@ -198,19 +198,19 @@ class PhotoSteps:
             work.outcome = told.known
 
     def _is_in_the_way(self, work: Work) -> bool:
-        """Settle a photo whose output would replace what is not ours."""
+        """Settle a photo whose output would replace a file that is not ours."""
         task, options = work.task, self._options
         if options.in_place or options.dry_run or not os.path.lexists(task.target):
             return False
         if may_replace(task.target, task.source, ours=work.ours, overwrite=options.overwrite):
             return False
         self._refuse_others_output(work)
-        reason = f"output exists already: {task.target}"
+        reason = f"output already exists: {task.target}"
         work.settle(Kind.SKIPPED, reason, Code.OUTPUT_EXISTS_ALREADY, task.target)
         return True
 
     def _original(self, work: Work, contents: Contents) -> bytes:
-        """The bytes to start from: the photo's, or its backup's where the photo is our own output already."""
+        """The bytes to start from: the photo's, or its backup's if the photo is already our own output."""
         told = work.recall
         if told is None or told.origin is None or told.standing is None:
             return contents.data
@@ -224,7 +224,7 @@ class PhotoSteps:
         decoded = Decoded.of(opened.photo)
         crops = decoded.crops(self._options.settings)
         if self._options.dry_run:
-            # Nothing but the crops is looked at any more, and what the whole picture tells.
+            # From here on only the crops and the traits of the whole picture are needed.
             decoded = replace(decoded, pixels=crops[0], whole=decoded.traits)
         return Sight(opened, decoded, crops)
 
@@ -252,7 +252,7 @@ class PhotoSteps:
         self._write(ready, self._encode(ready, restored.pixels))
 
     def record(self, work: Work) -> None:
-        """Put a settled photo into the journal. Its own file is as the outcome says, even if that fails."""
+        """Put a settled photo into the journal. Even if that fails, the files on disk are as the outcome says."""
         if self._journals is None or work.outcome is None or work.task.error:
             return
         journal = self._journals.of(work.task)
@@ -261,7 +261,7 @@ class PhotoSteps:
             if not work.known:
                 journal.record(self._attempt(work, work.outcome, self._journals), work.standing)
             elif told is not None and told.attempt is not None and told.contents is not None:
-                # Its stamp changed, but not its bytes: next time it need not be read.
+                # Its stamp changed, but not its bytes: with the new stamp it need not be read next time.
                 journal.record(replace(told.attempt, stamp=told.stamp, sha256=told.sha256))
             else:
                 journal.count_known()
@@ -269,7 +269,7 @@ class PhotoSteps:
             log.warning("cannot write the journal entry of %s: %s", printable(str(work.task.source)), error)
 
     def _attempt(self, work: Work, outcome: Outcome, journals: Journals) -> Attempt:
-        """What the journal keeps: of a photo rewritten in place, the new file is what the next run will find."""
+        """What the journal keeps; for a photo rewritten in place, about the new file, which the next run will find."""
         task, seen = work.task, work.contents or work.recall
         stamp, digest = (None, None) if seen is None else (seen.stamp, seen.sha256)
         if self._options.in_place and outcome.outcome is Kind.RESTORED and work.standing is not None:
@@ -309,13 +309,13 @@ class PhotoSteps:
         work.settle(Kind.RESTORED, verdict.reason, verdict.ground, task.target, model=options.model)
 
     def _refuse_others_output(self, work: Work) -> None:
-        """Refuse to replace what another photo's restoration put there, even where the user says overwrite."""
+        """Refuse to replace another photo's output, even with ``overwrite``."""
         target = work.task.target
         if self._journals is None or not os.path.lexists(target):
             return
         other = self._journals.standing_with(work.task, digest_of(target) or "")
         if other is not None and other.place != work.task.place and os.path.lexists(other.source):
-            raise Collision(f"its output would take the place of that of {other.source}: {target}")
+            raise Collision(f"its output would replace that of {other.source}: {target}")
 
     def _intend(self, ready: Ready, data: bytes) -> None:
         """Make durable what is about to be written."""
@@ -327,7 +327,7 @@ class PhotoSteps:
         before = work.recall.standing if work.recall else None
         if before is not None and before.in_place and is_anothers(before, task):
             # One of the same name and bytes in a copy of the folder, say; the journal would forget the first.
-            raise Collision(f"its backup would be that of {before.source} as well; choose another backup folder")
+            raise Collision(f"its backup would also be that of {before.source}; choose another backup folder")
         standing = before or Standing(task.place, task.source, self._options.in_place, original)
         below = seen_from(task.root, task.source)
         work.standing = replace(standing, source=canonical(task.source), source_below=below, intent=intent, written=0.0)
@@ -352,7 +352,7 @@ class PhotoSteps:
             if task.copy == task.target:
                 work.standing = Standing(task.place, canonical(task.source), False, contents.sha256, contents.sha256)
         elif digest_of(task.copy) != contents.sha256:
-            reason = f"{reason}; not copied, for {task.copy} exists already"
+            reason = f"{reason}; not copied, because {task.copy} already exists"
         work.settle(Kind.SKIPPED, reason, code, task.copy)
 
 

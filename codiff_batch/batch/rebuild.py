@@ -1,4 +1,4 @@
-"""Makes a new journal from what lies on the disk: the backups' or outputs' bytes, and the notes in restored files."""
+"""Makes a new journal from the files on disk: the bytes of backups or outputs, and the notes in restored files."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def rebuild(folder: Path, photos: Sequence[Path]) -> Iterator[Outcome]:
         photos: the folders or files that its photos were taken from, as they were given to the run.
 
     Raises:
-        FolderLocked: a run is at work in the folder.
+        FolderLocked: a run is using the folder.
         FolderUnavailable: it cannot be written to, or was never ours.
         OptionsConflict: no photos are named.
     """
     if not (folder / MARK_FOLDER).is_dir():
-        raise FolderUnavailable(f"{folder} is no output or backup folder of codiff-batch")
+        raise FolderUnavailable(f"{folder} is not an output or backup folder of codiff-batch")
     if not photos:
         raise OptionsConflict("name the folders that the photos were taken from")
     with locked(folder, "all"):
@@ -62,7 +62,7 @@ def rebuild(folder: Path, photos: Sequence[Path]) -> Iterator[Outcome]:
             for file in files:
                 found = _note(journal, folder, file, photos, in_place=holds is Holds.BACKUPS)
                 if found.outcome is Kind.FAILED and (standing := before.standing.get(file.relative_to(folder))):
-                    journal.stand(standing)  # Its photo may be found again another day.
+                    journal.stand(standing)  # Its photo may turn up again later.
                 yield found
             journal.end()
         finally:
@@ -127,7 +127,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _guess(files: Sequence[Path]) -> Holds:
-    """What a folder without a mark holds: outputs carry our note, originals do not."""
+    """What a folder without a mark contains: outputs carry our note, originals do not."""
     for file in files:
         try:
             if _note_of(read_whole(file, follow=False)) is not None:
@@ -147,7 +147,7 @@ def _note_of(contents: Contents) -> dict[str, str] | None:
 
 
 def _set_aside(folder: Path) -> None:
-    """Keep the journals that are replaced, for whoever wants to look into them."""
+    """Keep the replaced journals under another name, in case they are needed."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
     for path in journals_in(folder):
         for part in (path, *(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))):

@@ -1,4 +1,4 @@
-"""What the journal says of a photo before any work: done already, to be done again from its original, or new."""
+"""What the journal says about a photo before any work: already done, to be redone from its original, or new."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Recall:
     attempt: Attempt | None = None
     standing: Standing | None = None
     known: Outcome | None = None
-    """What an earlier run made of this very photo with these options; nothing is left to do."""
+    """What an earlier run made of this photo with these options, so that nothing is left to do."""
     finished: bool = False
-    """Whether ``known`` is news to the journal: the run that did it was killed before it could say so."""
+    """Whether the journal does not have ``known`` yet, because the run that did it was killed before recording it."""
     origin: Path | None = None
     """Place of the original, where the photo is our own output and is to be made again."""
 
@@ -78,15 +78,15 @@ def is_anothers(standing: Standing, task: Task) -> bool:
 
 
 def is_known(task: Task, options: BatchOptions, journals: Journals, *, failed_too: bool) -> bool:
-    """Return True if the journal has the last word on a photo as it is now, without reading the photo.
+    """Return True if the journal already knows the outcome of a photo as it is now; the photo is not read.
 
     Args:
-        failed_too: count a failure as such a word.
+        failed_too: count a failure as an outcome.
     """
     attempt = journals.attempt(task)
     try:
         if attempt is None or attempt.stamp is None or not attempt.stamp.unchanged(stamp_of(task.source)):
-            # A failure without a stamp could not be read; that it still cannot is no news.
+            # A photo without a stamp could not be read; that this is still so is nothing new.
             return attempt is not None and attempt.stamp is None and failed_too
     except PhotoError:
         return True  # Gone again.
@@ -102,7 +102,7 @@ def is_known(task: Task, options: BatchOptions, journals: Journals, *, failed_to
 
 
 class _Asked:
-    """What this run wants of a photo, against what earlier ones did."""
+    """Compares what this run wants for a photo with what earlier runs did."""
 
     def __init__(self, task: Task, options: BatchOptions, journals: Journals) -> None:
         self._task, self._options, self._journals = task, options, journals
@@ -134,14 +134,14 @@ class _Asked:
         if standing is None:
             return seen
         if is_anothers(standing, self._task) and digest not in (None, standing.original):
-            raise Collision(f"its output would take the place of that of {standing.source}: {target}")
+            raise Collision(f"its output would replace that of {standing.source}: {target}")
         now = standing if standing.intent is None else standing.settled(digest_of(target))
         if digest == now.original and os.path.lexists(target) and self._is_done(now):
             return replace(seen, standing=now, known=self._done(seen, standing), finished=now.sha256 != standing.sha256)
         return seen
 
     def skipped_before(self, attempt: Attempt) -> Outcome | None:
-        """What an earlier run said of this photo, if it would be said again."""
+        """What an earlier run said about this photo, if this run would say the same."""
         outcome, options = attempt.outcome, self._options
         if outcome.outcome is not Kind.SKIPPED or options.overwrite or outcome.code == Code.OUTPUT_EXISTS_ALREADY:
             return None
@@ -154,7 +154,7 @@ class _Asked:
         return replace(outcome, source=self._task.source)
 
     def _done(self, seen: Recall, standing: Standing) -> Outcome:
-        """The outcome of a photo that needs nothing."""
+        """The outcome of a photo that needs no work."""
         task, intent = self._task, standing.intent
         told = seen.attempt.outcome if seen.attempt else Outcome(task.source, task.target, Kind.SKIPPED, "")
         told = replace(told, source=task.source, output=task.target, seconds=0.0)

@@ -24,7 +24,7 @@ FORMATS = (".json", ".csv", ".html")
 
 
 def check_report_path(path: Path) -> None:
-    """Make sure that a report can be written at the end of a long batch; its folder is made if need be.
+    """Make sure that a report can be written at the end of a long batch; create its folder if needed.
 
     Raises:
         OptionsConflict: the suffix names no known format, or the name is a folder's.
@@ -72,7 +72,7 @@ def write_report(path: Path, outcomes: Iterable[Outcome]) -> None:
 
 
 def rescue_report(outcomes: Iterable[Outcome]) -> Path:
-    """Write the records to a file of their own in the folder for temporary files, where their place failed."""
+    """Write the records to a temporary file, because the report could not be written."""
     handle, name = tempfile.mkstemp(prefix="codiff-batch-report-", suffix=".json")
     with os.fdopen(handle, "w", encoding="ascii") as file:
         file.write(as_json(outcomes))

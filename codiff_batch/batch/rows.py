@@ -21,7 +21,7 @@ class Made:
     """What a file was made with."""
 
     shape: str
-    """Digest of the options that shape the picture and that the user set to other than their defaults."""
+    """The options that shape the picture and differ from their defaults, in words (:attr:`BatchOptions.shape`)."""
     model: str
     weights: str = ""
     """Digest of the model's files."""
@@ -85,7 +85,7 @@ class Attempt:
     sha256: str | None
     """Digest of the source's bytes."""
     asked: str
-    """Digest of all options that decide about a photo."""
+    """All options that decide what becomes of a photo, in words (:attr:`BatchOptions.asked`)."""
     made: Made
     outcome: Outcome
     ended: float = 0.0
@@ -114,7 +114,7 @@ def standing_of(row: Row) -> Standing:
     """Read a row.
 
     Raises:
-        msgspec.ValidationError: it is not one; what stands must not be forgotten, so this is no trifle.
+        msgspec.ValidationError: it is not one; what stands must not be forgotten, so this is an error.
     """
     named = dict(zip(STANDING, row, strict=True))
     named |= {name: _path(named[name]) for name in ("place", "source", "source_below")}

@@ -1,4 +1,4 @@
-"""The door to a whole batch: its plan, journals and locks around it, and the machinery that its options ask for."""
+"""The entry to a whole batch: plans it, opens and locks its journals, and runs it as its options ask."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def run(
         options: what to do.
         planned: called once, with all photos in their order and where their outputs go.
         stage: called from worker threads with what is being done to which photo; not with several devices or a cluster.
-        stop: when set, photos that have come far are finished, and the others are left without an outcome.
+        stop: when set, photos that the device has started are finished, and the others are left without an outcome.
 
     Raises:
         OptionsConflict: options contradict each other, or outputs would land on their sources.
-        FolderLocked: another run is at work in an output folder.
+        FolderLocked: another run is using an output folder.
         FolderUnavailable: an output folder cannot be written to.
         ModelError, DeviceUnavailable: no photo can be restored.
     """
@@ -53,7 +53,7 @@ def run(
 
 
 def _refuse_devices(names: Sequence[str]) -> None:
-    """Refuse devices that are not there before any photo is looked at; where none is named there is no need to look."""
+    """Refuse missing devices before any photo is looked at; torch is imported only if a device is named."""
     if named := [name for name in names if name not in ("auto", "cpu")]:
         from codiff_batch.engine.device import choose_device
 
@@ -74,10 +74,10 @@ def run_batch(
         options: of the batch, checked.
         tasks: from :func:`~codiff_batch.batch.plan.plan`.
         stage: told what is being done, from worker threads; not with several devices or a cluster.
-        stop: when set, photos that have come far are finished, and the others are left without an outcome.
+        stop: when set, photos that the device has started are finished, and the others are left without an outcome.
 
     Raises:
-        FolderLocked: another run is at work in an output folder.
+        FolderLocked: another run is using an output folder.
         FolderUnavailable: an output folder cannot be written to.
         ModelError, DeviceUnavailable: no photo can be restored.
     """
@@ -86,14 +86,14 @@ def run_batch(
         yield from run_pipeline(options, tasks, stage=stage, stop=stop)
         return
     with Journals(options, folders_of(tasks), tasks) as journals:
-        # Whether a disk tells names apart by case is seen for sure once there is something on it.
+        # Whether a disk is case-sensitive is only certain once there is something on it.
         tasks = without_collisions(tasks)
         journals.sweep(tasks)
         if options.cluster is not None:
             from codiff_batch.batch.cluster import run_on_cluster
 
             yield from run_on_cluster(options, tasks, journals, stop=stop)
-            journals.sweep(tasks)  # A worker that died may have left something, and all others are done.
+            journals.sweep(tasks)  # A worker that died may have left files, and all others are done.
         elif len(options.devices) > 1:
             from codiff_batch.batch.devices import run_on_devices
 

@@ -1,4 +1,4 @@
-"""Finds the photos to work on, and says of what it could not look at."""
+"""Finds the photos to work on, and reports what it could not look at."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from codiff_batch.batch.marks import is_marked
 from codiff_batch.rasters.kinds import SUFFIXES as SUFFIXES_OF
 
 SUFFIXES = SUFFIXES_OF["jpeg"]
-"""File names that are taken from folders unless other types are asked for."""
+"""Suffixes of files that are taken from folders unless other types are asked for."""
 
 SKIPPED_FOLDERS = frozenset(
     {"@eadir", "@recycle", "@recently-snapshot", "@snapshot", "@sharesnap", "@sharebin", "@tmp"}  # storage boxes
@@ -56,7 +56,7 @@ def scan(
     types: Sequence[str] = ("jpeg",),
     leave_out: LeaveOut = lambda path: False,
 ) -> Iterator[Found]:
-    """Yield each photo once, folders recursively in a stable order; never raises for what it meets there.
+    """Yield each photo once, folders recursively in a stable order; never raises for what it finds.
 
     Linked folders are not entered, so loops cannot happen. Hidden files and folders are left out, and so are
     recycle bins, snapshots, thumbnails, outputs and backups of earlier runs, and links that lead nowhere. Folders
@@ -66,7 +66,7 @@ def scan(
         paths: files and folders.
         exclude: folders not to enter: outputs and backups that lie inside what is scanned.
         names: files of a list, whose tree is kept (see :func:`listed`); folders, and files in an excluded or left-out
-            folder, are passed over.
+            folder, are ignored.
         patterns: files and folders to leave out, see :func:`matches`.
         types: kinds of files that are taken from folders, see :mod:`codiff_batch.rasters.kinds`.
         leave_out: what else is not a source.
@@ -192,7 +192,7 @@ def _scan_folder(
                 elif rule.takes(path) and entry.is_file() and _is_new(path, folder, seen):
                     yield Found(path, root)
             except OSError as error:
-                if error.errno != errno.ELOOP:  # leads nowhere, as a dangling link does
+                if error.errno != errno.ELOOP:  # a loop of links; it leads nowhere, like a dangling link
                     yield Found(path, root, reason(error))
         folders += reversed(below)
 

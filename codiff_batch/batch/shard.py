@@ -1,4 +1,4 @@
-"""A share of the photos for one of several machines that see the same folder."""
+"""One machine's share of the photos, for several machines that see the same folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the journals of a folder say, for a person and for programs."""
+"""What the journals of a folder say, for people and programs."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Puts the originals of photos that were restored in place back from their backup.
+"""Puts back the originals of photos that were restored in place, from their backup.
 
-The journal of a backup folder says what to put where, and whoever can write to the folder can write to the journal. So
-nothing is replaced but what this program wrote: the photo has the digest that the journal gives, carries our note, and
-lies in a folder that photos were taken from.
+The journal of a backup folder says what to put where, but anyone who can write to the folder can write to the journal.
+So only files that this program wrote are replaced: the photo must have the digest that the journal gives, carry our
+note, and lie in a folder that photos were taken from.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ _OWNER = "undo"
 
 
 def undo(folder: Path, patterns: Sequence[str] = (), *, dry_run: bool = False) -> Iterator[Outcome]:
-    """Undo the rewrites that the journals of a backup folder know of, and yield what became of each photo.
+    """Undo the rewrites that the journals of a backup folder know of, and yield the outcome of each photo.
 
-    A photo that somebody changed since is left alone, and so is one whose backup is not the original any more. One that
-    was deleted comes back. Backups stay where they are.
+    A photo that was changed since is left alone, and so is one whose backup is no longer the original. A photo that was
+    deleted comes back. Backups stay where they are.
 
     Args:
         folder: the backup folder.
@@ -51,7 +51,7 @@ def undo(folder: Path, patterns: Sequence[str] = (), *, dry_run: bool = False) -
         dry_run: say what would be done, and do nothing.
 
     Raises:
-        FolderLocked: a run is at work in the folder.
+        FolderLocked: a run is using the folder.
         FolderUnavailable: the folder has no journal, or it cannot be read.
         OptionsConflict: nothing was rewritten from here, or no photo matches.
     """
@@ -72,7 +72,7 @@ def undo(folder: Path, patterns: Sequence[str] = (), *, dry_run: bool = False) -
 
 
 class _Books:
-    """The journals of a folder, locked and open for writing, or nothing at all where it is read-only."""
+    """The journals of a folder, locked and open for writing; none of them if the folder is read-only."""
 
     def __init__(self, folder: Path, *, write: bool) -> None:
         self._folder = folder
@@ -100,7 +100,7 @@ class _Books:
         self._exit.close()
 
     def note(self, row: Standing, outcome: Outcome) -> None:
-        """Note that nothing stands there any more; without, the next undo finds the original by its bytes."""
+        """Note that nothing stands there any more; if that fails, the next undo finds the original by its bytes."""
         try:
             for journal in self._journals:
                 if journal.standing(row.place) is not None:
@@ -118,10 +118,10 @@ def _put_back(row: Standing, root: Path, roots: dict[Path, Path], books: _Books,
     try:
         backup = _backup_of(row, root)
         photo, found = _find(row, root, roots)
-        # A run that was killed may have put the file in its place that it meant to, or not.
+        # A killed run may or may not have put its file in place.
         original = row.original if found is None else row.settled(found.sha256).original
         if found is not None and found.sha256 == row.original:
-            outcome = Outcome(photo, photo, Kind.SKIPPED, "is the original already", Code.ORIGINAL_ALREADY)
+            outcome = Outcome(photo, photo, Kind.SKIPPED, "is already the original", Code.ORIGINAL_ALREADY)
         elif dry_run:
             check_backup(backup, original)
             reason = f"would be put back from {backup}"
@@ -155,7 +155,7 @@ def _find(row: Standing, root: Path, roots: dict[Path, Path]) -> tuple[Path, Con
     """
     places = [row.source]
     if row.source_below is not None:
-        # The disk that carries both may be mounted elsewhere now, or both were copied, and this is the copy's folder.
+        # The disk with both may be mounted elsewhere now, or both were copied and this is the copy.
         places.insert(0, Path(os.path.normpath(root.resolve() / row.source_below)))
     there = [(photo, read_whole(photo, follow=False)) for photo in dict.fromkeys(places) if os.path.lexists(photo)]
     for photo, found in there:
@@ -169,8 +169,8 @@ def _find(row: Standing, root: Path, roots: dict[Path, Path]) -> tuple[Path, Con
         raise SourceChanged("was changed since it was restored, and is left alone")
     _refuse_outside(row.source, roots)
     if row.source.suffix.lower() not in SUFFIXES or not (roots or row.source.parent.is_dir()):
-        raise SourceChanged(f"is not there any more; its original is {root / row.place}")
-    # It was deleted, or its disk is away, or it is mounted elsewhere and was deleted there.
+        raise SourceChanged(f"no longer exists; its original is {root / row.place}")
+    # It was deleted, or its disk is not mounted, or is mounted elsewhere and the photo was deleted there.
     photo = min(places, key=lambda place: sum(not folder.is_dir() for folder in place.parents))
     away = [mount for mount in _mounts(row.source, roots) if not os.path.ismount(mount)]
     if away and photo == row.source:
@@ -181,7 +181,7 @@ def _find(row: Standing, root: Path, roots: dict[Path, Path]) -> tuple[Path, Con
 def _refuse_outside(photo: Path, roots: dict[Path, Path]) -> None:
     """Refuse a place that no run took photos from. Journals of version 0.1 did not note where those were."""
     if roots and not _mounts(photo, roots):
-        raise SourceChanged("lies in no folder that photos were taken from, and is left alone")
+        raise SourceChanged("is not in any folder that photos were taken from, and is left alone")
 
 
 def _mounts(photo: Path, roots: dict[Path, Path]) -> list[Path]:

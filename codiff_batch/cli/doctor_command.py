@@ -15,7 +15,7 @@ from codiff_batch.exit_codes import ExitCode
 @models_dir_option
 @click.pass_context
 def doctor_command(context: click.Context, device: str, models_dir: Path | None) -> None:
-    """Say what this machine has, what would be used, how long it takes, and what is wrong.
+    """Show what this machine has, what would be used, how fast it is, and what is wrong.
 
     The bundled models are loaded and timed, which takes a few seconds.
     """
@@ -27,7 +27,7 @@ def doctor_command(context: click.Context, device: str, models_dir: Path | None)
         for line in part.found:
             click.echo(f"  {line}")
         complaints += part.complaints
-    click.echo("nothing is wrong" if not complaints else "what is wrong:")
+    click.echo("no problems found" if not complaints else "problems:")
     for complaint in complaints:
         click.echo(f"  - {complaint}")
     if complaints:

@@ -36,7 +36,7 @@ def install_command(gimp_dir: Path | None) -> None:
 @gimp_dir_option
 @click.pass_context
 def doctor_command(context: click.Context, gimp_dir: Path | None) -> None:
-    """Check the plug-in, and say how to fix what is wrong."""
+    """Check the plug-in, and say how to fix any problems."""
     from codiff_batch.gimp.doctor import complaints, remarks
     from codiff_batch.gimp.places import gimp_folders
 

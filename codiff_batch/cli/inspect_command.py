@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 READERS = 4
 
 LOOKS = 16
-"""Photos that CaVE sees at a time."""
+"""Photos that CaVE sees at once."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def inspect_command(
 
 
 class _Inspector:
-    """Reads files in threads, and lets CaVE see those whose header does not decide, several at a time."""
+    """Reads files in threads, and has CaVE look at those whose header does not decide, several at a time."""
 
     def __init__(
         self,
@@ -184,7 +184,7 @@ class _Inspector:
         except PhotoError as error:
             return error
         except Exception as error:
-            # The wall: one photo that breaks the program must not keep the others from being reported.
+            # The wall: one photo that triggers a bug must not keep the others from being reported.
             return PhotoError(f"unexpected {type(error).__name__}: {error}")
 
     def _row(self, path: Path, photo: _Read, seen: Embedding | None) -> Inspection:
@@ -212,7 +212,7 @@ class _Inspector:
 
 
 def _print_json(paths: Sequence[str], rows: Iterable[Inspection]) -> Iterator[Inspection]:
-    """Print one JSON list, a row as soon as it is there, and hand each on."""
+    """Print one JSON list, each row as soon as it is there, and pass each on."""
     click.echo("[", nl=False)
     before = "\n"
     for row in rows:
@@ -223,10 +223,10 @@ def _print_json(paths: Sequence[str], rows: Iterable[Inspection]) -> Iterator[In
 
 
 def _print_table(paths: Sequence[str], rows: Iterable[Inspection]) -> Iterator[Inspection]:
-    """Print a line as soon as its row is there, and hand each row on."""
+    """Print each row as soon as it is there, and pass it on."""
     from codiff_batch.files.text import printable
 
-    # Only the names' width is known before; those of the others are of what is usual.
+    # Only the width of the names is known in advance; the other columns have usual widths.
     widths = (max((len(printable(path)) for path in paths), default=4), 11, 8, 4, 6, 7)
 
     def show(*cells: str) -> None:

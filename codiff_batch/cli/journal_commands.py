@@ -17,7 +17,7 @@ _folder = click.argument("folder", metavar="DIR", type=click.Path(exists=True, f
 
 
 @click.command("status")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, with every failure.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, including every failure.")
 @_folder
 def status_command(folder: Path, as_json: bool) -> None:
     """Show what was done, skipped and failed, and what is left.
@@ -44,10 +44,10 @@ def status_command(folder: Path, as_json: bool) -> None:
     if len(status.failures) > SHOWN_FAILURES:
         click.echo(f"  ... and {len(status.failures) - SHOWN_FAILURES} more (see --json)")
     if status.outdated:
-        click.echo(f"{status.outdated} made by an older model or version; --again does them again")
+        click.echo(f"{status.outdated} made by an older model or version; --again redoes them")
     for run in status.runs:
         began = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.started))
-        state = "ended" if run.ended else f"not ended (process {run.pid} on {printable(run.host)})"
+        state = "finished" if run.ended else f"not finished (process {run.pid} on {printable(run.host)})"
         click.echo(f"latest run: {began}, {printable(run.model)}, {state}")
     click.echo(
         f"rate: {status.photos_per_second:.2f} photos/s, {status.megapixels_per_second:.2f} megapixels/s restored"
@@ -58,7 +58,7 @@ def status_command(folder: Path, as_json: bool) -> None:
 
 @click.command("report")
 @output_file_option(
-    "report.html", "A page (.html), whose thumbnails go into a folder beside it; or one record a photo, .json or .csv."
+    "report.html", "A page (.html, with its thumbnails in a folder beside it), or one record per photo (.json or .csv)."
 )
 @_folder
 def report_command(folder: Path, output: Path) -> None:
@@ -111,10 +111,10 @@ def undo_command(ctx: click.Context, folder: Path, patterns: tuple[str, ...], dr
 @click.argument("photos", metavar="PHOTOS...", nargs=-1, type=click.Path(exists=True, path_type=Path))
 @click.pass_context
 def rebuild_command(ctx: click.Context, folder: Path, photos: tuple[Path, ...]) -> None:
-    """Make a new journal for an output or backup folder whose own is damaged or lost.
+    """Make a new journal for an output or backup folder whose journal is damaged or lost.
 
-    DIR is the folder, PHOTOS the folders that its photos were taken from. No photo is changed; the damaged journal is
-    kept beside the new one.
+    DIR is that folder, PHOTOS are the folders its photos came from. No photo is changed; the damaged journal is kept
+    beside the new one.
     """
     from codiff_batch.batch.outcome import Kind
     from codiff_batch.batch.rebuild import rebuild

@@ -38,16 +38,16 @@ COMMANDS = {
 _OWN_OPTIONS = frozenset({"--help", "-h", "--version"})
 
 _EPILOG = """\
-To restore a folder that is named like a command, write it as a path: ./models.
+To restore a folder that has the name of a command, write it as a path: ./models.
 
 \b
 Exit codes:
   0    success; photos may have been skipped
   2    invalid command line
   3    some photos failed, the others were done
-  4    the model, the device, the output folder or the report's place cannot be used
-  5    another run is at work in the same output folder
-  130  interrupted (143 by SIGTERM); photos done so far are whole
+  4    the model, the device, the output folder or the report file cannot be used
+  5    another run is using the same output folder
+  130  interrupted (143 by SIGTERM); every file written so far is complete
 """
 
 
@@ -68,12 +68,12 @@ class LazyGroup(click.Group):
 
 
 class DefaultGroup(LazyGroup):
-    """A group that hands everything that is not a command's name to one of its commands."""
+    """A group that passes everything that is not the name of a command to its default command."""
 
     default = "restore"
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put the default command's name in front where no command is named."""
+        """Insert the default command's name if no command is named."""
         if args and args[0] not in COMMANDS and args[0] not in _OWN_OPTIONS:
             args = [self.default, *args]
         return super().parse_args(ctx, args)
@@ -108,8 +108,8 @@ class DefaultGroup(LazyGroup):
 def cli() -> None:
     """Restore JPEG photos that were compressed too hard.
 
-    PATH is a photo or a folder (searched recursively). Photos that are good already are skipped; restored ones go to
-    a folder called NAME-restored beside the source, with all their metadata. Sources are never changed, unless
+    PATH is a photo or a folder (searched recursively). Photos that are already good are skipped; restored ones go to
+    a folder called NAME-restored beside the source, with all their metadata. Sources are never changed unless
     --in-place is given.
     """
 
@@ -122,7 +122,7 @@ def main(args: Sequence[str] | None = None, prog_name: str | None = None, **extr
 
 def _run(args: Sequence[str] | None, prog_name: str | None, **extra: Any) -> int:
     if not sys.warnoptions:
-        # Libraries warn of odd metadata in their own words; what matters to the user is in the outcomes.
+        # Libraries warn about odd metadata in their own words; what matters to the user is in the outcomes.
         warnings.simplefilter("ignore")
     try:
         return cli.main(args, prog_name, standalone_mode=False, **extra) or ExitCode.OK

@@ -50,13 +50,13 @@ def show_command(name: str, models_dir: Path | None) -> None:
 @click.option("--mirror", "mirrors", multiple=True, metavar="ID", help="Repository to download from.")
 @models_dir_option
 def pull_command(name: str, mirrors: tuple[str, ...], models_dir: Path | None) -> None:
-    """Download what a known model is built on, and say what is left to download by hand."""
+    """Download the base of a known model, and say what to download by hand."""
     from codiff_batch.models.hub import pull_base, source_of
 
     source = source_of(name)
     repository, folder = pull_base(mirrors or source.base, models_dir)
     click.echo(f"{repository} is in {folder}")
-    click.echo("Two files are left to download by hand, because they are behind a web page:")
+    click.echo("Two files have to be downloaded by hand, from these web pages:")
     for file, page in source.by_hand.items():
         click.echo(f"  {file}: {page}")
     click.echo("Then install the model:")
@@ -74,7 +74,7 @@ def pull_command(name: str, mirrors: tuple[str, ...], models_dir: Path | None) -
     "--base",
     metavar="DIR|ID",
     help="Stable Diffusion 2.1-base: a folder with unet/, vae/ and scheduler/, or a repository on the hub.  "
-    "[default: what 'models pull' downloaded, or downloaded now]",
+    "[default: what 'models pull' downloaded; fetched if missing]",
 )
 @click.option("--name", default=FULL_MODEL, show_default=True, help="Name of the model, for --model.")
 @click.option("--precision", type=click.Choice(["fp16", "bf16"]), default="fp16", show_default=True)

@@ -1,4 +1,4 @@
-"""Parameters that several commands share, and the types that turn words into values."""
+"""Parameters that several commands share, and the types that parse their values."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ _LIST = "codiff_batch.list"
 
 
 class Devices(click.ParamType[tuple[str, ...]]):
-    """One device, or several with commas between."""
+    """One device, or several separated by commas."""
 
     name = "devices"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        """Split; which devices there are is only known once torch is loaded."""
+        """Split; whether a device exists is only known once torch is loaded."""
         devices = tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else tuple(value)
         if not all(devices):
-            self.fail(f"{value!r} has an empty name between its commas", param, ctx)
+            self.fail(f"{value!r} contains an empty name", param, ctx)
         return devices
 
 
 class Types(click.ParamType[tuple[str, ...]]):
-    """One kind of files, or several with commas between."""
+    """One file type, or several separated by commas."""
 
     name = "types"
 
@@ -48,7 +48,7 @@ class Types(click.ParamType[tuple[str, ...]]):
         """Split, and put in order; each kind once."""
         named = {name.strip().lower() for name in value.split(",")} if isinstance(value, str) else set(value)
         if unknown := sorted(named - set(SUFFIXES)):
-            self.fail(f"{unknown[0]!r} is none of {', '.join(SUFFIXES)}", param, ctx)
+            self.fail(f"{unknown[0]!r} is not one of {', '.join(SUFFIXES)}", param, ctx)
         return tuple(kind for kind in SUFFIXES if kind in named)
 
 
@@ -58,7 +58,7 @@ class Millions(click.ParamType[int]):
     name = "millions"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Parse, or fail as a wrong command line does."""
+        """Parse, or fail as an invalid command line."""
         return round(click.FloatRange(min=0, min_open=True).convert(value, param, ctx) * 1e6)
 
 
@@ -68,7 +68,7 @@ class ShardType(click.ParamType[Shard]):
     name = "shard"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Shard:
-        """Parse, or fail as a wrong command line does."""
+        """Parse, or fail as an invalid command line."""
         if isinstance(value, Shard):
             return value
         try:
@@ -90,7 +90,7 @@ def _read_names(ctx: click.Context, param: click.Parameter, file: Path | None) -
 
 
 def list_again(ctx: click.Context) -> tuple[str, ...]:
-    """Arguments that name the same list of files in any folder; none where there was no list."""
+    """Arguments that name the same list of files from any folder; none if there was no list."""
     file: Path | None = ctx.meta.get(_LIST)
     if file is None:
         return ()
@@ -99,8 +99,8 @@ def list_again(ctx: click.Context) -> tuple[str, ...]:
 
 
 def _named(ctx: click.Context, param: click.Parameter, paths: tuple[Path, ...]) -> tuple[Path, ...]:
-    """One name of many that is gone fails alone, later; where none is there, the command line is wrong."""
-    if "names" in ctx.params:  # A list, even an empty one: arguments come after the options that were given.
+    """A single missing name fails by itself later; if none of the names exists, the command line is invalid."""
+    if "names" in ctx.params:  # There is a list, even if empty: options are processed before arguments.
         return paths
     if not paths:
         raise click.MissingParameter(ctx=ctx, param=param)
@@ -121,7 +121,7 @@ exclude_option = click.option(
     "--exclude",
     multiple=True,
     metavar="GLOB",
-    help="Leave out files and folders that match; may be given several times.",
+    help="Leave out matching files and folders; may be given several times.",
 )
 
 paths_argument = click.argument(
@@ -132,12 +132,12 @@ _SOURCES = (
     click.option(
         "--files-from", "names", callback=_read_names, metavar="FILE",
         type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
-        help="Take the files listed in FILE ('-': stdin); their outputs keep their tree below the current folder.",
+        help="Process the files listed in FILE ('-': stdin); outputs keep their tree below the current folder.",
     ),
     # Eager, as reading the list depends on it.
     click.option(
         "-0", "--null", is_flag=True, is_eager=True, expose_value=False, callback=_note_null,
-        help="With --files-from: names end with NUL, as 'find -print0' writes them.",
+        help="With --files-from: names end with NUL, as from 'find -print0'.",
     ),
     exclude_option,
     paths_argument,
@@ -145,7 +145,7 @@ _SOURCES = (
 
 
 def sources(command: Command) -> Command:
-    """Give a command the ways to say which photos: ``paths``, ``names`` and ``exclude``, a tuple each."""
+    """Give a command the parameters that select photos: ``paths``, ``names`` and ``exclude``, a tuple each."""
     for parameter in reversed(_SOURCES):
         command = parameter(command)
     return command
@@ -191,7 +191,7 @@ max_pixels_option = click.option(
     default=200,
     show_default=True,
     metavar="N",
-    help="Refuse larger photos before they are decoded.",
+    help="Refuse larger photos before decoding them.",
 )
 
 max_bytes_option = click.option(
@@ -201,7 +201,7 @@ max_bytes_option = click.option(
     default=256,
     show_default=True,
     metavar="N",
-    help="Refuse larger files before they are read.",
+    help="Refuse larger files before reading them.",
 )
 
 
@@ -216,7 +216,7 @@ types_option = click.option(
 
 
 def none_found(types: Sequence[str]) -> str:
-    """What to say where there is no file to work on."""
+    """What to say if there is no file to work on."""
     suffixes = [suffix for kind in types for suffix in sorted(SUFFIXES[kind])]
     kinds = "JPEG" if tuple(types) == ("jpeg",) else " or ".join(kind.upper() for kind in types)
     return f"no {kinds} files found; folders are searched for {' '.join(suffixes)}"

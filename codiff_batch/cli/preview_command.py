@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 
 
 FEW = 100
-"""Photos that CaVE sees all of unasked: then every count on the page is certain."""
+"""Up to this many photos, CaVE looks at all of them by default: then every count on the page is certain."""
 
 _BAR = "choosing and restoring {n_fmt}/{total_fmt} {bar} {elapsed}<{remaining}"
 
 
 class _List(click.ParamType[tuple[str, ...]]):
-    """Values with commas between, each once."""
+    """Values separated by commas, each once."""
 
     name = "list"
 
@@ -47,12 +47,12 @@ class _List(click.ParamType[tuple[str, ...]]):
             return value
         values = [part.strip() for part in str(value).split(",")]
         if not all(values):
-            self.fail(f"{value!r} is not a list with commas between", param, ctx)
+            self.fail(f"{value!r} is not a comma-separated list", param, ctx)
         return tuple(dict.fromkeys(values))
 
 
 class _Shares(_List):
-    """Numbers from 0 to 1 with commas between."""
+    """Numbers from 0 to 1, separated by commas."""
 
     def convert(  # type: ignore[override]
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
@@ -60,7 +60,7 @@ class _Shares(_List):
         try:
             shares = [float(part) for part in super().convert(value, param, ctx)]
         except ValueError:
-            self.fail(f"{value!r} is not a list of numbers with commas between", param, ctx)
+            self.fail(f"{value!r} is not a comma-separated list of numbers", param, ctx)
         if not all(0 <= share <= 1 for share in shares):
             self.fail(f"{value}: each must be between 0 and 1", param, ctx)
         return tuple(shares)
@@ -68,14 +68,14 @@ class _Shares(_List):
 
 @click.command("preview")
 @min_qf_option
-@output_file_option("preview.html", "The page, complete in itself.")
+@output_file_option("preview.html", "The page to write, complete in one file.")
 @click.option(
     "--photos",
     type=click.IntRange(1, 100),
     default=12,
     show_default=True,
     metavar="N",
-    help="Photos to show, chosen to stand for all.",
+    help="How many representative photos to show.",
 )
 @click.option(
     "--model",
@@ -104,15 +104,14 @@ class _Shares(_List):
 @click.option(
     "--look/--no-look",
     default=None,
-    help="Let CaVE see every photo, also those whose header decides.  "
-    f"[default: where there are no more than {FEW} photos]",
+    help=f"Have CaVE look at every photo, even where the header decides.  [default: for up to {FEW} photos]",
 )
 @device_option
 @precision_option
 @max_pixels_option
 @max_bytes_option
 @models_dir_option
-@click.option("-q", "--quiet", is_flag=True, help="No progress and no summary; failures only.")
+@click.option("-q", "--quiet", is_flag=True, help="Print failures only: no progress, no summary.")
 @sources
 @click.pass_context
 def preview_command(
@@ -134,10 +133,10 @@ def preview_command(
     models_dir: Path | None,
     quiet: bool,
 ) -> None:
-    """Show what settings would make of your photos, on a page to choose on.
+    """Make a page that shows your photos under different settings, to choose from.
 
-    All photos are judged as by --dry-run; some that stand for the others are restored, in part, under every setting.
-    Move the line for --min-qf on the page, compare, and copy the command that does it.
+    All photos are judged as with --dry-run; parts of some representative ones are restored under every setting.
+    On the page, move the line for --min-qf, compare, and copy the command for the settings you choose.
     """
     from codiff_batch.pages.files import check_page_path
     from codiff_batch.preview.page import write_preview

@@ -1,4 +1,4 @@
-"""The options that restoring and watching share, made from the fields of what they become."""
+"""The options that restoring and watching share, made from the fields of :class:`BatchOptions`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SPELLED = {
     "max_pixels": ("--max-megapixels",),
     "max_bytes": ("--max-megabytes",),
 }
-"""Options that are not spelled as their field is."""
+"""Options that are spelled differently from their fields."""
 
 _TYPES: Mapping[str, Callable[[], click.ParamType[Any]]] = {
     "devices": Devices,
@@ -31,19 +31,18 @@ _TYPES: Mapping[str, Callable[[], click.ParamType[Any]]] = {
     "max_pixels": Millions,
     "max_bytes": Millions,
 }
-"""Of fields whose words are not those of their type."""
+"""Parameter types of fields for which the field's type is not enough."""
 
 _TALK = (
-    click.option("-v", "--verbose", is_flag=True, help="Report every photo, with the reason."),
+    click.option("-v", "--verbose", is_flag=True, help="Print a line for every photo, with the reason."),
     click.option("-q", "--quiet", is_flag=True, help="Print failures only: no progress, no summary."),
 )
 
 
 def processing_options(*, once: bool) -> Callable[[Command], Command]:
-    """Give a command these options, in this order in its help; it is called with ``options``, one typed value.
+    """Give a command these options, in the order of its help; it is called with ``options``, one typed value.
 
-    All parameters of the command that belong to :class:`BatchOptions` go into it, and the others are passed as they
-    are.
+    All parameters that belong to :class:`BatchOptions` go into it; the others are passed on unchanged.
 
     Args:
         once: also the options of a run that ends.
@@ -63,7 +62,7 @@ def processing_options(*, once: bool) -> Callable[[Command], Command]:
 
 
 def _gather(values: dict[str, Any]) -> BatchOptions:
-    """Take from the values what belongs to the options."""
+    """Move the values that belong to the options into a :class:`BatchOptions`."""
 
     def own(kind: type[Any]) -> dict[str, Any]:
         return {each.name: values.pop(each.name) for each in fields(kind) if each.name in values}
@@ -115,7 +114,7 @@ def _field_option(each: Field[Any], hint: Any) -> Callable[[Any], Any]:
 
 
 def _short(number: float | None) -> float | None:
-    """A whole number without a fraction, as help shows it."""
+    """A whole number without decimals, as help shows it."""
     return int(number) if number is not None and number == int(number) else number
 
 

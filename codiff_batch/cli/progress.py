@@ -1,4 +1,4 @@
-"""The progress bar over photos."""
+"""The progress bar."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Progress:
         self._bar.close()
 
     def planned(self, photos: int) -> None:
-        """Begin the bar, once it is known how many photos there are."""
+        """Start the bar, once the number of photos is known."""
         self._bar = tqdm(
             total=photos,
             unit="photo",
@@ -52,7 +52,7 @@ class Progress:
         self._bar.set_postfix_str(f"{rate:.2f} MP/s, {doing} {printable(task.source.name)[:40]}")
 
     def finished(self, outcome: Outcome) -> None:
-        """Count a photo, and print its line if it failed or every photo was asked for."""
+        """Count a photo, and print its line if it failed or in verbose mode."""
         self._megapixels += outcome.megapixels
         self._bar.update()
         if outcome.outcome == "failed" or (self._verbose and not self._quiet):

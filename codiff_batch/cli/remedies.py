@@ -1,4 +1,4 @@
-"""What helps against an error, in the command line's own words: the names of its options."""
+"""What helps against an error, in the command line's terms: the names of its options."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _OF_CODE: dict[str, tuple[Role, ...]] = {
 
 
 def hint(roles: Iterable[Role]) -> str:
-    """What to append to a message: `` (see --output)``, or nothing where no option helps."""
+    """What to append to a message: `` (see --output)``, or nothing if no option helps."""
     names = ", ".join(OPTIONS[role] for role in roles)
     return f" (see {names})" if names else ""
 

@@ -1,4 +1,4 @@
-"""Writing the report of a run: its place is checked before the work, and no report is lost with its place."""
+"""Writes the report of a run: checks before the work that it can be written, and never loses its records."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def check_report(place: Path) -> None:
 
 
 def save_report(place: Path, outcomes: Sequence[Outcome], backups: Mapping[Path, Path | None]) -> ExitCode:
-    """Write the report, or its records elsewhere where that fails now.
+    """Write the report, or its records elsewhere if that fails.
 
     Args:
         place: of the report, checked.
@@ -39,18 +39,18 @@ def save_report(place: Path, outcomes: Sequence[Outcome], backups: Mapping[Path,
         write(place, outcomes, backups)
     except (CodiffError, OSError, NobodyReads) as error:
         rescued = rescue_report(outcomes)
-        reason = "nobody reads it" if isinstance(error, NobodyReads) else error
+        reason = "the reader is gone" if isinstance(error, NobodyReads) else error
         click.echo(f"the report cannot be written to {place}: {reason}; its records are in {rescued}", err=True)
         return ExitCode.UNAVAILABLE
     return ExitCode.OK
 
 
 def write(place: Path, outcomes: Sequence[Outcome], backups: Mapping[Path, Path | None]) -> None:
-    """Write a report in the format that its name asks for.
+    """Write a report in the format that its suffix asks for.
 
     Raises:
         CodiffError, OSError: the file system refuses.
-        NobodyReads: it was to go into a pipe that is closed.
+        NobodyReads: it was written to a pipe that is closed.
     """
     if place == STDOUT:
         sys.stdout.write(as_json(outcomes))

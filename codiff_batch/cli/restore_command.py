@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     "--report",
     type=click.Path(readable=False, allow_dash=True, path_type=Path),
     metavar="FILE",
-    help="Write one record per photo as .json or .csv ('-': JSON to stdout), or a page to look at as .html.",
+    help="Write one record per photo as .json or .csv ('-': JSON to stdout), or a page as .html.",
 )
 @click.pass_context
 def restore_command(ctx: click.Context, options: BatchOptions, report: Path | None, verbose: bool, quiet: bool) -> None:
@@ -58,7 +58,7 @@ def restore_command(ctx: click.Context, options: BatchOptions, report: Path | No
         finally:
             order = {task.source: place for place, task in enumerate(tasks)}
             outcomes.sort(key=lambda outcome: order[outcome.source])
-            # A run that an error ends is reported as far as it came; one that did not begin keeps the earlier report.
+            # A run that an error ends reports what was done; one that did not start keeps the earlier report.
             if report is not None and (outcomes or sys.exception() is None):
                 code = save_report(report, outcomes, {task.source: task.backup for task in tasks})
     if not quiet:
@@ -67,7 +67,7 @@ def restore_command(ctx: click.Context, options: BatchOptions, report: Path | No
         for line in summarize(outcomes, options, time.monotonic() - started) if tasks else []:
             click.echo(line, err=True)
     if stop.exit_code:
-        click.echo(f"interrupted: {len(tasks) - len(outcomes)} photos were left", err=True)
+        click.echo(f"interrupted: {len(tasks) - len(outcomes)} photos not done", err=True)
         ctx.exit(stop.exit_code)
     if any(outcome.outcome == "failed" for outcome in outcomes):
         ctx.exit(ExitCode.SOME_FAILED)

@@ -12,11 +12,13 @@ from codiff_batch.settings import Floats
 
 
 @click.command("serve")
-@click.option("--stdio", is_flag=True, help="Read requests from stdin and write answers to stdout, until stdin ends.")
+@click.option(
+    "--stdio", is_flag=True, help="Read requests from stdin and write answers to stdout, until stdin is closed."
+)
 @click.option(
     "--folder",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Listen on a socket in this private folder, which holds a key.",
+    help="Listen on a socket in this private folder, which contains a key.",
 )
 @click.option("--host", type=int, metavar="PID", help="With --folder: exit when this process exits.")
 @click.option(

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a batch gently: photos under way are finished, no further ones are started."""
+"""Ctrl-C and SIGTERM end a batch gently: photos in progress are finished, and no more are started."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class GentleStop:
-    """Turns the first signal into an event; a second one quits at once, leaving whole files all the same.
+    """Turns the first signal into an event; a second one quits at once, which also leaves only complete files.
 
     Usable in the main thread only, as signal handlers are.
     """
@@ -38,4 +38,4 @@ class GentleStop:
             os._exit(128 + number)
         self.exit_code = 128 + number
         self.event.set()
-        click.echo("finishing the photos under way; stop again to quit at once", err=True)
+        click.echo("finishing the photos in progress; stop again to quit at once", err=True)

@@ -1,4 +1,4 @@
-"""Standard streams that cannot stop the work: closed ones, full disks, pipes whose reader is gone."""
+"""Standard streams that cannot stop the work, even if they are closed, on a full disk, or a pipe without a reader."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from codiff_batch.errors import FolderUnavailable
 
 
 class NobodyReads(Exception):
-    """The reader of standard output is gone, as ``| head`` goes."""
+    """The reader of standard output is gone, as with ``| head``."""
 
 
 @contextlib.contextmanager
 def safe_streams() -> Iterator[None]:
     """Make the standard streams safe to write to while a command runs.
 
-    What goes to stderr tells a person about the work; where it cannot be written, the work goes on without. What goes
-    to stdout is what the user asked for, so there a failure ends the command.
+    Stderr only tells a person about the work, so if it cannot be written, the work goes on without it. Stdout has what
+    the user asked for, so there a failure ends the command.
 
     Raises:
         NobodyReads: the reader of stdout is gone.
@@ -40,7 +40,7 @@ def safe_streams() -> Iterator[None]:
 
 
 def _open_closed_descriptors() -> None:
-    """Open /dev/null for each closed standard stream, before a file of ours gets its number and takes the words."""
+    """Open /dev/null for each closed standard stream, before one of our files gets its number and receives messages."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -49,7 +49,7 @@ def _open_closed_descriptors() -> None:
 
 
 def _flush(stream: TextIO | None) -> None:
-    """Flush now, or drop what cannot be written, so that the interpreter's own flush at its end does not fail."""
+    """Flush now, or drop what cannot be written, so that the interpreter's own flush at exit does not fail."""
     if stream is None:
         return
     try:
@@ -64,7 +64,7 @@ def _text(binary: _Through) -> TextIO:
 
 
 class _Through(io.RawIOBase):
-    """Hands bytes on at once to a standard stream, which stays open when this is closed."""
+    """Passes bytes on at once to a standard stream, which stays open when this is closed."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self._target: BinaryIO | None = None if stream is None else stream.buffer
@@ -103,7 +103,7 @@ class _Results(_Through):
 
 class _Words(_Through):
     def write(self, data: bytes) -> int:  # type: ignore[override]
-        # RuntimeError: a signal's handler writes while the main thread is writing.
+        # RuntimeError: a signal handler writes while the main thread is writing.
         with contextlib.suppress(OSError, RuntimeError):
             self._hand_on(data)
         return len(data)

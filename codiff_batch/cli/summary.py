@@ -1,4 +1,4 @@
-"""What a batch came to, in a few lines that a person can read."""
+"""The result of a batch, in a few lines for people."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def summarize(outcomes: Sequence[Outcome], options: BatchOptions, seconds: float
 
 
 def told(outcome: Outcome) -> str:
-    """One photo's line: what became of it, why, and which options help."""
+    """One photo's line: its outcome, why, and which options help."""
     reason = printable(outcome.reason) + hint_of(outcome.code)
     return f"{outcome.outcome}: {printable(str(outcome.source))}: {reason}"
 

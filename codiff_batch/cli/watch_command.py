@@ -21,7 +21,7 @@ from codiff_batch.exit_codes import ExitCode
     default=5,
     show_default=True,
     metavar="SECONDS",
-    help="Take a photo once nobody has touched it for this long.",
+    help="Take a photo once it has not changed for this long.",
 )
 @click.option(
     "--rescan",
@@ -29,10 +29,12 @@ from codiff_batch.exit_codes import ExitCode
     default=300,
     show_default=True,
     metavar="SECONDS",
-    help="Rescan the whole folder at this interval, whatever the events said.",
+    help="Rescan the whole folder at this interval.",
 )
-@click.option("--polling", is_flag=True, help="Scan every 10 s, not by events; the default on network mounts.")
-@click.option("--once", is_flag=True, help="Process what is there once it has settled, then exit.")
+@click.option(
+    "--polling", is_flag=True, help="Scan every 10 s instead of waiting for events; the default on network mounts."
+)
+@click.option("--once", is_flag=True, help="Process what is there, then exit.")
 @click.option("--log-json", is_flag=True, help="Log one JSON object per line.")
 @exclude_option
 @click.argument(

@@ -1,6 +1,6 @@
-"""What the scheduler asks of a runtime for networks; :mod:`~codiff_batch.engine.torch_backend` is the one there is.
+"""What the scheduler needs from a runtime for networks; the only one is :mod:`~codiff_batch.engine.torch_backend`.
 
-Every call that computes returns None where memory ran out, having given back what it took; the scheduler then asks for
+Every call that computes returns None if memory ran out, after releasing what it took; the scheduler then asks for
 less. Nothing here knows torch: tokens are whatever a backend's own :meth:`Backend.look` returns.
 """
 
@@ -25,10 +25,10 @@ P = TypeVar("P", bound=Picture)
 
 
 class UnderWay(Protocol):
-    """Work that has been begun."""
+    """Work that has been started."""
 
     def wait(self) -> None:
-        """Wait until it is done; what went wrong meanwhile is raised here."""
+        """Wait until it is done; errors that occurred meanwhile are raised here."""
 
 
 class Landing(Protocol):
@@ -51,11 +51,11 @@ class Backend(Protocol[P]):
 
     @property
     def busy_seconds(self) -> float:
-        """Time that the host has spent on the networks, waiting for them included."""
+        """Time that the host has spent on the networks, including the wait for them."""
 
     @property
     def ahead(self) -> int:
-        """How many batches to have under way while the next is prepared; 0 where nothing goes on by itself."""
+        """How many batches to have in progress while the next is prepared; 0 if nothing runs in the background."""
 
     @property
     def can_widen(self) -> bool:
@@ -65,10 +65,10 @@ class Backend(Protocol[P]):
         """Return CaVE's tokens (1, K, D) and quality factor of each of several crops of one size."""
 
     def open(self, request: Request, embedding: Embedding, size: tuple[int, int], *, wide: bool) -> P:
-        """Bring a picture to the device, mirrored at the right and bottom to (height, width)."""
+        """Bring a picture to the device, padded to (height, width) by mirroring it at the right and bottom."""
 
     def start(self, tiles: Sequence[tuple[P, Tile]], shape: tuple[int, int, int]) -> UnderWay | None:
-        """Begin to restore tiles and to add them to their pictures, in one step of (tiles, height, width)."""
+        """Start restoring tiles and adding them to their pictures, in one step of (tiles, height, width)."""
 
     def finish(self, picture: P, strength: float) -> Landing:
-        """Begin to fetch a picture all of whose tiles have been started: colours corrected, blended with the source."""
+        """Start fetching a picture whose tiles have all been started: colours corrected, blended with the source."""

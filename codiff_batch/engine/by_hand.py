@@ -1,9 +1,9 @@
-"""A quality that somebody knows better than CaVE: what the networks are told of it.
+"""A quality given by hand, which the user knows better than CaVE: what the networks are told about it.
 
 The generator listens to CaVE's tokens far more than to tables, so it is told of a quality by tokens: those of this very
-picture, compressed at that quality once more. Measured on held-out photos with model ``fast``, where CaVE is deceived,
-because a photo was moved off its grid and compressed again at QF 40 or 70: +0.1 to +0.2 dB with the true quality given
-by hand. Where CaVE is right it gains nothing, and a quality much too low costs up to 0.5 dB by smoothing more.
+picture, compressed at that quality once more. Measured on held-out photos with model ``fast``: where CaVE is wrong,
+because a photo was moved off its grid and compressed again at QF 40 or 70, the true quality gains 0.1 to 0.2 dB. Where
+CaVE is right it gains nothing, and a quality that is much too low costs up to 0.5 dB by smoothing more.
 """
 
 from __future__ import annotations

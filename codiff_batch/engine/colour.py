@@ -1,4 +1,4 @@
-"""Corrections of colour over a whole photo, for models whose card asks for one.
+"""Colour corrections for a whole photo, for models whose card asks for one.
 
 Generators that invent texture drift in colour. Both corrections are known from StableSR and used by the
 authors' test script; the bundled compact model needs neither.
@@ -26,7 +26,7 @@ def wavelet(restored: Tensor, source: Tensor) -> Tensor:
 
 
 def _lowest_band(image: Tensor) -> Tensor:
-    kernel = image.new_full((3,), 0.25)  # made where it is needed: a copy from the host would be waited for
+    kernel = image.new_full((3,), 0.25)  # created on the device: a copy from the host would have to be waited for
     kernel[1] = 0.5
     channels = image.shape[1]
     across, down = (kernel.reshape(shape).repeat(channels, 1, 1, 1) for shape in ((1, 1, 1, 3), (1, 1, 3, 1)))

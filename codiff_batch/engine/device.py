@@ -1,4 +1,4 @@
-"""Which device the networks run on, and how long that will take."""
+"""Which device the networks run on, and how long they will take."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from codiff_batch.errors import DeviceUnavailable
 from codiff_batch.models.card import ModelCard
 
 NETWORKS_SHARE = 0.65
-"""Of a plain convolution's speed, what the full model reached on a CPU."""
+"""Share of a plain convolution's speed that the full model reached on a CPU."""
 
 
 def choose_device(name: str) -> torch.device:
@@ -37,18 +37,18 @@ def choose_device(name: str) -> torch.device:
 
 
 def indexed(device: torch.device) -> torch.device:
-    """Say which GPU ``cuda`` means: the current one. torch assumes this in some places only."""
+    """Add the index to ``cuda``, which means the current GPU; torch needs it in some places."""
     return torch.device("cuda", torch.cuda.current_device()) if device == torch.device("cuda") else device
 
 
 def as_current(device: torch.device) -> AbstractContextManager[object]:
-    """Make a GPU the current one, on whose streams work is queued and in whose context memory is pinned."""
+    """Make a GPU the current one: work is queued on its streams, and memory is pinned in its context."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 @torch.inference_mode()
 def seconds_per_megapixel(card: ModelCard, device: torch.device, precision: torch.dtype) -> float:
-    """Estimate how long a model takes, from a convolution that takes a moment; 0 where the card does not know."""
+    """Estimate how long a model takes, by timing a short convolution; 0 if the card has no figure."""
     channels, side = 256, 64
     features = torch.zeros(1, channels, side, side, device=device, dtype=precision)
     weight = torch.zeros(channels, channels, 3, 3, device=device, dtype=precision)

@@ -1,8 +1,8 @@
-"""Skip or restore: the one rule, free of files and networks.
+"""Skip or restore: the rule, independent of files and networks.
 
-The header's tables say how the file was saved last. What happened before is told by traces in its pixels, and where
-they show none by CaVE, which has seen many photos but few pages of text, charts and plain areas: it counts where there
-is texture enough, and where its crops agree.
+The header's tables say how the file was last saved. What happened before shows in traces in the pixels or, if there are
+none, in CaVE's estimate. CaVE was trained on many photos but few pages of text, charts and plain areas, so its estimate
+counts only if there is enough texture and its crops agree.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from codiff_batch.jpeg.history import History
 
 RULE = 2
-"""Version of this rule; journals keep it, so that what an older one decided can be counted."""
+"""Version of this rule; journals record it, so that the decisions of an older one can be counted."""
 
 HARMED_BELOW, CONTRADICTS = 93, 3
-"""A picture that was made smaller after a compression was harmed by it where the estimate is below that, and by more
-than so much below the header's quality factor; otherwise the last compression explains what is seen."""
+"""A picture that was downscaled after a compression counts as harmed by it if the estimate is below the first number,
+and below the header's quality factor by more than the second; otherwise the last compression explains what is seen."""
 
 
 class Action(StrEnum):
@@ -30,7 +30,7 @@ class Action(StrEnum):
 
 
 class Ground(StrEnum):
-    """What a verdict rests on: a stable name beside the sentence."""
+    """What a verdict is based on: a stable name, in addition to the sentence."""
 
     HEADER = "header-says-so"
     PIXELS = "pixels-say-so"
@@ -61,7 +61,7 @@ def is_good(qf: float, min_qf: float) -> bool:
 
 
 def judge_by_header(header_qf: float, min_qf: float) -> Verdict | None:
-    """Decide by the header alone, where it does: a low one means "restore", and no network is needed to judge."""
+    """Decide by the header alone if possible: a low quality factor means "restore", without any network."""
     if is_good(header_qf, min_qf):
         return None
     return Verdict(Action.RESTORE, Ground.HEADER, f"header says QF {header_qf:.0f}, below {min_qf:g}", header_qf, None)
@@ -75,13 +75,13 @@ def judge(
     *,
     spread: float = 0.0,
 ) -> Verdict:
-    """Decide: what went through less than ``min_qf`` is restored, and all else skipped.
+    """Decide: restore what was compressed below ``min_qf``, and skip everything else.
 
     Args:
         header_qf: by the file's tables; None where there is no file.
         estimated_qf: CaVE's, mean over crops; needed where the header does not decide.
-        min_qf: at least that is good enough.
-        history: what the pixels tell of earlier compressions; None where nobody has looked.
+        min_qf: the lowest quality factor that is good enough.
+        history: what the pixels tell of earlier compressions; None if they were not looked at.
         spread: standard deviation of the estimate over crops.
 
     Raises:
@@ -110,7 +110,7 @@ def judge(
         reason = f"good already: QF {by_header}{estimated_qf:.0f} by pixels, at least {min_qf:g}"
         return Verdict(Action.SKIP, Ground.GOOD, reason, header_qf, estimated_qf)
     if history is not None and not history.tells_enough:
-        why = "drawn or written, not photographed" if history.is_drawn else "too little texture to judge by"
+        why = "a drawing or text, not a photo" if history.is_drawn else "too little texture to judge by"
         return Verdict(
             Action.SKIP,
             Ground.NO_EVIDENCE,
@@ -127,9 +127,9 @@ def judge(
 def was_saved_again(header_qf: float, estimated_qf: float, history: History) -> bool:
     """Return True if an earlier compression did the harm.
 
-    Then the cells of the last one do not hold the truth, and bounding a restoration by them would keep the damage
+    Then the truth is not in the cells of the last one, and bounding a restoration by them would keep the damage
     (measured: +0.1 instead of +1.1 dB for QF 10 saved again at QF 95). A low estimate alone is no evidence: without the
-    bound, a page of text that was taken for a crushed one lost 15 dB.
+    bound, a page of text that was mistaken for a heavily compressed one lost 15 dB.
     """
     earlier = history.earlier
     return earlier is not None and (not earlier.was_resized or _is_harmed(header_qf, estimated_qf))

@@ -1,4 +1,4 @@
-"""Device memory: how much a step may take, how running out looks, and how to give back what the failed step held."""
+"""Device memory: how much a step may take, how to recognise a lack of it, and how to free what a failed step held."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from codiff_batch.models.card import ModelCard
 
 _PHRASES = (
     *("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory"),
-    # cuDNN and cuBLAS in want of a workspace; the first two are cuDNN's words when none of its algorithms fits.
+    # cuDNN and cuBLAS without room for a workspace; the first two are cuDNN's messages when no algorithm fits.
     *("unable to find an engine", "unable to find a valid cudnn algorithm"),
     *("cudnn_status_alloc_failed", "cublas_status_alloc_failed"),
 )
@@ -28,20 +28,20 @@ MOST_TILES = 16
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that this process may still take on a device; on Apple's, half of the machine's."""
+    """Bytes that this process may still take on a device; on CPUs and Apple's GPUs, half of what is available."""
     if device.type != "cuda":
         available: int = psutil.virtual_memory().available
         return available // 2
     device = indexed(device)
     free, total = torch.cuda.mem_get_info(device)
     held = torch.cuda.memory_allocated(device)
-    # What torch keeps of memory that no tensor uses any more is free for this process.
+    # Memory that torch reserved and no tensor uses is free for this process.
     free += torch.cuda.memory_reserved(device) - held
     return min(free, int(total * torch.cuda.get_per_process_memory_fraction(device)) - held)
 
 
 def total_memory(device: torch.device) -> int:
-    """Bytes of a device's memory; on Apple's and on a processor, of the machine's."""
+    """Bytes of a device's memory; on CPUs and Apple's GPUs, of the machine's."""
     total: int = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else psutil.virtual_memory().total
     return total
 
@@ -51,16 +51,16 @@ def fit_tiles(
 ) -> tuple[int, int]:
     """Choose the side of the tiles and how many of them go together at most.
 
-    Larger tiles compute less twice: of 12 megapixels, 1.45 times the pixels with sides of 768 and overlaps of 128, 1.2
-    times with 1536. So large models get larger tiles where the device is large; by all of its memory, not by what is
-    free, so that the same picture gives the same bytes today and tomorrow. Where not even one tile of the model's own
-    side is free, the side is halved as often as it takes, down to a quarter. A batch that needs too much nevertheless
-    is halved when it fails.
+    With larger tiles, less is computed twice: for 12 megapixels, 1.45 times the pixels with sides of 768 and overlaps
+    of 128, 1.2 times with 1536. So large models get larger tiles on large devices. This depends on all of the memory,
+    not on what is free, so that a picture always gives the same bytes. If not even one tile of the model's own side
+    fits, the side is halved as often as needed, down to a quarter. A batch that still needs too much is halved when it
+    fails.
 
     Args:
         free, total: bytes.
-        one_at_a_time: for devices that gain nothing by more.
-        one_size: whether all pictures are brought to one size, so that larger tiles would cost small pictures much.
+        one_at_a_time: for devices that gain nothing from more.
+        one_size: whether all tiles have one size, so that larger tiles would be costly for small pictures.
 
     Returns:
         (side in pixels, tiles in a batch)

@@ -1,10 +1,10 @@
-"""One picture's way through the engine, top to bottom.
+"""One picture's way through the engine, from top to bottom.
 
 A photo is *opened* (:class:`~codiff_batch.jpeg.JpegPhoto`: its bytes and its header), *decoded* to pixels, *seen* by
 CaVE, *judged*, *restored* by the networks to levels, and *settled* as the final picture. Each of these is a value made
 from the one before. Callers that take all steps at once call :func:`restore`; a batch takes them in threads of its own.
 
-This module alone calls the judge, and :mod:`~codiff_batch.engine.settling` alone the projection.
+Only this module calls the judge, and only :mod:`~codiff_batch.engine.settling` the projection.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Traits:
-    """What only the whole of a picture can tell, and its parts are treated by."""
+    """What only the whole picture can tell, and what decides about its parts too."""
 
     history: History
     is_neutral: bool
@@ -43,24 +43,24 @@ class Traits:
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """Pixels, and what is known of where they come from."""
+    """Pixels, and what is known about where they come from."""
 
     pixels: Pixels
-    """uint8 (H, W, 3) RGB or (H, W) gray, as stored in the file: not turned."""
+    """uint8 (H, W, 3) RGB or (H, W) gray, as stored in the file: not rotated."""
     photo: JpegPhoto | None = None
-    """The JPEG that they were decoded from; None where there is none, or where they were changed since."""
+    """The JPEG that they were decoded from; None if there is none, or if they were changed since."""
     tables: Tables | None = None
-    """Quantization tables in natural order, luma first, where they are known without the file."""
+    """Quantization tables in natural order, luma first, if they are known."""
     margin: tuple[int, int] = (0, 0)
-    """Rows above and columns left that were put there, so that a compression's grid starts at the corner."""
+    """Rows above and columns on the left that were added, so that a compression's grid starts at the corner."""
     whole: Decoded | Traits | None = None
-    """Where this is a part of a picture: the picture that it is a part of, or what that told."""
+    """For a part of a picture: the whole picture, or its traits."""
 
     @classmethod
     def of(cls, photo: Source, pixels: Pixels | None = None) -> Decoded:
         """Decode a photo, unless the caller has its pixels already.
 
-        A picture that is no JPEG has no cells to be kept inside of, and may have been cropped since it was one.
+        A picture that is not a JPEG has no cells to be kept in, and may have been cropped since it was one.
 
         Raises:
             PhotoError: it cannot be decoded.
@@ -71,7 +71,7 @@ class Decoded:
 
     @classmethod
     def on_grid(cls, pixels: Pixels) -> Decoded:
-        """Put a picture on the grid of the compression that shows in it: networks look at 8x8 blocks."""
+        """Pad a picture so that it starts on the grid of the compression found in it: networks look at 8x8 blocks."""
         picture = cls(pixels)
         found = picture.history
         if found.earlier is None or not any(found.earlier.shift):
@@ -88,7 +88,7 @@ class Decoded:
 
     @cached_property
     def history(self) -> History:
-        """What the pixels tell of earlier compressions; a fifth of a second, whatever the picture's size."""
+        """What the pixels tell of earlier compressions; takes a fifth of a second, whatever the picture's size."""
         if self.whole is not None:
             return self.whole.history
         return look_back(textured_crops(self.pixels), self.pixels, self.tables)
@@ -100,7 +100,7 @@ class Decoded:
 
     @property
     def traits(self) -> Traits:
-        """What its parts are treated by, without its pixels."""
+        """What decides about its parts, without its pixels."""
         return Traits(self.history, self.is_neutral)
 
     def part(self, window: tuple[slice, slice], blocks: Blocks | None) -> Decoded:
@@ -114,7 +114,7 @@ class Decoded:
         return Decoded(self.pixels[window].copy(), photo, self.tables, whole=self)
 
     def crops(self, settings: Settings) -> list[Pixels]:
-        """What CaVE is to look at: for a quality given by hand, the picture compressed at that quality once more."""
+        """What CaVE has to look at; for a quality given by hand, the crops compressed again at that quality."""
         crops = [crop.copy() for crop in textured_crops(self.pixels)]
         return crops if settings.qf is None else [compressed_at(crop, settings.qf) for crop in crops]
 
@@ -128,7 +128,7 @@ class Judged:
     verdict: Verdict
 
     def request(self, settings: Settings, *, region: Region | None = None, **rest: Any) -> Request:
-        """What the networks are asked for: the picture, or a region of it with its surroundings.
+        """The request to the networks: for the picture, or for a region of it with its surroundings.
 
         Args:
             settings: how to restore.
@@ -141,12 +141,12 @@ class Judged:
 
 
 def judged_unseen(header_qf: float | None, settings: Settings, judging: Judging | None) -> Verdict | None:
-    """Return the verdict where no pixel need be looked at for it; None where CaVE must speak.
+    """Return the verdict if it needs no pixels; None if CaVE has to look.
 
     Args:
         header_qf: quality factor by the file's tables; None where there is no file.
-        settings: with a quality given by hand a picture is restored, whatever it is like.
-        judging: None to restore it whatever it is like, because somebody asked for that.
+        settings: with a quality given by hand, a picture is restored in any case.
+        judging: None to restore it in any case, because that was asked for.
     """
     if settings.qf is not None:
         return Verdict(Action.RESTORE, Ground.BY_HAND, f"quality {settings.qf:g} given by hand", header_qf, None)
@@ -162,13 +162,13 @@ def judged_by(
     settings: Settings,
     judging: Judging | None,
 ) -> Verdict:
-    """Return the verdict once CaVE has spoken, if it had to; the rest as for :func:`judged_unseen`.
+    """Return the verdict once CaVE has looked, if it had to; other arguments as for :func:`judged_unseen`.
 
     Args:
         history: what the pixels tell of earlier compressions; asked for only where the header does not decide.
 
     Raises:
-        ValueError: CaVE had to speak, and did not.
+        ValueError: CaVE had to look, and did not.
     """
     estimated_qf = None if embedding is None else embedding.qf
     if verdict := judged_unseen(header_qf, settings, judging):
@@ -178,7 +178,7 @@ def judged_by(
 
 
 def judged(decoded: Decoded, embedding: Embedding, settings: Settings, judging: Judging | None) -> Judged:
-    """Judge a picture by what CaVE saw in its crops; the rest as for :func:`judged_unseen`."""
+    """Judge a picture by what CaVE saw in its crops; other arguments as for :func:`judged_unseen`."""
     if settings.qf is not None:
         embedding = replace(embedding, qf=settings.qf)
     header_qf = None if decoded.photo is None else decoded.photo.header.qf
@@ -201,8 +201,8 @@ def restore(
         restorer: the model.
         settings: how to restore.
         region: what of it, with its surroundings; None for all.
-        embedding: what CaVE sees in its crops, if the caller has it already.
-        progress: called with (tiles done, tiles in total); what it raises ends the work.
+        embedding: what CaVE sees in its crops, if the caller already has it.
+        progress: called with (tiles done, tiles in total); an exception from it ends the work.
 
     Raises:
         PhotoError: the picture cannot be restored.
@@ -228,10 +228,10 @@ def restore_photo(
     Args:
         photo: the source.
         restorer: the model.
-        settings: how to restore; whatever is not given has its default.
-        pixels: the photo's decoded pixels, if the caller has them already.
-        embedding: what CaVE sees in these pixels, if the caller has it already.
-        progress: called with (tiles done, tiles in total); what it raises ends the work.
+        settings: how to restore; the defaults if not given.
+        pixels: the photo's decoded pixels, if the caller already has them.
+        embedding: what CaVE sees in these pixels, if the caller already has it.
+        progress: called with (tiles done, tiles in total); an exception from it ends the work.
         changed: single settings by name, such as ``strength=0.5``.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Pictures under way: their tiles wait in one pool, so that tiles of many pictures share batches."""
+"""Pictures in progress: their tiles wait in one pool, so that tiles of many pictures share batches."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from codiff_batch.engine.stream import Embedding, Request
 from codiff_batch.engine.tiling import Geometry, Tile
 
 LARGEST_FILL = 1 / 8
-"""Share of a picture's tiles that may be computed for nothing so that its batches are larger."""
+"""Share of a picture's tiles that may be computed in vain so that its batches are larger."""
 
 
 def bucket(tiles: int, most: int) -> int:
     """Choose how many tiles go together for a picture: a power of two up to ``most``.
 
-    It is the largest that wastes at most an eighth on filling the last batch. A picture's own tiles decide it, never
-    its companions: batches of another size may be rounded otherwise on a GPU, and the same picture is to give the same
-    bytes alone and in a crowd.
+    It is the largest that wastes at most an eighth on filling the last batch. Only the picture's own tiles decide it,
+    never other pictures: a GPU may round batches of another size differently, and a picture must give the same bytes
+    alone and among others.
     """
     best = size = 1
     while (size := 2 * size) <= most:
@@ -31,14 +31,14 @@ def bucket(tiles: int, most: int) -> int:
 
 @dataclass(eq=False)
 class PictureUnderWay:
-    """A picture, and how many of its tiles are still to come."""
+    """A picture being restored, and how far its tiles are."""
 
     request: Request
     embedding: Embedding
     strength: float
-    """Share of the restoration in the result, above 0."""
+    """The asked-for strength times the card's fade: the share of the restoration in the result, above 0."""
     wide: bool = False
-    """Whether it is restored in a wider range of floats, because the usual one did not do."""
+    """Whether it is restored in a wider float format, because the usual one overflowed."""
     given_up: bool = False
     on_device: Picture = field(init=False)
     tiles: Sequence[Tile] = field(init=False)
@@ -48,13 +48,13 @@ class PictureUnderWay:
     landing: Landing | None = field(init=False)
 
     def begin(self, on_device: Picture, tiles: Sequence[Tile], batch: int) -> None:
-        """Start with these tiles, forgetting what was done with other ones."""
+        """Start with these tiles, forgetting earlier ones."""
         self.on_device, self.tiles, self.batch = on_device, tiles, batch
         self.started, self.done, self.landing = 0, 0, None
 
 
 class Waiting(NamedTuple):
-    """A tile and the picture it is of."""
+    """A tile and its picture."""
 
     picture: PictureUnderWay
     tile: Tile
@@ -69,13 +69,13 @@ class Batch(NamedTuple):
 
     @property
     def pictures(self) -> list[PictureUnderWay]:
-        """The pictures that they are of."""
+        """The pictures that the tiles belong to."""
         return list({id(waiting.picture): waiting.picture for waiting in self.tiles}.values())
 
 
 @dataclass
 class TilePool:
-    """Tiles that wait for the network, apart by what cannot share a batch."""
+    """Tiles that wait for the network, in groups that can share a batch."""
 
     geometry: Geometry
     groups: dict[tuple[object, ...], deque[Waiting]] = field(default_factory=dict)

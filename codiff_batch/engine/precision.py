@@ -1,4 +1,4 @@
-"""Which floats the networks compute in."""
+"""Which floating-point precision the networks compute in."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from codiff_batch.errors import SettingRefused
 from codiff_batch.models.card import ModelCard
 
 ASKED = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-"""What may be asked for, beside ``auto``."""
+"""What may be asked for, besides ``auto``."""
 
 WORTH_IT = 1.25
-"""How many times faster bfloat16 must be on a processor to be taken."""
+"""How many times faster bfloat16 must be on a CPU to be used."""
 
 
 class Precision(NamedTuple):
@@ -30,14 +30,14 @@ class Precision(NamedTuple):
     weights: torch.dtype
     """Of weights and pictures, and of all that CaVE does."""
     steps: torch.dtype | None = None
-    """What the generator's layers compute in, where that is another: sums and the picture itself keep their digits."""
+    """What the generator's layers compute in, if that differs; sums and the picture itself keep their precision."""
 
 
 def choose_precision(card: ModelCard, device: torch.device, asked: str = "auto") -> Precision:
-    """Take what was asked for; else 16-bit floats where the model allows them and the device gains by them.
+    """Use what was asked for; else 16-bit floats if the model allows them and the device is faster with them.
 
-    On a GPU they are float16; on a processor bfloat16, if it computes in that by itself, and for small models if that
-    was measured to be faster on this very machine.
+    On a GPU they are float16; on a CPU bfloat16 if it supports that natively, and for small models only if that was
+    measured to be faster on this machine.
 
     Args:
         card: says what the model allows.
@@ -64,16 +64,16 @@ def choose_precision(card: ModelCard, device: torch.device, asked: str = "auto")
 
 
 def has_native_bfloat16() -> bool:
-    """Return True if the processor computes in bfloat16 by itself; elsewhere it is slower than 32-bit floats."""
+    """Return True if the CPU supports bfloat16 natively; elsewhere it is slower than 32-bit floats."""
     has_mkldnn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 @cache
 def bfloat16_is_faster(folder: Path | None = None) -> bool:
-    """Return True if this processor is faster in bfloat16, by a measurement of a fraction of a second.
+    """Return True if this CPU is faster in bfloat16, by a measurement that takes a fraction of a second.
 
-    It is made once for a processor and a version of torch, and kept: the same machine gives the same bytes.
+    The result is kept for the CPU and the version of torch, so that the same machine gives the same bytes.
 
     Args:
         folder: where it is kept, instead of the user's cache directory.
@@ -89,7 +89,7 @@ def bfloat16_is_faster(folder: Path | None = None) -> bool:
     known = _known(path)
     if key not in known:
         measured = _times_faster() >= WORTH_IT
-        # Where two programs measure at a time, the second takes what the first has said.
+        # If two programs measure at the same time, the second uses the first one's result.
         known = {key: measured, **_known(path)}
         with contextlib.suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
@@ -117,7 +117,7 @@ def _processor() -> str:
 
 @torch.inference_mode()
 def _times_faster() -> float:
-    """How many times faster a convolution of the bundled models is in bfloat16, at best against at best."""
+    """How many times faster a convolution of the bundled models is in bfloat16, comparing the best times."""
     maps = torch.rand(1, 80, 192, 192).contiguous(memory_format=torch.channels_last)
     weight = torch.rand(80, 80, 3, 3).contiguous(memory_format=torch.channels_last)
     best = {}

@@ -1,4 +1,4 @@
-"""A part of a picture that is to be restored, and as much around it as the networks want to see."""
+"""A part of a picture to restore, and as much around it as the networks need to see."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Region:
     place: tuple[slice, slice]
     """What was asked for."""
     window: tuple[slice, slice]
-    """What the networks see: with as much around it as tiles share, on their grid and JPEG's."""
+    """What the networks see: with as much around it as tiles overlap, on their grid and JPEG's."""
 
     @classmethod
     def of(cls, place: tuple[slice, slice], size: tuple[int, int], card: ModelCard) -> Region:

@@ -1,4 +1,4 @@
-"""The Restorer: the public door to a loaded model."""
+"""The Restorer: the public interface to a loaded model."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 class Restorer:
     """A model on a device, ready to judge and restore pictures.
 
-    Not safe to call from two threads at once. The same input gives the same bytes on one device::
+    Not safe to call from two threads at once. On one device, the same input gives the same bytes::
 
         from PIL import Image
         from codiff_batch import Restorer
@@ -59,12 +59,12 @@ class Restorer:
         floats = choose_precision(card, device, precision)
         backend = TorchBackend(networks, device, card, precision=floats, compiled=compiled)
         device = backend.device
-        # A CPU gains nothing from more than one tile at a time and would need the memory for them.
+        # A CPU gains nothing from more than one tile at a time, which would only take memory.
         alone = device.type == "cpu"
         free, total = free_memory(device), total_memory(device)
         side, most = fit_tiles(card, free, total, precision=floats.weights, one_at_a_time=alone, one_size=compiled)
         if side < card.tile and tile is None:
-            log.warning("little memory is free on %s: working with tiles of %d pixels", device, side)
+            log.warning("little free memory on %s: using tiles of %d pixels", device, side)
         # Compiled networks are made for one size.
         own = Geometry(card.tile, card.overlap, card.multiple, compiled)
         geometry = own.of_side(tile or side) if (tile or side) != card.tile else own
@@ -100,7 +100,7 @@ class Restorer:
         compiled: bool = False,
         precision: str = "auto",
     ) -> Restorer:
-        """Load a model by name, or from a model folder given as a path.
+        """Load a model by name, or from the path of a model folder.
 
         Args:
             model: a name that ``codiff-batch models list`` shows, or the path of a folder with a ``model.json``.
@@ -108,10 +108,10 @@ class Restorer:
             models_dir: where installed models lie, instead of the user's data directory.
             batch: tiles that go through the networks together; by default 1 on a CPU, and elsewhere what the
                 device's free memory allows.
-            tile: side of the tiles in pixels; the model's own by default, or less where memory is short.
-            compiled: have torch compile the networks first, which takes minutes and then makes each step faster.
-            precision: floats that the networks compute in, ``auto``, ``fp32``, ``bf16`` or ``fp16``; ``auto`` takes
-                what is faster on this machine.
+            tile: side of the tiles in pixels; by default the model's own, or less if memory is short.
+            compiled: have torch compile the networks first, which takes minutes and makes each step faster.
+            precision: of the networks' arithmetic: ``auto``, ``fp32``, ``bf16`` or ``fp16``; ``auto`` picks what is
+                faster on this machine.
 
         Raises:
             ModelNotFound, ModelDamaged: there is no such model, or its files are not what its card says.
@@ -131,7 +131,7 @@ class Restorer:
 
     @property
     def geometry(self) -> Geometry:
-        """How pictures are cut at present; tiles become smaller where memory runs out."""
+        """How pictures are cut at present; tiles become smaller if memory runs out."""
         return self._scheduler.geometry
 
     @property
@@ -155,7 +155,7 @@ class Restorer:
         return self._backend.floats
 
     def estimate_qf(self, image: Pixels | Image) -> float:
-        """Estimate the quality factor that a picture's pixels went through, 0..100.
+        """Estimate from its pixels the quality factor that a picture was compressed at, 0..100.
 
         Args:
             image: uint8 (H, W, 3) RGB or (H, W) gray, or a Pillow image; stored as in the file, because the
@@ -167,7 +167,7 @@ class Restorer:
         return self.embed(image).qf
 
     def embed(self, image: Pixels | Image) -> Embedding:
-        """Look at a picture with CaVE, once for judging, restoring and all; arguments as for :meth:`estimate_qf`.
+        """Look at a picture with CaVE, once for judging and restoring; arguments as for :meth:`estimate_qf`.
 
         Raises:
             ValueError: the array is not such a picture.
@@ -189,15 +189,15 @@ class Restorer:
         embedding: Embedding | None = None,
         **changed: Any,
     ) -> Pixels:
-        """Restore a picture of any size by its pixels; :func:`restore_photo` does better where there is a JPEG file.
+        """Restore a picture of any size from its pixels; :func:`restore_photo` does better if there is a JPEG file.
 
         Args:
             image: as for :meth:`estimate_qf`.
-            settings: how to restore; whatever is not given has its default.
+            settings: how to restore; the defaults if not given.
             tables: the file's quantization tables in natural order, (8, 8) each, luma first, if they are known.
-            progress: called with (tiles done, tiles in total) after each batch; what it raises ends the work, or
-                this picture alone where it is a PhotoError and there are several.
-            embedding: from :meth:`embed`, if the caller has it already.
+            progress: called with (tiles done, tiles in total) after each batch; an exception from it ends the work, or
+                only this picture if it is a PhotoError and there are several.
+            embedding: from :meth:`embed`, if the caller already has it.
             changed: single settings by name, such as ``strength=0.5``.
 
         Returns:
@@ -219,7 +219,7 @@ class Restorer:
         return restored.levels.astype(np.float32, copy=False)
 
     def levels_of(self, request: Request) -> Levels:
-        """Restore one picture: :meth:`stream` for one; raises what became of it."""
+        """Restore one picture: :meth:`stream` for a single request; raises its error."""
         (result,) = self.stream([request])
         if result.error is not None:
             raise result.error
@@ -227,20 +227,17 @@ class Restorer:
         return result.levels
 
     def stream(self, requests: Iterable[Request | None]) -> Iterator[Result]:
-        """Restore many pictures, tiles of different ones sharing batches; results come as they are finished.
+        """Restore many pictures, whose tiles share batches; results come as they are finished.
 
         Args:
-            requests: pictures, drawn as they are needed. None says "no further picture at the moment": the device
-                then works on what there is rather than wait for a full batch.
-
-        Raises:
-            ValueError: strength or texture is outside 0..1.
+            requests: pictures, drawn as they are needed. None means "no more pictures at the moment": the device then
+                works on what there is instead of waiting for a full batch.
         """
         yield from self._scheduler.run(requests)
 
 
 def as_pixels(image: Pixels | Image) -> Pixels:
-    """Accept a Pillow image or an array; refuse what is not 8-bit RGB or gray."""
+    """Accept a Pillow image or an array; refuse anything but 8-bit RGB or gray."""
     if not isinstance(image, np.ndarray):
         image = np.asarray(image if image.mode in ("RGB", "L") else image.convert("RGB"))
     right_shape = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)

@@ -1,4 +1,4 @@
-"""Which tiles the device works on next, how many at a time, and what to do when its memory runs out."""
+"""Decides which tiles the device works on next, how many at a time, and what to do when its memory runs out."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 class Scheduler:
     """Restores pictures on a backend, batch by batch.
 
-    What was learned about memory holds for all later pictures.
+    What it learns about memory applies to all later pictures.
 
     Args:
         most: tiles in the largest batch.
@@ -62,7 +62,7 @@ class Scheduler:
         return [embeddings[index] for index in range(len(pictures))]
 
     def _look(self, crops: Sequence[Pixels]) -> list[tuple[Any, float]]:
-        """Tokens and quality factor of each of several crops of one size; fewer at a time where memory is short."""
+        """Tokens and quality factor of each of several crops of one size; fewer at a time if memory is short."""
         if seen := self._backend.look(crops):
             return seen
         if len(crops) == 1:
@@ -77,21 +77,21 @@ class Scheduler:
         for request in requests:
             if request is not None:
                 yield from self._admit(request, pool)
-                # What is under way goes on while the next picture is drawn.
+                # Work in progress continues while the next picture is drawn.
                 yield from self._start(pool, under_way, only_full=True)
             else:
                 yield from self._drain(pool, under_way)
         yield from self._drain(pool, under_way)
 
     def _drain(self, pool: TilePool, under_way: deque[tuple[Batch, UnderWay]]) -> Iterator[Result]:
-        """Work until nothing is waiting and nothing is under way."""
+        """Work until nothing is waiting or in progress."""
         while pool.groups or under_way:
             yield from self._start(pool, under_way, only_full=False)
             if under_way:
                 yield from self._land(pool, *under_way.popleft())
 
     def _admit(self, request: Request, pool: TilePool) -> Iterator[Result]:
-        """Queue a picture's tiles; yield at once where there is nothing to do."""
+        """Queue a picture's tiles; yield at once if there is nothing to do."""
         try:
             embedding = request.embedding or self.embed(request.pixels)
         except RestoreFailed as error:
@@ -117,7 +117,7 @@ class Scheduler:
         return float(np.interp(qf, (start, end), (1, 0))) if end > start else 1.0
 
     def _start(self, pool: TilePool, under_way: deque[tuple[Batch, UnderWay]], *, only_full: bool) -> Iterator[Result]:
-        """Start batches as long as there are some, landing the oldest where many are under way."""
+        """Start batches as long as there are some, waiting for the oldest if many are in progress."""
         while batch := pool.next(only_full=only_full):
             try:
                 step = self._backend.start([(w.picture.on_device, w.tile) for w in batch.tiles], batch.shape)
@@ -139,7 +139,7 @@ class Scheduler:
                 yield from self._land(pool, *under_way.popleft())
 
     def _finish_pictures(self, batch: Batch) -> None:
-        """Have the pictures fetched whose last tiles have just been started, without waiting for them."""
+        """Start fetching the pictures whose last tiles have just been started, without waiting for them."""
         for waiting in batch.tiles:
             picture = waiting.picture
             picture.started += 1
@@ -169,7 +169,7 @@ class Scheduler:
                 yield from self._fetch(picture, pool)
 
     def _fetch(self, picture: PictureUnderWay, pool: TilePool) -> Iterator[Result]:
-        """Yield a finished picture; begin again in wider floats where it overflowed."""
+        """Yield a finished picture; restart it in a wider float format if it overflowed."""
         assert picture.landing is not None
         levels = picture.landing.levels()
         if levels is not None:
@@ -189,13 +189,13 @@ class Scheduler:
                 yield Result(picture.request, error=error)
 
     def _use_less_memory(self, pool: TilePool, batch: Batch) -> bool:
-        """Halve the batch, then the tile, and start the pictures under way again; return True if that was possible."""
+        """Halve the batch, then the tile, and restart the pictures in progress; return True if that was possible."""
         if batch.shape[0] > 1:
             self.most = batch.shape[0] // 2
-            log.warning("out of memory on %s: going on with %d tiles at a time", self._backend.name, self.most)
+            log.warning("out of memory on %s: continuing with %d tiles at a time", self._backend.name, self.most)
         elif smaller := self.geometry.smaller():
             self.geometry = smaller
-            log.warning("out of memory on %s: going on with tiles of %d pixels", self._backend.name, smaller.tile)
+            log.warning("out of memory on %s: continuing with tiles of %d pixels", self._backend.name, smaller.tile)
         else:
             return False
         others = [picture for picture in pool.clear() if picture not in batch.pictures]

@@ -1,6 +1,6 @@
-"""The last step: restored levels become the final picture, inside its file's quantization cells if that can be.
+"""The last step: restored levels become the final picture, inside its file's quantization cells if possible.
 
-This module alone calls the projection.
+Only this module calls the projection.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Settled(Enum):
 
 @dataclass(frozen=True, eq=False)
 class Restored:
-    """The final picture, and how it was reached."""
+    """The final picture, and how it was settled."""
 
     levels: Levels | Pixels
     """Of the picture, or of the region that was asked for, in [0, 255]; whole numbers if constrained."""
@@ -67,9 +67,9 @@ class Restored:
 
 
 def settled(judged: Judged, levels: Levels, settings: Settings, region: Region | None = None) -> Restored:
-    """Turn restored levels into the final picture; no network takes part.
+    """Turn restored levels into the final picture, without any network.
 
-    Every DCT coefficient is kept inside the cell that the source recorded, so that the result is a picture which the
+    Every DCT coefficient is kept inside the cell that the source recorded, so that the result is a picture that the
     source's encoder would have turned into the very same JPEG. Files that were saved again after a harder compression
     are left as restored, because the truth is not in their cells, and so are those that cannot be modelled (see
     :func:`~codiff_batch.jpeg.can_project`).
@@ -96,19 +96,19 @@ def settled(judged: Judged, levels: Levels, settings: Settings, region: Region |
     try:
         projected = project_to_cells(whole, photo, pixels)
     except PhotoError:
-        # Damaged, or read otherwise by the decoder: then its cells are not what we take them for.
+        # Damaged, or decoded differently: then its cells are not what we think.
         return Restored(levels if region is None else levels[region.inner], Settled.NOT_MODELLED, judged.verdict)
     return Restored(projected if region is None else projected[region.place], how, judged.verdict)
 
 
 def settle(levels: Levels, photo: JpegPhoto, estimated_qf: float, *, constrain: bool = True) -> Pixels:
-    """As :func:`settled`, for levels that somebody made otherwise of a photo.
+    """Like :func:`settled`, for levels that were made from a photo in some other way.
 
     Args:
         levels: float32 in [0, 255] of the photo's shape; may be overwritten.
         photo: the source.
         estimated_qf: CaVE's estimate from the source's pixels, 0..100.
-        constrain: whether to keep the picture inside the photo's cells, where that can be.
+        constrain: whether to keep the picture inside the photo's cells, if possible.
 
     Raises:
         DamagedJpeg: the photo's coefficients cannot be read.
@@ -123,12 +123,12 @@ def settle(levels: Levels, photo: JpegPhoto, estimated_qf: float, *, constrain: 
 
 
 def in_8_bits(levels: Levels | Pixels) -> Pixels:
-    """Round levels, without a float copy of them."""
+    """Round levels to 8 bits, without a float copy."""
     return np.rint(levels, out=np.empty(levels.shape, np.uint8), casting="unsafe")
 
 
 def _how(photo: JpegPhoto | None, estimated_qf: float, history: Callable[[], History], settings: Settings) -> Settled:
-    """Whether a picture is kept inside its file's cells, and why not."""
+    """Decide whether a picture is kept inside its file's cells, and why not."""
     if settings.strength == 0:
         return Settled.UNCHANGED
     if photo is None:

@@ -1,4 +1,4 @@
-"""Pictures to restore and what became of them: plain values."""
+"""Requests to restore pictures, and their results: plain values."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Embedding:
     """What CaVE sees in a picture."""
 
     tokens: Sequence[Any]
-    """The compression embedding: of each crop (1, K, D), the backend's own, on the model's device."""
+    """The compression embedding: (1, K, D) for each crop, in the backend's own type, on the model's device."""
     qf: float
     """Estimated quality factor, 0..100: the mean over crops."""
     spread: float = 0.0
@@ -35,17 +35,17 @@ class Request:
 
     pixels: Pixels
     embedding: Embedding | None = None
-    """From :meth:`~codiff_batch.engine.restorer.Restorer.embed`, if the caller has it already."""
+    """From :meth:`~codiff_batch.engine.restorer.Restorer.embed`, if the caller already has it."""
     settings: Settings = field(default_factory=Settings)
     tables: Tables | None = None
     progress: Progress | None = None
     key: Any = None
-    """Comes back with the result."""
+    """Returned with the result."""
 
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What became of a request: levels, or the error that this one picture met."""
+    """The result of a request: levels, or the error of this one picture."""
 
     request: Request
     levels: Levels | None = None

@@ -1,7 +1,7 @@
-"""The networks under torch: pictures kept on the device, tiles cut, restored and blended there.
+"""The networks with torch: pictures are kept on the device, and tiles are cut, restored and blended there.
 
-On CUDA the host only queues work, on a stream of the device's own, and waits for events; it never waits for the device
-in order to queue the next batch.
+On CUDA the host only queues work, on a stream of the device's own, and waits for events; it never has to wait for the
+device before it queues the next batch.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from codiff_batch.models.loading import Networks
 LUMA = np.array((0.299, 0.587, 0.114), np.float32)
 
 MIRRORINGS: tuple[tuple[int, ...], ...] = ((), (-1, -2), (-1,), (-2,))
-"""Views of a tile by the axes they are mirrored along; the first two cover both axes."""
+"""Views of a tile, by the axes along which they are mirrored; the first two cover both axes."""
 
 BYTES_A_PIXEL = 15
-"""Of a picture on the device: three bytes of its own, and three floats of its restoration."""
+"""Bytes of a picture on the device: three of its own, and three floats of its restoration."""
 
 SHARE_OF_A_PICTURE = 0.05
-"""Of the device's memory, what one picture may take; larger ones stay with the host, which costs time."""
+"""Share of the device's memory that one picture may take; larger ones stay on the host, which costs time."""
 
 AHEAD = 2
-"""Batches under way while the next is prepared."""
+"""Batches in progress while the next is prepared."""
 
 T = TypeVar("T")
 
@@ -62,15 +62,15 @@ class TorchBackend:
     ) -> None:
         self.device, (self.precision, self.steps) = indexed(device), precision
         self.busy_seconds = 0.0
-        """Time that the host spent on the networks so far, waiting for them included."""
+        """Time that the host has spent on the networks so far, including the wait for them."""
         self._card = card
         for network in networks:
             network.to(self.device, self.precision, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._cave = networks.cave
-        # Whoever judges waits for the answer; on a stream beside, that is not for all that has been queued before.
+        # Judging waits for its answer; on a stream of its own it need not wait for everything that was queued before.
         on_cuda = self.device.type == "cuda"
         self._beside = torch.cuda.Stream(self.device) if on_cuda else None  # type: ignore[no-untyped-call]
-        # An object of its own: a method of this one, kept in it, would be a cycle that keeps a dropped model.
+        # A separate object: a bound method stored in self would be a cycle that keeps a dropped model in memory.
         step = Step(networks, card.views, embeds_tiles=card.embeds_tiles)
         self._step: Callable[..., Tensor] = torch.compile(step, dynamic=False) if compiled else step
 
@@ -86,12 +86,12 @@ class TorchBackend:
 
     @property
     def ahead(self) -> int:
-        """Batches to have under way while the next is prepared."""
+        """Batches to have in progress while the next is prepared."""
         return AHEAD if self.device.type == "cuda" else 0
 
     @property
     def can_widen(self) -> bool:
-        """Return True if values that overflow may do so for want of range: float16 ends at 65504."""
+        """Return True if overflowing values may fit a wider range: float16 ends at 65504."""
         return torch.float16 in (self.precision, self.steps)
 
     def look(self, crops: Sequence[Pixels]) -> list[tuple[Tensor, float]] | None:
@@ -103,7 +103,7 @@ class TorchBackend:
                 tokens, qf = self._cave(self._floats(self._send(rows)))
                 quality = qf.float().tolist()
             if self._beside is not None:
-                # The tokens will be read on the other stream; until then nothing else may have their memory.
+                # The tokens are read later on the other stream; until then their memory must not be reused.
                 tokens.record_stream(torch.cuda.current_stream(self.device))
             return list(zip(tokens.split(1), quality, strict=True))
 
@@ -112,7 +112,7 @@ class TorchBackend:
     def open(self, request: Request, embedding: Embedding, size: tuple[int, int], *, wide: bool) -> TorchPicture:
         """Bring a picture to the device, mirrored at the right and bottom to (height, width).
 
-        Where it would take much of the device's memory it stays with the host, and its tiles go to and fro.
+        If it would take much of the device's memory it stays on the host, and its tiles travel back and forth.
         """
         pixels = request.pixels if request.pixels.ndim == 3 else request.pixels[..., None]
         below, right = size[0] - pixels.shape[0], size[1] - pixels.shape[1]
@@ -120,7 +120,7 @@ class TorchBackend:
         told = self._told(request)
 
         def bring(place: torch.device) -> TorchPicture:
-            # Tiles that are embedded by themselves need none of the photo's tokens.
+            # Tiles that are embedded by themselves do not need the photo's tokens.
             none = torch.empty(1, 0, 0, device=self.device)
             tokens = none if self._card.embeds_tiles else torch.cat(list(embedding.tokens), dim=1)
             condition = {name: self._send(value)[None].to(self.precision) for name, value in told.items()}
@@ -138,10 +138,10 @@ class TorchBackend:
         return picture
 
     def _told(self, request: Request) -> dict[str, NDArray[np.float32]]:
-        """What the generator is told beside the tokens, as far as it listens.
+        """What the generator gets besides the tokens, if it uses it.
 
-        These are the file's luma and chroma tables, where they are known, and how much texture is wanted: an empty
-        array for none, which the host can see without asking the device.
+        These are the file's luma and chroma tables, if they are known, and the amount of texture; without texture, an
+        empty array, which the host can recognise without asking the device.
         """
         told: dict[str, NDArray[np.float32]] = {}
         if self._card.uses_tables and (tables := request.tables):
@@ -152,12 +152,12 @@ class TorchBackend:
         return told
 
     def start(self, tiles: Sequence[tuple[TorchPicture, Tile]], shape: tuple[int, int, int]) -> UnderWay | None:
-        """Begin to restore tiles in one step and to add them to their pictures; None if memory ran out.
+        """Start restoring tiles in one step and adding them to their pictures; None if memory ran out.
 
-        A batch is filled up with its last tile, so that its shape is the one announced.
+        A batch is filled up with its last tile, so that it has the announced shape.
 
         Raises:
-            RestoreFailed: the network gave another size than it got.
+            RestoreFailed: the network returned a picture of another size.
         """
         count, height, width = shape
         rows = [*tiles, *[tiles[-1]] * (count - len(tiles))]
@@ -180,7 +180,7 @@ class TorchBackend:
         return self._within_memory(step)
 
     def finish(self, picture: TorchPicture, strength: float) -> Landing:
-        """Begin to fetch a picture whose tiles have all been started."""
+        """Start fetching a picture whose tiles have all been started."""
 
         def step() -> Landing:
             levels, finite = picture.finished(self._card.colour_fix, strength)
@@ -217,12 +217,12 @@ class TorchBackend:
             self.busy_seconds += time.perf_counter() - started
 
     def _send(self, array: NDArray[Any], place: torch.device | None = None) -> Tensor:
-        """Copy an array to the device; on CUDA from pinned memory, so that the host need not wait.
+        """Copy an array to the device; on CUDA from pinned memory, so that the host does not wait.
 
-        Elsewhere the copy must be waited for: Apple's reads what has become of the buffer by then.
+        Elsewhere the copy must be waited for: Apple's GPU reads the buffer later, when it may have changed.
         """
         place = self.device if place is None else place
-        # torch takes no arrays that may not be written to, such as Pillow's.
+        # torch does not accept read-only arrays, such as Pillow's.
         host = torch.from_numpy(np.array(array, order="C", copy=not array.flags.writeable or None))
         if place.type != "cuda":
             return host.to(place)
@@ -231,14 +231,14 @@ class TorchBackend:
         return pinned.to(place, non_blocking=True)
 
     def _floats(self, rows: Tensor) -> Tensor:
-        """uint8 (B, h, w, 3) -> floats (B, 3, h, w) in [0, 1] on the device; bytes travel, not floats."""
+        """uint8 (B, h, w, 3) -> floats (B, 3, h, w) in [0, 1] on the device; bytes are transferred, not floats."""
         return rows.to(self.device).permute(0, 3, 1, 2).to(self.precision).div_(255)
 
 
 def exactly() -> AbstractContextManager[None]:
     """Set torch's flags so that the same input gives the same bytes on one device.
 
-    No kernel is chosen by the clock, and 32-bit floats are 32-bit floats; matrix products have no TF32 by default.
+    No kernel is chosen by timing, and 32-bit floats stay 32-bit floats; matrix products do not use TF32 by default.
     """
     return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
 
@@ -247,10 +247,10 @@ class TorchPicture:
     """A picture while its tiles are restored.
 
     Args:
-        source: uint8 (H', W', 3 or 1), mirrored beyond the right and bottom.
-        blended: float32 (H, W, 3 or 1), the sum of the restored tiles by their weights.
+        source: uint8 (H', W', 3 or 1), mirrored beyond its right and bottom edges.
+        blended: float32 (H, W, 3 or 1), the weighted sum of the restored tiles.
         tokens: (1, K, D).
-        condition: what the generator is told beside, by name, each (1, ...).
+        condition: what the generator gets besides, by name, each (1, ...).
         luma: weights of the three colours, where the picture is gray.
         wide: whether it needs a wider range of floats.
     """
@@ -292,9 +292,9 @@ class TorchPicture:
         self.blended[tile.place] += restored * weights[..., None]
 
     def finished(self, colour_fix: str, strength: float) -> tuple[Tensor, Tensor]:
-        """Levels (H, W, 3 or 1) in [0, 255], and whether the networks gave nothing that is not finite.
+        """Levels (H, W, 3 or 1) in [0, 255], and whether all values from the networks were finite.
 
-        The source's colours if asked for, blended with the source, clipped.
+        Corrected to the source's colours if the card asks for it, blended with the source, clipped.
         """
         height, width = self.blended.shape[:2]
         source = self.source[:height, :width]
@@ -306,13 +306,13 @@ class TorchPicture:
         finite = self.blended.isfinite().all()
         if strength < 1:
             self.blended *= strength
-            # In the widest floats that there are: once rounded instead of twice.
+            # In the widest floats available: rounded once instead of twice.
             exact = torch.float32 if self.place.type == "mps" else torch.float64
             self.blended += (1 - strength) * source.to(exact)
         return self.blended.clip_(0, 255), finite
 
     def stay_with_host(self) -> None:
-        """Leave the device."""
+        """Move from the device to the host."""
         self.source, self.blended = self.source.cpu(), self.blended.cpu()
         self.luma = None if self.luma is None else self.luma.cpu()
 
@@ -359,7 +359,7 @@ class UnderWay:
         self._done: torch.cuda.Event | None = None
         if device.type == "cuda":
             self._done = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            # On the device's own stream: whoever waits on another device's reads buffers too early.
+            # On the device's own stream: waiting on another device's would read the buffers too early.
             self._done.record(torch.cuda.current_stream(device))
 
     def wait(self) -> None:

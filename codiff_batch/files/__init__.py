@@ -1,1 +1,1 @@
-"""Files on disk, for every room above: which file is which, reading and writing whole, printable names."""
+"""Files on disk, for all other packages: which file is which, reading and writing whole files, printable names."""

@@ -17,7 +17,7 @@ from codiff_batch.files.reading import read_whole
 log = logging.getLogger(__name__)
 
 TEMPORARY_PREFIX = ".codiff-batch-"
-"""Hidden, so that a scan passes over what a killed run left; without the photo's name, which may be long already."""
+"""Hidden, so that a scan ignores what a killed run left; without the photo's name, which may already be long."""
 
 _CANNOT_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP})
 """How a file system says that folders need no fsync; any other error means that a name may not be on the disk."""
@@ -40,7 +40,7 @@ def write_atomically(
     """Write a file by way of a temporary one in the same folder: write, fsync, rename, fsync the folder.
 
     Args:
-        path: the final name; its folder is made if need be.
+        path: the final name; its folder is created if needed.
         like: a file whose times, permissions and ``user.*`` attributes the new one gets, as far as the file system
             takes them; folders that are made get the modes of the folders it lies in.
         overwrite: replace an existing file; else it is left untouched.
@@ -61,7 +61,7 @@ def write_atomically(
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
-            # By descriptor: in a folder of somebody else's, the name may lead to another file by now.
+            # By descriptor: in another user's folder, the name may lead to another file by now.
             _resemble(handle, like)
             os.fsync(handle)
             guard()
@@ -69,7 +69,7 @@ def write_atomically(
             _check_own(handle, path, data)
         sync_folder(path.parent)
     except FileExistsError as error:
-        raise OutputExists(f"{path} exists already") from error
+        raise OutputExists(f"{path} already exists") from error
     except OSError as error:
         raise PhotoError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
@@ -78,7 +78,7 @@ def write_atomically(
 
 
 def make_folders(folder: Path, *, like: Path | None = None) -> None:
-    """Make a folder and those above it, each known to the disk before anything is put into it.
+    """Make a folder and those above it, each synced to disk before anything is put into it.
 
     Args:
         like: a folder whose permissions the new one gets, and so on upwards for as long as the names agree.
@@ -93,16 +93,16 @@ def make_folders(folder: Path, *, like: Path | None = None) -> None:
     try:
         folder.mkdir()
     except FileExistsError:
-        return  # Somebody was quicker. If it is no folder, what is put into it fails.
+        return  # Another process was faster. If it is not a folder, putting something into it fails.
     if like is not None:
         with contextlib.suppress(OSError):
-            # Whoever runs the program must be able to write to what it made.
+            # The user must be able to write to folders that the program made.
             folder.chmod(stat.S_IMODE(like.stat().st_mode) & 0o777 | 0o700)
     sync_folder(folder.parent)
 
 
 def make_durable(path: Path) -> None:
-    """Make a file that another program or an earlier run wrote durable, with its name.
+    """Make a file durable that another program or an earlier run wrote, and its name too.
 
     Raises:
         PhotoError: the disk did not take it.
@@ -118,7 +118,7 @@ def make_durable(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make names in a folder durable, where the platform and the file system can.
+    """Make names in a folder durable, if the platform and the file system can.
 
     Raises:
         OSError: the disk did not take them.
@@ -136,13 +136,13 @@ def sync_folder(folder: Path) -> None:
 
 
 def _resemble(handle: int, like: Path | None) -> None:
-    """Give a new file the attributes of another one. A share, a FAT disk or a full attribute space may refuse."""
+    """Give a new file the attributes of another one. A network share, a FAT disk or a lack of space may prevent it."""
     if like is None:
         _attempt("the usual permissions", lambda: _chmod(handle, 0o666 & ~_UMASK))
         return
     found = like.stat()
     _attempt("extended attributes", lambda: _copy_attributes(like, handle))
-    # No set-user-id and no other special bits: the new file is another program's work.
+    # No set-user-id or other special bits: this program wrote the new file.
     _attempt("permissions", lambda: _chmod(handle, stat.S_IMODE(found.st_mode) & 0o777))
     times = found.st_atime_ns, found.st_mtime_ns
     _attempt("times", lambda: os.utime(handle, ns=times))
@@ -154,7 +154,7 @@ def _chmod(handle: int, mode: int) -> None:
 
 
 def _copy_attributes(like: Path, handle: int) -> None:
-    """Copy what users and programs noted; ``security.*`` and ``system.*`` are rights, not notes."""
+    """Copy what users and programs stored; ``security.*`` and ``system.*`` are access rights."""
     if not hasattr(os, "listxattr"):
         return
     refused: OSError | None = None
@@ -169,7 +169,7 @@ def _copy_attributes(like: Path, handle: int) -> None:
 
 
 def _attempt(what: str, step: Callable[[], None]) -> None:
-    """Take a step that a file system may refuse without harm, and say so once."""
+    """Take a step that a file system may refuse without harm, and warn about it once."""
     try:
         step()
     except (OSError, OverflowError) as error:
@@ -196,10 +196,10 @@ def _put_in_place(temporary: Path, path: Path, overwrite: bool) -> None:
 
 
 def _check_own(handle: int, path: Path, data: bytes) -> None:
-    """Refuse to call a file written that somebody exchanged while it was put in place."""
+    """Refuse to report a file as written if another program replaced it meanwhile."""
     ours, found = os.fstat(handle), path.lstat()
     if (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino):
         return
-    # Some network file systems give the renamed file another number; then its bytes must tell.
+    # Some network file systems give the renamed file another number; then its bytes decide.
     if read_whole(path, follow=False).data != data:
-        raise PhotoError(f"cannot write {path}: somebody exchanged the file while it was written")
+        raise PhotoError(f"cannot write {path}: another program replaced the file while it was written")

@@ -1,4 +1,4 @@
-"""Which file a path means, whatever way it is spelt: by device and inode, never by name."""
+"""Which file a path means, however it is spelled: by device and inode, never by name."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def key_of(path: Path, *, follow: bool = True) -> FileKey | None:
 
 
 def canonical(path: Path) -> Path:
-    """A path spelt in full, folders' links followed, but not a link at its end: for records, not for comparing."""
+    """A path spelled in full, with links followed except one at its end: for records, not for comparing."""
     return path.parent.resolve() / path.name
 
 
@@ -82,7 +82,7 @@ def same_file(one: Path, other: Path) -> bool:
 
 
 def folders_above(path: Path) -> Iterator[Path]:
-    """The existing folders on the way to a path, links followed, from the nearest to the root of the disks."""
+    """The existing folders above a path, links followed, from the nearest to the root."""
     for folder in path.absolute().parents:
         if folder.exists():
             yield from (folder.resolve(), *folder.resolve().parents)
@@ -90,7 +90,7 @@ def folders_above(path: Path) -> Iterator[Path]:
 
 
 def place_of(path: Path) -> Place:
-    """A key that is equal for equal places, existing or not, also where names differ in case and the disk ignores that.
+    """A key that is equal for equal places, existing or not, also if names differ in case and the disk ignores case.
 
     A link at the end of the path is a place of its own.
     """
@@ -107,7 +107,7 @@ def place_of(path: Path) -> Place:
 def ignores_case(folder: Path) -> bool:
     """Return True if names in an existing folder mean the same file in upper and lower case.
 
-    An empty folder is taken to be like the one that it lies in.
+    An empty folder is taken to be like its parent.
     """
     key = key_of(folder)
     return key is not None and _ignores_case(folder.resolve(), key)

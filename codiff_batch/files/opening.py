@@ -1,7 +1,7 @@
-"""The one door to bytes from outside: files that other people named, sent or swapped.
+"""The only way to read bytes from outside: files that other people named, sent or swapped.
 
-A name says nothing about what stands behind it, and what stands behind it may be another thing a moment later. So a
-file is opened without waiting for anybody, what it is gets decided on the descriptor, and no more is read than a limit.
+A name says nothing about what is behind it, and that may be something else a moment later. So a file is opened without
+blocking, its kind is checked on the descriptor, and no more is read than a limit allows.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 DEFAULT_MAX_BYTES = 256_000_000
-"""Files above this are refused unless the caller says otherwise; photos with a video behind them have some 50 MB."""
+"""Larger files are refused unless the caller says otherwise; photos with an appended video have about 50 MB."""
 
 LEASE_SECONDS = 5.0
-"""How long a file server may take to give back a file that it has lent to a client."""
+"""How long a file server may take to get back a file that it has leased to a client."""
 
 _KINDS = (
     (stat.S_ISDIR, "folder"),
@@ -31,10 +31,10 @@ _KINDS = (
 
 
 def open_regular(path: Path, *, follow: bool = True, max_bytes: int | None = None) -> io.FileIO:
-    """Open a regular file to read, unbuffered; nothing is waited for.
+    """Open a regular file for reading, unbuffered and without blocking.
 
     Args:
-        path: whoever named it.
+        path: from any source, trusted or not.
         follow: take a link's target; without, a link is refused.
         max_bytes: largest size that is accepted; None for any.
 
@@ -55,7 +55,7 @@ def open_regular(path: Path, *, follow: bool = True, max_bytes: int | None = Non
 
 
 def read_at_most(file: BinaryIO, limit: int | None = None) -> bytes:
-    """Read to the end of a file: systems may give less than they are asked for.
+    """Read to the end of a file; a single read may return less than was asked for.
 
     Raises:
         OSError: ``EFBIG``, there are more bytes than the limit.
@@ -76,7 +76,7 @@ def _open(path: Path, follow: bool) -> int:
     while True:
         try:
             return os.open(path, flags)
-        except BlockingIOError:  # a lease, which the system is asking back
+        except BlockingIOError:  # a lease, which the system is breaking
             if time.monotonic() > until:
                 raise
             time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""Reads files whole, with what tells later whether they changed."""
+"""Reads whole files, with what is needed to tell later whether they changed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Contents:
 
 
 def read_whole(path: Path, *, follow: bool = True, max_bytes: int | None = None) -> Contents:
-    """Read a regular file, without waiting for anybody.
+    """Read a regular file, without ever blocking.
 
     Args:
         follow: take a link's target; without, a link is refused.
@@ -41,7 +41,7 @@ def read_whole(path: Path, *, follow: bool = True, max_bytes: int | None = None)
 
     Raises:
         TooManyBytes: it is larger; nothing was read.
-        PhotoError: it cannot be read, or is no regular file.
+        PhotoError: it cannot be read, or is not a regular file.
     """
     try:
         with open_regular(path, follow=follow, max_bytes=max_bytes) as file:
@@ -64,7 +64,7 @@ def stamp_of(path: Path, *, follow: bool = True) -> Stamp:
     """Look at a file.
 
     Raises:
-        PhotoError: there is no such file any more, or it may not be looked at.
+        PhotoError: the file no longer exists, or may not be looked at.
     """
     try:
         return Stamp.of(path.stat() if follow else path.lstat())

@@ -1,4 +1,4 @@
-"""Text that came from a file or a name, made fit for terminals, logs and tables."""
+"""Text from a file or a name, made safe for terminals, logs and tables."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ def printable(text: str) -> str:
 
 
 def no_formula(text: str) -> str:
-    """A text that a spreadsheet shows rather than computes, by the apostrophe that spreadsheets themselves use."""
+    """A text that a spreadsheet shows rather than computes: with the apostrophe that spreadsheets use for this."""
     return f"'{text}" if text.startswith(_FORMULA_STARTS) else text

@@ -1,7 +1,7 @@
-"""Output formats: what is asked of them, whichever it is. A new format is a new file in ``containers``.
+"""Output formats, and what they have in common. A new format is a new file in ``containers``.
 
-``docs/metadata.md`` says what each container carries, in a table that the tests write. Importing this package imports
-no numpy, since the command line asks for the names.
+``docs/metadata.md`` says what each container carries, in a table that the tests write. Importing this package does
+not import numpy, since the command line needs the names.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ __all__ = ["NAMES", "SAME", "Order", "OutputFormat", "encode", "find_format", "f
 
 @cache
 def formats() -> Mapping[str, OutputFormat]:
-    """Return all formats by name, those that this machine cannot write among them."""
+    """Return all formats by name, including those that this machine cannot write."""
     return {name: getattr(import_module(f"{containers.__name__}.{name}"), name.upper()) for name in NAMES[1:]}
 
 
 def find_format(name: str) -> OutputFormat:
-    """Return a format by its name; ``same`` is JPEG where nothing is known of the source.
+    """Return a format by its name; ``same`` is JPEG if nothing is known about the source.
 
     Raises:
         OptionsConflict: there is none of that name, or this machine cannot write it.
@@ -50,7 +50,7 @@ def find_format(name: str) -> OutputFormat:
 
 
 def suffix_of(name: str, source: str = "") -> str | None:
-    """What outputs of a format are called; None where they keep the source's name.
+    """The suffix of outputs in a format; None if they keep the source's name.
 
     Args:
         name: of the format.
@@ -67,7 +67,7 @@ def suffix_of(name: str, source: str = "") -> str | None:
 
 
 def format_for(source: Source, name: str) -> OutputFormat:
-    """The format that a source is written in; BMP has no room for metadata, and becomes PNG.
+    """The format that a source is written in; BMP has no room for metadata and becomes PNG.
 
     Raises:
         OptionsConflict: as :func:`find_format`.
@@ -80,7 +80,7 @@ def format_for(source: Source, name: str) -> OutputFormat:
 
 
 def refuse(source: Source, name: str, order: Order) -> None:
-    """Ask, before any work, what the writer would ask.
+    """Check, before any work, what the writer would check.
 
     Raises:
         PhotoError: the photo cannot be written in this format, with the reason.
@@ -101,7 +101,7 @@ def encode(pixels: Pixels, source: Source, name: str, order: Order) -> bytes:
         order: note, quality and the rest.
 
     Raises:
-        PhotoError: as :func:`refuse`, or the encoder gave up.
+        PhotoError: as :func:`refuse`, or the encoder failed.
         ValueError: pixels of another size, or a note that could not be found again.
     """
     from codiff_batch.formats.containers.webp import is_lossless

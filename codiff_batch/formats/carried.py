@@ -1,8 +1,8 @@
-"""What of a JPEG's metadata goes into other containers.
+"""A JPEG's metadata in the form that other containers need.
 
-The EXIF block travels as it is, without the fields that describe the source's own container; XMP becomes one packet in
-UTF-8 without pointers to what stays behind; the profile is made to agree with the pixels. What has no place of its own
-in a container, such as a JFIF density or a comment in WebP, becomes an EXIF field if that field is free.
+The EXIF block is copied as it is, without the fields that describe the source's own container; XMP becomes one packet
+in UTF-8 without pointers to what is not carried over; the profile is made to match the pixels. Metadata that a
+container has no place for, such as a JFIF density or a comment in WebP, becomes an EXIF field if that field is free.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Carried:
 
     @cached_property
     def exif(self) -> Exif:
-        """The source's EXIF without structural fields; an empty block where it has none that can be read."""
+        """The source's EXIF without structural fields; an empty block if it has none that can be read."""
         found = Exif.read(exif_bytes(self.source.structure)) or Exif.read(exif.EMPTY)
         assert found is not None
         own_xmp, own_iptc = bool(self.xmp), bool(self.photoshop)
@@ -88,7 +88,7 @@ class Carried:
 
     @cached_property
     def exif_with_extras(self) -> Exif:
-        """:attr:`exif` with the note, and with what the container has no other place for."""
+        """:attr:`exif` with the note, and with metadata that the container has no other place for."""
         fields = [self.note_field(), *self.density_fields(), *self.comment_field()]
         extended = Exif.read(exif.with_fields(self.exif.block, fields))
         assert extended is not None
@@ -96,7 +96,7 @@ class Carried:
 
     @cached_property
     def icc(self) -> bytes | None:
-        """The profile, of the kind of the container's pixels."""
+        """The profile, converted to match the container's pixels."""
         return fitting(icc_bytes(self.source.structure), gray=self.gray)
 
     @cached_property
@@ -130,7 +130,7 @@ class Carried:
 
     @cached_property
     def density(self) -> Density | None:
-        """JFIF's density, or EXIF's where JFIF names no unit."""
+        """JFIF's density, or EXIF's if JFIF gives no unit."""
         jfif = next((p for p in payloads(self.source.structure, APP0, JFIF) if len(p) >= 7), None)
         found = None
         if jfif is not None:
@@ -146,7 +146,7 @@ class Carried:
         return proportions
 
     def note_field(self) -> Field:
-        """The note, as the software that wrote the picture, or that processed it where another one is named."""
+        """The note, as the software that wrote the picture, or that processed it if another one is named."""
         text = self.note.encode() + b"\0"
         tag = exif.PROCESSING_SOFTWARE if self.exif.find("0th", exif.SOFTWARE) else exif.SOFTWARE
         return Field(tag, exif.ASCII, len(text), text)
@@ -170,7 +170,7 @@ class Carried:
         return [Field(exif.DESCRIPTION, exif.ASCII, len(text), text)]
 
     def upright(self) -> Carried:
-        """The same for a container whose pixels were turned already: Orientation becomes 1, where it lies."""
+        """The same for a container whose pixels are already rotated: Orientation becomes 1, in place."""
         carried = replace(self)
         entry = self.exif.find("0th", exif.ORIENTATION)
         if entry is not None and entry.size in (1, 2, 4):

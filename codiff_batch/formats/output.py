@@ -22,16 +22,16 @@ Pixels: TypeAlias = "NDArray[np.uint8]"
 
 @dataclass(frozen=True)
 class Order:
-    """How an output is asked for."""
+    """How an output is to be encoded."""
 
     note: str
     """One line that starts with ``codiff-batch``."""
     quality: int = 95
-    """1..100; what it means is the format's own business."""
+    """1..100; its meaning depends on the format."""
     drop_signature: bool = False
-    """Leave a C2PA manifest out, which no longer fits the picture."""
+    """Leave out a C2PA manifest, which no longer fits the picture."""
     refresh_thumbnail: bool = False
-    """Make the thumbnail in EXIF again from the picture, where that can be done safely."""
+    """Recreate the EXIF thumbnail from the picture, if that is safe."""
 
 
 @dataclass(frozen=True)
@@ -46,19 +46,19 @@ class OutputFormat:
     quality: str
     """What ``--quality`` means here."""
     encode: Callable[[Pixels, Source, Order], bytes]
-    """Raises PhotoError where :attr:`refuse` would have."""
+    """Raises PhotoError in the same cases as :attr:`refuse`."""
     largest_side: int
     """Pixels."""
     refuse: Callable[[Source, Order], None] = lambda photo, order: None
-    """Further reasons of this format not to write a photo, as a PhotoError."""
+    """Raises a PhotoError for further reasons not to write a photo in this format."""
     keeps_source_bytes: bool = False
     """Whether all metadata is copied byte for byte."""
     lossless: bool = False
-    """Whether the pixels come out as they went in."""
+    """Whether the pixels are kept exactly."""
     module: str | None = None
-    """What must be importable."""
+    """The module that must be importable."""
     extra: str | None = None
-    """The extra that brings it."""
+    """The extra that installs it."""
 
     @property
     def is_installed(self) -> bool:
@@ -76,10 +76,10 @@ class OutputFormat:
 
 
 def save(pixels: Pixels, format: OutputFormat, **options: Any) -> bytes:
-    """Encode by Pillow.
+    """Encode with Pillow.
 
     Raises:
-        PhotoError: the encoder gave up.
+        PhotoError: the encoder failed.
     """
     from PIL import Image
 

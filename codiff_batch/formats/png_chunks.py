@@ -1,4 +1,4 @@
-"""What of a PNG goes into its restored picture byte for byte: all that is not about how its pixels were stored."""
+"""The chunks of a PNG that are copied into its restored picture: all that do not describe how pixels are stored."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class _Chunk(NamedTuple):
 
 
 def with_chunks_of(picture: bytes, source: bytes) -> bytes:
-    """A picture with another one's ancillary chunks, before and behind the pixels as they stood there.
+    """A picture with another one's ancillary chunks, before and after the pixels as in the source.
 
     Args:
-        picture: a PNG of the same size and kind of colours; of it only the pixels and texts are taken.
+        picture: a PNG of the same size and colour type; only its pixels and texts are used.
         source: the PNG whose metadata are kept.
     """
     mine = list(_chunks(picture))

@@ -1,8 +1,8 @@
 """ICC profiles that agree with the pixels of a container (ICC.1:2022).
 
-A gray photo often carries a profile of RGB and the other way round; in a container that knows one kind of
-pixels only, the profile has to become that kind. Both kinds describe gray by the same curve, so the curve moves over
-and no pixel changes.
+A gray photo often carries an RGB profile, and the other way round; in a container that supports only one kind of
+pixels, the profile has to be of that kind. Both kinds describe gray by the same curve, so the curve is moved and no
+pixel changes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _KEPT = (b"desc", b"cprt", b"wtpt", b"bkpt", b"chad")
 
 
 def fitting(profile: bytes | None, *, gray: bool) -> bytes | None:
-    """The profile for pixels of one kind: as it is, with its curve moved over, or None where that cannot be.
+    """The profile for pixels of one kind: unchanged, with its curve moved, or None if that is impossible.
 
     Args:
         profile: as the source carries it.
@@ -51,7 +51,7 @@ def fitting(profile: bytes | None, *, gray: bool) -> bytes | None:
 
 
 def _tags(profile: bytes) -> Mapping[bytes, bytes]:
-    """Tags by signature; those that do not lie inside the profile do not exist."""
+    """Tags by signature; those that are not inside the profile are ignored."""
     count = int.from_bytes(profile[_HEADER : _HEADER + 4], "big")
     found = {}
     for at in range(_HEADER + 4, _HEADER + 4 + _ENTRY * min(count, _MAX_TAGS), _ENTRY):
@@ -75,7 +75,7 @@ def _profile(like: bytes, space: bytes, tags: Mapping[bytes, bytes]) -> bytes:
     header = bytearray(like[:_HEADER])
     header[0:4] = struct.pack(">I", start + len(body))
     header[_SPACE] = space
-    header[84:100] = bytes(16)  # The profile's own digest, which is no longer true; zero means none.
+    header[84:100] = bytes(16)  # The profile's own digest, which no longer matches; zero means none.
     return bytes(header) + table + body
 
 

@@ -1,4 +1,4 @@
-"""Why does the menu entry not appear, or not work? In plain words."""
+"""Says in plain words why the menu entry does not appear or does not work."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ AGAIN = "run 'codiff-batch gimp install' again"
 
 
 def complaints(gimp: Path) -> Iterator[str]:
-    """Everything that is wrong with the plug-in in one GIMP's folder, each with its cure."""
+    """Everything that is wrong with the plug-in in one GIMP's folder, each with its remedy."""
     plugin = plugin_file(gimp)
     flat = gimp / "plug-ins" / f"{NAME}.py"
     if flat.exists():
-        yield f"{flat} lies outside a folder of its own, where GIMP 3 passes over it; remove it"
+        yield f"{flat} is not in a folder of its own, so GIMP 3 ignores it; remove it"
     if not plugin.is_file():
         yield f"the plug-in is not installed: {plugin} is missing; run 'codiff-batch gimp install'"
         return
     if _contents(plugin_folder(gimp)) != _contents(plugin_source()):
-        yield f"{plugin} is of another version than this codiff-batch, {__version__}; {AGAIN}"
+        yield f"{plugin} belongs to another version than this codiff-batch, {__version__}; {AGAIN}"
     if os.name != "nt" and not os.access(plugin, os.X_OK):
-        yield f"{plugin} is not executable, so that GIMP passes over it in silence; {AGAIN}"
+        yield f"{plugin} is not executable, so GIMP silently ignores it; {AGAIN}"
     yield from _about_engine(gimp)
     if ".var/app" in gimp.as_posix() or "/snap/" in gimp.as_posix():
         yield (
@@ -38,15 +38,15 @@ def complaints(gimp: Path) -> Iterator[str]:
 
 
 def _about_engine(gimp: Path) -> Iterator[str]:
-    """Return True if the Python that the plug-in will start can do the work."""
+    """What is wrong with the Python that the plug-in will start."""
     try:
         lines = environ_file(gimp).read_text(encoding="utf-8").splitlines()
     except OSError:
-        yield f"{environ_file(gimp)} is missing, so that the plug-in knows no engine; {AGAIN}"
+        yield f"{environ_file(gimp)} is missing, so the plug-in cannot find the engine; {AGAIN}"
         return
     python = next((line.partition("=")[2] for line in lines if line.startswith(f"{PYTHON}=")), "")
     if not Path(python).is_file():
-        yield f"the engine's Python, {python or 'none'}, is not there any more; {AGAIN} from an environment that stays"
+        yield f"the engine's Python, {python or 'none'}, no longer exists; {AGAIN} from an environment that stays"
         return
     command = [python, "-c", "import codiff_batch, torch; print(codiff_batch.__version__)"]
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONHOME", "PYTHONPATH")}
@@ -69,16 +69,16 @@ def _contents(folder: Path) -> dict[Path, bytes]:
 
 
 def remarks() -> Iterator[str]:
-    """What would go wrong with a GIMP started from this very shell, though nothing is wrong with the plug-in."""
+    """What would go wrong in a GIMP started from this shell, although the plug-in is fine."""
     if sys.platform in ("win32", "darwin"):
-        return  # There GIMP brings its own.
+        return  # There GIMP brings its own Python.
     first, system = shutil.which("python3"), Path("/usr/bin/python3")
     if first is None or Path(first) == system or not system.exists():
         return
     has_gi = subprocess.run([first, "-c", "import gi"], capture_output=True, check=False).returncode == 0
     if not has_gi:
         yield (
-            f"a GIMP started from this shell would take {first} for its plug-ins, which lacks GIMP's bindings (gi), so "
-            "that none of its Python plug-ins would work; start GIMP from the desktop's menu, or from a shell without "
-            "the virtual environment, conda or pyenv in front"
+            f"a GIMP started from this shell would use {first} for its plug-ins, which lacks GIMP's bindings (gi), so "
+            "none of its Python plug-ins would work; start GIMP from the desktop's menu, or from a shell without "
+            "the virtual environment, conda or pyenv in its PATH"
         )

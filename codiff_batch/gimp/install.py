@@ -21,11 +21,11 @@ def install(gimp: Path) -> None:
     plugin, environ, source = plugin_folder(gimp), environ_file(gimp), plugin_source()
     try:
         if plugin.is_dir():
-            shutil.rmtree(plugin)  # no file of an older version stays behind
+            shutil.rmtree(plugin)  # so that no file of an older version remains
         for name in plugin_files(source):
             (plugin / name).parent.mkdir(parents=True, exist_ok=True)
             (plugin / name).write_bytes((source / name).read_bytes())
-        # GIMP passes over a plug-in without this bit, and says nothing.
+        # GIMP silently ignores a plug-in without this bit.
         plugin_file(gimp).chmod(0o755)
         environ.parent.mkdir(parents=True, exist_ok=True)
         environ.write_text(f"{PYTHON}={sys.executable}\n", encoding="utf-8")
@@ -34,7 +34,7 @@ def install(gimp: Path) -> None:
 
 
 def uninstall(gimp: Path) -> bool:
-    """Take the plug-in away; return True if there was one.
+    """Remove the plug-in; return True if there was one.
 
     Raises:
         FolderUnavailable: it cannot be removed.

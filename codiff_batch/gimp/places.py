@@ -1,4 +1,4 @@
-"""Where GIMP 3 keeps a user's things, and where ours go in there."""
+"""Where GIMP 3 keeps a user's files, and where ours go."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def gimp_folders(named: Path | None = None) -> list[Path]:
     """The user folders of every GIMP 3 on this machine, such as ``~/.config/GIMP/3.0``.
 
     Args:
-        named: the one to take instead of looking.
+        named: the one to use instead of searching.
 
     Raises:
         FolderUnavailable: there is none; the message says what to do.

@@ -1,7 +1,7 @@
 """Quantized DCT coefficients, read by jpeglib.
 
-jpeglib is libjpeg-turbo behind a small C interface with wheels for the common platforms; the alternatives
-looked at (jpegio, torchjpeg, simplejpeg) need a compiler, torch, or give no coefficients.
+jpeglib is libjpeg-turbo behind a small C interface, with wheels for the common platforms; the alternatives (jpegio,
+torchjpeg, simplejpeg) need a compiler or torch, or give no coefficients.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def read_coefficients(photo: JpegPhoto) -> tuple[NDArray[np.int16], ...]:
         vertical and horizontal frequency. Values are multiples of the component's quantization table.
 
     Raises:
-        DamagedJpeg: the library gives up or sees another geometry.
+        DamagedJpeg: the library fails, or finds another geometry.
         UnsupportedJpeg: arithmetic coding, which the library's builds leave out, or no Huffman tables.
     """
     import jpeglib
@@ -55,7 +55,7 @@ def read_coefficients(photo: JpegPhoto) -> tuple[NDArray[np.int16], ...]:
 
 
 def has_readable_coefficients(photo: JpegPhoto) -> bool:
-    """Return True if the library can read the file: Huffman-coded, with its own tables, unlike Motion JPEG frames."""
+    """Return True if jpeglib can read the file: Huffman-coded, with its own tables (unlike Motion JPEG frames)."""
     has_tables = any(segment.marker == markers.DHT for segment in photo.structure.segments)
     return has_tables and not photo.header.process.startswith("arithmetic")
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Levels = NDArray[np.float32]
 
 PASSES = 4
-"""Projections in turn with rounding to 8 bits; a coefficient that rounding pushed out is pulled further in."""
+"""Projections, each followed by rounding to 8 bits; a coefficient that rounding pushed out is pulled further in."""
 
 MARGIN = 1.0
 """Levels inside its cell that a coefficient is moved to, so that rounding does not push it out again."""
@@ -39,7 +39,7 @@ SAFELY = np.float32(0.1)
 """Levels inside its cell that a coefficient must be to be done with: libjpeg's integer arithmetic is about as exact."""
 
 COMPARED = 256
-"""About that many blocks are compared with the decoder's."""
+"""About this many blocks are compared with the decoder's."""
 LARGEST_DISAGREEMENT = 2.0
 """Levels, mean over a block; rounding makes about a third of one."""
 
@@ -94,8 +94,8 @@ def project_to_cells(levels: Levels, photo: JpegPhoto, pixels: NDArray[np.uint8]
     """Move a restored picture to the nearest one that the source's encoder would have coded alike.
 
     The encoder modelled is libjpeg with box-filtered chroma, as cameras and web sites use it. Blocks at the
-    right and bottom edge that reach beyond the picture depend on the encoder's padding and are met as well as can
-    be. Works in bands, so its memory does not grow with the picture's height.
+    right and bottom edge that reach beyond the picture depend on the encoder's padding and are matched as well as
+    possible. Works in bands, so its memory does not grow with the picture's height.
 
     Args:
         levels: float32 (H, W, 3) or (H, W) in [0, 255], of the photo's size.
@@ -109,11 +109,11 @@ def project_to_cells(levels: Levels, photo: JpegPhoto, pixels: NDArray[np.uint8]
         noise of rounding to 8 bits, which moves more of them by one.
 
     Raises:
-        DamagedJpeg: the photo's coefficients cannot be read, or are not what the decoder saw.
+        DamagedJpeg: the photo's coefficients cannot be read, or do not match the decoder's pixels.
     """
     coefficients = photo.coefficients()
     if pixels is not None and not _agree(coefficients[0], photo, pixels):
-        raise DamagedJpeg("its decoder sees other pixels than its header and coefficients say")
+        raise DamagedJpeg("the decoder's pixels do not match its header and coefficients")
     result = np.empty(levels.shape, np.uint8)
     sources, results = levels.reshape(*levels.shape[:2], -1), result.reshape(*result.shape[:2], -1)
     kinds: dict[tuple[int, int], _Unit] = {}
@@ -153,8 +153,8 @@ def _runs(length: int, side: int, most: int) -> Iterator[_Run]:
 def _agree(coefficients: NDArray[np.int16], photo: JpegPhoto, pixels: NDArray[np.uint8]) -> bool:
     """Compare our own decode of some blocks of the first component with the decoder's pixels.
 
-    The header may be read in other ways than ours: then tables or colours are not what we think, and a projection would
-    do harm. Samples at the ends of the scale, where colours are clipped, do not count.
+    The decoder may read the header differently: then tables or colours are not what we think, and a projection would do
+    harm. Samples at the ends of the scale, where colours are clipped, do not count.
     """
     first = photo.header.components[0]
     if (first.h, first.v) != photo.header.max_sampling:

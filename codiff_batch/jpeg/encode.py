@@ -1,7 +1,7 @@
 """Encodes a restored picture as JPEG with the source's metadata.
 
-The metadata segments are copied byte for byte, which no library does better: of 308 files with 20,549 values, none was
-lost. Other containers are the business of :mod:`codiff_batch.formats`.
+The metadata segments are copied byte for byte; no library does better: in 308 files with 20,549 values, none was lost.
+Other containers are handled by :mod:`codiff_batch.formats`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LARGEST_SIDE = 65500
 
 
 class Sized(Protocol):
-    """A header, as far as it tells the size in pixels."""
+    """A header with the size in pixels."""
 
     @property
     def width(self) -> int: ...  # noqa: D102
@@ -34,7 +34,7 @@ class Sized(Protocol):
 
 
 class Carrier(Protocol):
-    """What metadata come from: a JPEG, or another picture whose metadata stand in JPEG segments."""
+    """Where metadata comes from: a JPEG, or another picture with its metadata in JPEG segments."""
 
     @property
     def structure(self) -> Structure: ...  # noqa: D102
@@ -47,15 +47,15 @@ def encode_jpeg(
 ) -> bytes:
     """Encode as JPEG (4:4:4, or gray) and carry the source's metadata over byte for byte.
 
-    All APPn and COM segments travel in their order, except Adobe's, which describes how the *source's* data
-    were coded; so do the bytes behind the image. A multi-picture index is put right. ``note`` is added as a
+    All APPn and COM segments are copied in order, except Adobe's, which describes how the *source's* data was coded; so
+    are the bytes after the image. A multi-picture index is corrected. ``note`` is added as a
     comment of its own, with a digest of the coded picture, and marks the file as done.
 
     Args:
         pixels: uint8 (H, W, 3) or (H, W), of the source's size, orientation as stored.
         quality: libjpeg's quality factor, 1..100.
         note: one line that starts with ``codiff-batch``.
-        drop_signature: leave a C2PA manifest or its address out, which no longer fits the picture.
+        drop_signature: leave out a C2PA manifest or its address, which no longer fits the picture.
 
     Raises:
         PhotoError: as :func:`refuse_jpeg`.
@@ -86,7 +86,7 @@ def refuse_jpeg(source: Carrier, *, drop_signature: bool = False) -> None:
 
 
 def check_picture(pixels: NDArray[np.uint8], source: Carrier, note: str) -> None:
-    """Guard what the metadata relies on: geometry is unchanged, and our own note can be found again.
+    """Check what the metadata relies on: the size is unchanged, and our own note can be found again.
 
     Raises:
         ValueError: a mistake of the caller.
@@ -109,7 +109,7 @@ def _save(pixels: NDArray[np.uint8], quality: int) -> bytes:
 
 
 def _unsigned(segment: Segment) -> Segment:
-    """The segment without the address of a manifest; refused before where there is one that may not go."""
+    """The segment without the address of a manifest; one that must stay was refused before."""
     for signature, prefix in ((XMP, len(XMP)), (EXTENDED_XMP, len(EXTENDED_XMP) + 40)):
         if segment.payload.startswith(signature):
             return Segment(segment.marker, segment.payload[:prefix] + without_manifest(segment.payload[prefix:]))

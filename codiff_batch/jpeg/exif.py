@@ -1,9 +1,9 @@
 """EXIF blocks: a bounded reader, and edits that move nothing (EXIF 2.32; TIFF 6.0, section 2).
 
-No library is safe here. piexif and Pillow believe a count of four thousand million and take gigabytes for a file of
-3 KB; both move maker notes, whose inner offsets then point nowhere, and drop what they do not know. So every count is
-held against the block before anything is read, and an edit leaves each value where it is: an entry that goes is taken
-out of its directory, and directories that grow are written again behind the block.
+No library is safe here. piexif and Pillow believe a count of four billion and take gigabytes for a file of 3 KB; both
+move maker notes, whose inner offsets then become invalid, and drop what they do not know. So every count is checked
+against the block before anything is read, and an edit leaves each value where it is: a removed entry is taken out of
+its directory, and directories that grow are rewritten after the block.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT, SOFTWARE = 0x011A, 0x011B, 0x0128, 
 TAKEN = 0x9003
 THUMBNAIL, THUMBNAIL_LENGTH = 0x0201, 0x0202
 _CHILDREN = (("0th", 0x8769, "Exif"), ("0th", 0x8825, "GPS"), ("Exif", 0xA005, "Interop"))
-"""A directory, the field in it that points at another one, and that one's name."""
+"""A directory, the field in it that points to another one, and the name of that one."""
 _ORDER = ("0th", "Exif", "GPS", "Interop", "1st")
 """Parents before their children."""
 
@@ -55,7 +55,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Directory:
-    """One image file directory: its readable entries, and where it stands."""
+    """One image file directory: its readable entries, and where it is."""
 
     at: int
     entries: tuple[Entry, ...]
@@ -65,7 +65,7 @@ class Directory:
 
 @dataclass(frozen=True)
 class Exif:
-    """A block whose first directory can be read; fields whose values lie outside the block do not exist."""
+    """A block whose first directory can be read; fields whose values are outside the block are ignored."""
 
     block: bytes
     order: str
@@ -75,7 +75,7 @@ class Exif:
 
     @classmethod
     def read(cls, block: bytes | None) -> Exif | None:
-        """Read a TIFF block; None where there is nothing that could be read."""
+        """Read a TIFF block; None if there is nothing that can be read."""
         order = {b"II*\0": "<", b"MM\0*": ">"}.get(block[:4]) if block else None
         if block is None or order is None or len(block) < 8:
             return None
@@ -108,7 +108,7 @@ class Exif:
         return int(struct.unpack_from(self.order + kind, value)[0]) if kind and value else None
 
     def ratio(self, directory: str, tag: int) -> float | None:
-        """The first ratio of a field; None also where it is no positive number."""
+        """The first ratio of a field; None also if it is not a positive number."""
         entry, value = self.find(directory, tag), self.value(directory, tag)
         if entry is None or value is None or entry.type != RATIONAL or len(value) < 8:
             return None
@@ -129,8 +129,8 @@ class Exif:
     def without(self, unwanted: Callable[[str, Entry], bool]) -> bytes:
         """The block with entries taken out of their directories; nothing else moves.
 
-        Entries whose values would lie outside the block go too, as other programs would read whatever stands there; and
-        so do pointers to directories that are not there, or are left empty, which TIFF forbids.
+        Entries whose values would be outside the block are removed too, as other programs would read whatever is there,
+        and so are pointers to directories that do not exist or would be empty, which TIFF forbids.
         """
         changed, left = bytearray(self.block), dict[str, int]()
         for name in reversed(_ORDER):
@@ -146,7 +146,7 @@ class Exif:
 
 
 def with_fields(block: bytes, fields: Iterable[Field], *, keep_following: bool = True) -> bytes:
-    """The block with a new first directory behind it: the old entries and these fields, which win over equal tags.
+    """The block followed by a new first directory: the old entries and these fields, which override equal tags.
 
     Args:
         block: readable, see :meth:`Exif.read`.
@@ -180,7 +180,7 @@ def with_fields(block: bytes, fields: Iterable[Field], *, keep_following: bool =
 
 
 def _read_directory(block: bytes, order: str, at: int) -> Directory | None:
-    """Read the directory at an offset; None where it does not lie inside the block."""
+    """Read the directory at an offset; None if it is not inside the block."""
     if not 8 <= at <= len(block) - 2:
         return None
     (count,) = struct.unpack_from(order + "H", block, at)

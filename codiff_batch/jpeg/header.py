@@ -1,4 +1,4 @@
-"""What the headers say of a picture before anything is decoded (ITU-T T.81, B.2.2)."""
+"""What the headers say about a picture before anything is decoded (ITU-T T.81, B.2.2)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _UNSENT = 16
 """More bits than a coefficient has."""
 
 _JFIF_LENGTH, _ADOBE_LENGTH = 14, 12
-"""Shorter segments mean nothing to libjpeg (``APP0_DATA_LEN``, ``APP14_DATA_LEN``)."""
+"""libjpeg ignores shorter segments (``APP0_DATA_LEN``, ``APP14_DATA_LEN``)."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,11 @@ class Header:
     qf: float
     """IJG quality factor 1..100 that fits the tables best."""
     qf_misfit: float
-    """Mean relative deviation of the tables from that quality's, 0 where they are the IJG's own."""
+    """Mean relative deviation of the tables from that quality's; 0 if they are the IJG's own."""
 
     @property
     def sampling(self) -> str:
-        """``4:2:0`` and the like, ``gray``, or the plain factors where they have no name."""
+        """``4:2:0`` and the like, ``gray``, or the plain factors if they have no name."""
         if self.colour == "gray":
             return "gray"
         factors = tuple((c.h, c.v) for c in self.components)
@@ -146,7 +146,7 @@ def _component_tables(structure: Structure, components: tuple[Component, ...]) -
 
 
 def _refuse_missing_scans(structure: Structure, components: tuple[Component, ...]) -> None:
-    """Refuse a progressive file that ends before all bits of all coefficients came (T.81, G.1.1.1)."""
+    """Refuse a progressive file that does not contain all bits of all coefficients (T.81, G.1.1.1)."""
     missing_bits = {c.identifier: [_UNSENT] * 64 for c in components}
     for segment in structure.segments:
         if segment.marker == markers.SOS and len(segment.payload) >= 4 + 2 * segment.payload[0]:
@@ -157,14 +157,14 @@ def _refuse_missing_scans(structure: Structure, components: tuple[Component, ...
     sent = sum(bits == 0 for component in missing_bits.values() for bits in component)
     if sent < 64 * len(components):
         share = 100 * sent // (64 * len(components))
-        raise DamagedJpeg(f"scans are missing: only {share} % of its coefficients are there in full")
+        raise DamagedJpeg(f"scans are missing: only {share} % of its coefficients are complete")
 
 
 def _colour(structure: Structure, components: tuple[Component, ...]) -> str:
     """The colour coding by libjpeg's rules, so that we agree with decoders.
 
-    ``default_decompress_parms`` asks at the first scan: JFIF of at least 14 bytes outweighs Adobe's segment of at least
-    12, of which the last one counts; only then do the components' names matter.
+    ``default_decompress_parms`` decides at the first scan: JFIF of at least 14 bytes takes precedence over Adobe's
+    segment of at least 12, of which the last one counts; only then do the components' names matter.
     """
     if len(components) == 1:
         return "gray"

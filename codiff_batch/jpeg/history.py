@@ -1,10 +1,10 @@
-"""What the pixels tell of a compression before the last one.
+"""What the pixels tell about a compression before the last one.
 
-Quantization leaves a comb: the DCT coefficients of a photo that was compressed stand near multiples of that
-compression's steps, also after it was saved again with finer ones, or cropped, if one looks on the old grid (Popescu
+Quantization leaves a comb: the DCT coefficients of a photo that was compressed cluster near multiples of that
+compression's steps, also after it was saved again with finer ones, or cropped, if one looks at the old grid (Popescu
 and Farid 2004; Fan and de Queiroz 2003). Where the picture was made smaller afterwards the grid lies at another period,
-which shows in the mean of its second differences (Gallagher 2005). A network's low opinion of a picture is no such
-evidence: pages of text look crushed to it.
+which shows in the mean of its second differences (Gallagher 2005). A network's low estimate is no such
+evidence: it takes pages of text for heavily compressed pictures.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Pixels = NDArray[np.uint8]
 Reals = NDArray[np.float32]
 
 _FREQUENCIES = ((0, 0), (0, 1), (1, 0), (1, 1), (0, 2), (2, 0), (1, 2), (2, 1), (2, 2), (0, 3), (3, 0))
-"""Low ones, vertical first: they are large enough to stand between several teeth of the comb."""
+"""Low ones, vertical first: their coefficients are large enough to span several teeth of the comb."""
 
 _STEPS = np.arange(2, 81)
 _WEIGHTS = 3 ** np.arange(len(_FREQUENCIES)) * 7919 % 1_000_003
@@ -33,31 +33,31 @@ _LARGEST = 1100
 """No coefficient of 8-bit samples is larger."""
 
 _CANDIDATES = range(10, 61)
-"""Quality factors of an earlier compression that are looked for."""
+"""Quality factors of an earlier compression that are searched for."""
 
 _COARSER = 1.4
-"""A comb can be seen only where its teeth are further apart than the steps of the last compression, which make one too,
-on their own grid and in part on its neighbours."""
+"""A comb can be seen only if its teeth are further apart than the steps of the last compression, which make one too, on
+their own grid and partly on its neighbours."""
 
 SURE, CLEAR = 12.0, 0.12
-"""Significance, in standard deviations, and height of a comb, 0 to 1, from which it is believed."""
+"""Significance, in standard deviations, and height of a comb, 0 to 1, from which on it counts."""
 CLEAR_BY_COARSE_STEPS = 0.3
-"""The same height on the file's own grid where its own steps are coarse, and make a comb of their own."""
+"""The height on the file's own grid if the file's own steps are coarse and make a comb too."""
 COARSE_BELOW = 88
-"""Header's quality factor below which that is so."""
+"""The header's quality factor below which that is the case."""
 
 FEWEST_BLOCKS = 40
-"""Distinct blocks with some texture, without which there is no evidence for anything."""
+"""Distinct blocks with some texture that are needed for any evidence."""
 
 NEAR, DRAWN = 0.12, 0.4
-"""Levels count as one within this part of their standard deviation; and the share of one level in drawings."""
+"""Levels within this share of their standard deviation count as one; and the share of one level in drawings."""
 
 PERIODS = np.concatenate((np.arange(4.4, 5.25, 0.02), np.arange(5.42, 7.7, 0.02)))
-"""Pixels from grid line to grid line after the picture was made smaller by 0.55 to 0.96. Four pixels and two thirds of
-eight are harmonics of the file's own grid."""
+"""Pixels between grid lines after the picture was downscaled by 0.55 to 0.96. Four pixels and two thirds of eight are
+left out: they are harmonics of the file's own grid."""
 REGULAR, IN_ALL_HARMONICS = 7.0, 4.5
-"""Power at such a period, relative to its surroundings, from which it is believed: the mean over its harmonics, and
-each of them. A picture that was merely made larger shows some of them only, for the most part."""
+"""Power at such a period, relative to its surroundings, that counts as evidence: the mean over its harmonics, and the
+minimum for each of them. A picture that was merely enlarged usually shows only some of them."""
 _LARGEST_SIDE = 1024
 _SPECTRUM = 8192
 
@@ -69,13 +69,13 @@ class Earlier:
     qf: float | None
     """Quality factor 10..60 on the IJG's scale; None where it cannot be read."""
     shift: tuple[int, int] = (0, 0)
-    """Rows and columns by which its grid lies beside the file's, 0..7 each."""
+    """Rows and columns by which its grid is shifted against the file's, 0..7 each."""
     period: float = 8
-    """Pixels from line to line of its grid; less than 8 where the picture was made smaller since."""
+    """Pixels between the lines of its grid; less than 8 if the picture was downscaled since."""
 
     @property
     def was_resized(self) -> bool:
-        """Return True if the picture was made smaller after that compression."""
+        """Return True if the picture was downscaled after that compression."""
         return self.period != 8
 
 
@@ -84,14 +84,14 @@ class History:
     """What the pixels tell."""
 
     blocks: int
-    """Distinct 8x8 blocks with some texture among those looked at: what there is to judge by."""
+    """Distinct 8x8 blocks with some texture among those looked at: the evidence there is."""
     is_drawn: bool
-    """Whether most of what was looked at is of one even level: text, charts, screens, not photos."""
+    """Whether much of what was looked at has one even level, as in text, charts and screens, not photos."""
     earlier: Earlier | None
 
     @property
     def tells_enough(self) -> bool:
-        """Return True if the pixels hold enough to be judged by."""
+        """Return True if the pixels are enough evidence to judge by."""
         return self.blocks >= FEWEST_BLOCKS and not self.is_drawn
 
 
@@ -101,7 +101,7 @@ def look_back(crops: Sequence[Pixels], pixels: Pixels, tables: Sequence[Table] |
     Args:
         crops: textured parts of the picture, (h, w, 3) or (h, w), whose corners lie on the file's 8x8 grid.
         pixels: the whole picture, as stored.
-        tables: the file's quantization tables in natural order, luma first; None where the picture is no JPEG.
+        tables: the file's quantization tables in natural order, luma first; None where the picture is not a JPEG.
     """
     planes = [_luma(crop) for crop in crops if min(crop.shape[:2]) >= 16]
     blocks = _distinct_blocks(planes)
@@ -123,7 +123,7 @@ def _share_of_one_level(planes: Sequence[Reals]) -> float:
 
 
 def _comb(planes: Sequence[Reals], tables: Sequence[Table] | None) -> Earlier | None:
-    """Find the quality factor and the grid whose comb stands out most, if one does."""
+    """Find the quality factor and the grid with the clearest comb, if there is one."""
     sums, counts = _comb_sums(planes)
     clear = np.full(64, CLEAR)
     if tables is not None and not _is_fine(tables[0]):
@@ -167,7 +167,7 @@ def _comb_sums(planes: Sequence[Reals]) -> tuple[NDArray[np.float64], NDArray[np
     """
     counts = np.zeros((64, len(_FREQUENCIES), _LARGEST + 1))
     grids, blocks = _blocks_of_all_grids(planes)
-    # The mean brightness of a dark picture may vary less than one step, and then stands at a multiple by chance.
+    # The mean brightness of a dark picture may vary by less than one step, and then be at a multiple by chance.
     spread = float(blocks[:, 0].std())
     for number in range(len(_FREQUENCIES)):
         places = grids * (_LARGEST + 1) + blocks[:, number]
@@ -186,9 +186,9 @@ def _teeth() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def _blocks_of_all_grids(planes: Sequence[Reals]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The blocks at *every* position of the planes (H, W); of equal ones on one grid only the first.
+    """The blocks at *every* position of the planes (H, W); of equal blocks on one grid only the first.
 
-    Drawings repeat their blocks, and a thousand times the same number is no comb.
+    Drawings repeat their blocks, and the same number a thousand times is not a comb.
 
     Returns:
         Each block's grid, 0..63, and its low coefficients' sizes, rounded: (blocks,) and (blocks, frequencies).
@@ -201,7 +201,7 @@ def _blocks_of_all_grids(planes: Sequence[Reals]) -> tuple[NDArray[np.int64], ND
         rows, columns = np.indices(found[0].shape)
         grids.append((rows % 8 * 8 + columns % 8).ravel())
     grid, size = np.concatenate(grids), np.concatenate(sizes).astype(np.int64)
-    # A sum with odd weights tells tuples apart well enough, and sorts much faster than they do.
+    # A weighted sum distinguishes tuples well enough, and sorts much faster than the tuples.
     _, first = np.unique(grid + 64 * (size @ _WEIGHTS), return_index=True)
     return grid[first], size[first]
 

@@ -30,4 +30,4 @@ REFUSED_FRAMES = {
     0xDE: "hierarchical",
     0xF7: "JPEG-LS",
 }
-"""Frames of valid JPEG kinds that are refused, by the name to say why."""
+"""Frames of valid JPEG kinds that are refused, with the name for the message."""

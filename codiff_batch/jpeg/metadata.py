@@ -1,4 +1,4 @@
-"""What metadata a file carries. Reading only; nothing here decides what is copied."""
+"""What metadata a file carries. Only for reading; nothing here decides what is copied."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MAX_TEXT = 500
 
 @dataclass(frozen=True)
 class MetadataSummary:
-    """What is there, for reports and ``codiff-batch inspect``; texts are printable, whatever the file holds."""
+    """What is there, for reports and ``codiff-batch inspect``; all texts are printable."""
 
     orientation: int | None
     """EXIF Orientation 1..8; None where absent or unreadable."""
@@ -49,7 +49,7 @@ class MetadataSummary:
     comments: int
     trailer_bytes: int
     restored_by: str | None
-    """This program's own latest note, if the picture still is the one that it was written for."""
+    """This program's own latest note, if the picture is still the one that it was written for."""
 
     def kinds(self) -> list[str]:
         """Short names of what is there, for display."""
@@ -70,7 +70,7 @@ class MetadataSummary:
 
 
 def summarize(structure: Structure) -> MetadataSummary:
-    """Look through the metadata segments; values that cannot be read count as absent."""
+    """Summarize the metadata segments; values that cannot be read count as absent."""
     block = exif_bytes(structure)
     exif = Exif.read(block)
     orientation = exif.number("0th", fields.ORIENTATION) if exif else None
@@ -116,7 +116,7 @@ def exif_bytes(structure: Structure) -> bytes | None:
 
 
 def xmp_bytes(structure: Structure) -> bytes | None:
-    """The standard XMP packet, in whatever APP segment it stands."""
+    """The standard XMP packet, in any APP segment."""
     return next((s.payload[len(XMP) :] for s in xmp_segments(structure)), None)
 
 
@@ -127,7 +127,7 @@ def xmp_segments(structure: Structure) -> Iterator[Segment]:
 
 
 def extended_xmp_bytes(structure: Structure) -> bytes | None:
-    """The extended XMP packet that the standard one names, put together; None where parts are missing.
+    """The extended XMP packet that the standard one names, assembled; None if parts are missing.
 
     Each part starts with the packet's digest, its whole length and this part's offset (XMP part 3, 1.1.3.1).
     """
@@ -150,7 +150,7 @@ def icc_bytes(structure: Structure) -> bytes | None:
 
 
 def has_xyb_colours(structure: Structure) -> bool:
-    """Return True if the samples are XYB, which only the profile says; they look like RGB (libjxl, jpegli)."""
+    """Return True if the samples are XYB, which only the profile tells; they look like RGB (libjxl, jpegli)."""
     profile = icc_bytes(structure) or b""
     return b"XYB" in profile or "XYB".encode("utf-16-be") in profile
 
@@ -178,7 +178,7 @@ def c2pa_segments(structure: Structure) -> tuple[Segment, ...]:
 
 
 def _printable(text: str | None) -> str | None:
-    """The text on one line that any terminal can take; a value of a file must not be able to forge lines."""
+    """The text on one printable line; a value from a file must not be able to forge lines."""
     return "".join(c if c.isprintable() else "\ufffd" for c in text)[:_MAX_TEXT].strip() if text is not None else None
 
 

@@ -1,7 +1,7 @@
-"""The index of a Multi-Picture file (CIPA DC-007): where further pictures lie behind the first one.
+"""The index of a Multi-Picture file (CIPA DC-007): where further pictures are after the first one.
 
 Stereo pairs, phone depth maps and Ultra HDR gain maps are found by it. Its offsets count from inside the
-segment itself, so it must be put right when the first picture changes its size.
+segment itself, so it must be corrected when the first picture changes its size.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def is_index(segment: Segment) -> bool:
 
 
 def rewrite_index(payload: bytes, *, old: tuple[int, int], new: tuple[int, int]) -> bytes:
-    """Put an index right after the first picture changed its size.
+    """Correct an index after the first picture changed its size.
 
     Args:
         payload: of the APP2 segment, its signature included; its length does not change.
@@ -32,7 +32,7 @@ def rewrite_index(payload: bytes, *, old: tuple[int, int], new: tuple[int, int])
         new: the same two positions in the output.
 
     Raises:
-        UnsupportedJpeg: the index cannot be understood, or points anywhere but behind the first picture.
+        UnsupportedJpeg: the index cannot be understood, or points to somewhere other than after the first picture.
     """
     old_base, new_base = old[0] + len(MPF), new[0] + len(MPF)
     shift = (new[1] - new_base) - (old[1] - old_base)
@@ -66,4 +66,4 @@ def _find_entries(payload: bytes) -> tuple[str, list[int]]:
             if base + start + size > len(payload):
                 raise ValueError
             return order, [base + start + at for at in range(0, size - _ENTRY_SIZE + 1, _ENTRY_SIZE)]
-    return order, []  # The header of a second picture has attributes only, and nothing that could move.
+    return order, []  # The header of a second picture only has attributes, and nothing that could move.

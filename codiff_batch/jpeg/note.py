@@ -1,4 +1,4 @@
-"""The program's own mark in its outputs: who restored the picture, and a digest that says it is still that picture."""
+"""The program's own note in its outputs: what restored the picture, and a digest that identifies the picture."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def marked(note: str, coded: Structure) -> Segment:
 def own_note(structure: Structure) -> str | None:
     """The latest note of this program, if the picture is still the one that it was written for.
 
-    Editors keep comments, so a note may stand in a file that was saved again since, at whatever quality. Metadata may
-    have changed; the coded picture may not. Notes of the first versions hold no digest: they count with the tables,
-    sampling and coding that those versions wrote by default.
+    Editors keep comments, so a note may be in a file that was saved again since, at any quality. The metadata may have
+    changed, the coded picture must not. Notes of the first versions have no digest: they count together with the
+    tables, sampling and coding that those versions wrote by default.
     """
     notes = [s.payload for s in structure.segments if s.marker == markers.COM and s.payload.startswith(OWN_NOTE)]
     for note in reversed(notes):

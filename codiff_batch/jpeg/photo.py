@@ -18,12 +18,12 @@ from codiff_batch.jpeg.metadata import MetadataSummary, has_xyb_colours, summari
 from codiff_batch.jpeg.segments import Structure, parse
 
 DEFAULT_MAX_PIXELS = 200_000_000
-"""Refused above this unless the caller says otherwise; a 200-megapixel photo decodes to 600 MB."""
+"""Larger photos are refused unless the caller says otherwise; a 200-megapixel photo decodes to 600 MB."""
 
 
 @dataclass(frozen=True)
 class JpegPhoto:
-    """A JPEG file that can be restored: structure and header are read, pixels come on demand.
+    """A JPEG file that can be restored: structure and header are read, pixels are decoded on demand.
 
     Decoding methods may be called from several threads at once.
     """
@@ -64,14 +64,14 @@ class JpegPhoto:
         return cls(path, data, structure, header)
 
     def pixels(self) -> NDArray[np.uint8]:
-        """Decode: (H, W, 3) RGB or (H, W) gray, as stored, so that an Orientation tag is still to be applied.
+        """Decode: (H, W, 3) RGB or (H, W) gray, as stored: an Orientation tag is not applied.
 
         Raises:
-            DamagedJpeg: the decoder gives up.
+            DamagedJpeg: the decoder fails.
         """
         from PIL.JpegImagePlugin import JpegImageFile
 
-        # Pillow sees the coded image alone: odd metadata cannot stop it, and its own limit on pixels, a global
+        # Pillow only sees the coded image: odd metadata cannot stop it, and its own limit on pixels, a global
         # setting that is not ours to change, is only applied by Image.open.
         try:
             with JpegImageFile(BytesIO(self.structure.emit_coded_image())) as image:
@@ -80,7 +80,7 @@ class JpegPhoto:
             raise DamagedJpeg(f"cannot be decoded: {error}") from error
         expected = (self.header.height, self.header.width)
         if pixels.shape[:2] != expected or pixels.ndim != (2 if self.header.colour == "gray" else 3):
-            raise DamagedJpeg("cannot be decoded: the decoder sees another size or number of colours")
+            raise DamagedJpeg("cannot be decoded: the decoder found another size or number of colours")
         return pixels
 
     def coefficients(self) -> tuple[NDArray[np.int16], ...]:

@@ -71,11 +71,12 @@ def _all_tables(largest: int) -> NDArray[np.float64]:
 
 
 def fit_quality(tables: Sequence[Table]) -> tuple[float, float]:
-    """Find the IJG quality factor of a file's tables, or of equal effect where they are not the IJG's.
+    """Find the IJG quality factor of a file's tables, or the one of equal effect if they are not the IJG's.
 
-    mozjpeg's, jpegli's, Photoshop's and cameras' tables spread their steps otherwise, so the nearest numbers mislead:
-    by 2 to 12 for mozjpeg. What counts is the error that they leave in a typical photo, see :func:`expected_error`. On
-    photos that the fit has not seen, PSNR was equal within 1.5 quality factors for mozjpeg's and most cameras' tables.
+    The tables of mozjpeg, jpegli, Photoshop and cameras distribute their steps differently, so the nearest IJG table is
+    misleading: by 2 to 12 for mozjpeg. What counts is the error that they leave in a typical photo, see
+    :func:`expected_error`. On photos that were not used for the fit, PSNR was equal within 1.5 quality factors for the
+    tables of mozjpeg and most cameras.
 
     Args:
         tables: one per component, luma first; components that share luma's table count as luma.
@@ -89,7 +90,7 @@ def fit_quality(tables: Sequence[Table]) -> tuple[float, float]:
     largest = _MAX_EXTENDED if ours.max() > _MAX_BASELINE else _MAX_BASELINE
     theirs = _all_tables(largest)[:, kinds]
     misfit = (np.abs(theirs - ours) / np.maximum(theirs, ours)).mean(axis=(1, 2, 3))
-    # Tables of ones at QF 100 tie with nothing, but coarse clipped ones tie at the low end: take the better QF.
+    # Coarse clipped tables tie at the low end: take the better QF.
     best = int(100 - np.argmin(misfit[::-1]))
     if misfit[best - 1] == 0:
         return float(best), 0.0

@@ -1,4 +1,4 @@
-"""The marker segments of a JPEG file, and the file again from its segments (ITU-T T.81, Annex B)."""
+"""Splits a JPEG file into its marker segments, and puts it together again (ITU-T T.81, Annex B)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NEXT_MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd7]")
 _END_OF_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 
 MAX_SEGMENTS = 20_000
-"""No camera comes near; a file with more is made to waste memory."""
+"""No camera comes near this; a file with more is made to waste memory."""
 
 MAX_SCANS = 500
 """Progressive photos have about ten; each scan of a large picture costs a pass over all its coefficients."""
@@ -28,12 +28,12 @@ class Segment:
     payload: bytes = b""
     """Parameters, without marker and length."""
     lead: bytes = b""
-    """Bytes between the segment before and this marker: fill bytes, or garbage that decoders skip."""
+    """Bytes between the previous segment and this marker: fill bytes, or garbage that decoders skip."""
     scan: bytes = b""
     """After SOS: the entropy-coded data, restart markers and byte stuffing included."""
 
     def emit(self) -> bytes:
-        """The segment's bytes as they stand in the file."""
+        """The segment's bytes as in the file."""
         head = self.lead + bytes((0xFF, self.marker))
         if self.marker in STANDALONE:
             return head
@@ -64,7 +64,7 @@ class Structure:
     """Bytes after EOI: second pictures, gain maps, video, maker's notes."""
 
     def emit(self) -> bytes:
-        """The file's bytes; equal to what was parsed."""
+        """The file's bytes; equal to those that were parsed."""
         return b"".join([*(segment.emit() for segment in self.segments), self.trailer])
 
     def emit_coded_image(self) -> bytes:
@@ -86,7 +86,7 @@ def parse(data: bytes) -> Structure:
 
     Raises:
         NotJpeg: the bytes do not start with SOI and another marker.
-        DamagedJpeg: a segment or the file ends early, a length cannot be, or there are absurdly many segments.
+        DamagedJpeg: a segment or the file ends early, a length is impossible, or there are far too many segments.
     """
     if not data:
         raise NotJpeg("the file is empty")
@@ -104,7 +104,7 @@ def parse(data: bytes) -> Structure:
         segments.append(segment)
         scans += segment.marker == SOS
         if len(segments) > MAX_SEGMENTS or scans > MAX_SCANS:
-            raise DamagedJpeg("the file has absurdly many segments or scans")
+            raise DamagedJpeg("the file has far too many segments or scans")
         if segment.marker == EOI:
             return Structure(tuple(segments), data[position:])
 

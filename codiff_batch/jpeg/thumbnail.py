@@ -1,7 +1,7 @@
-"""The thumbnail inside EXIF, made again from the restored picture.
+"""The EXIF thumbnail, recreated from the restored picture.
 
-It takes the old one's place, byte for byte: nothing else in the block moves, so that maker notes and offsets stay true.
-Where that cannot be done safely the old thumbnail stays.
+It takes the old one's place, byte for byte: nothing else in the block moves, so maker notes and offsets stay valid.
+If that cannot be done safely, the old thumbnail stays.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from codiff_batch.jpeg.metadata import EXIF, exif_bytes
 from codiff_batch.jpeg.photo import JpegPhoto
 
 LARGEST = 640
-"""Pixels a side; what claims more is no thumbnail."""
+"""Pixels per side; a picture that claims more is not a thumbnail."""
 QUALITIES = (92, 85, 75, 65, 55)
 """Tried until the thumbnail fits into the old one's bytes."""
 
@@ -73,7 +73,7 @@ def _stands_alone(exif: Exif, start: int, length: int) -> bool:
 
 
 def _size(data: bytes) -> tuple[int, int] | None:
-    """Width and height of the old thumbnail; None if it is no JPEG of that kind."""
+    """Width and height of the old thumbnail; None if it is not such a JPEG."""
     from PIL.JpegImagePlugin import JpegImageFile
 
     try:
@@ -89,7 +89,7 @@ def _made(pixels: NDArray[np.uint8], size: tuple[int, int], length: int) -> byte
 
     picture = Image.fromarray(pixels)
     if (picture.width > picture.height) != (size[0] > size[1]) and picture.width != picture.height:
-        return None  # The old one was turned; this one would lie on its side.
+        return None  # The old one was rotated; this one would be on its side.
     small = ImageOps.contain(picture, size)
     if max(abs(small.width - size[0]), abs(small.height - size[1])) <= 1:
         small = picture.resize(size, Image.Resampling.LANCZOS)

@@ -1,4 +1,4 @@
-"""XMP packets: told what they are written in, joined, and freed of pointers to what stays behind.
+"""XMP packets: their encoding is found, they are joined, and pointers to what is not carried over are removed.
 
 A JPEG may hold its XMP in UTF-8, UTF-16 or UTF-32 (XMP part 3, 1.1.3), and what does not fit 64 KB in numbered parts
 of an extended packet. Other containers want one packet in UTF-8.
@@ -24,14 +24,14 @@ _POINTER_NAMESPACES = {
     "http://ns.adobe.com/hdr-gain-map/1.0/",
     "http://ns.apple.com/HDRGainMap/1.0/",
 }
-"""What describes pictures and videos that stand behind the image in a JPEG."""
+"""Properties that describe pictures and videos after the image in a JPEG."""
 
 _POINTERS = {
     _CAMERA: re.compile("MicroVideo|MotionPhoto"),
     _NOTE: re.compile("HasExtendedXMP"),
     _DCTERMS: re.compile("provenance$"),
 }
-"""Single properties of the kind: a video, an extended packet, a manifest that signed the source's bytes."""
+"""Single properties of that kind: a video, an extended packet, a manifest that signed the source's bytes."""
 
 _MARKS = (
     (b"\xff\xfe\0\0", "utf-32-le"),
@@ -42,7 +42,7 @@ _MARKS = (
 _ZEROS = {"x000": "utf-32-le", "000x": "utf-32-be", "x0x0": "utf-16-le", "0x0x": "utf-16-be"}
 
 _DECLARATION = re.compile(r"^\s*<\?xml\s[^>]*\?>")
-"""It may name an encoding that is no longer true."""
+"""It may name an encoding that is no longer used."""
 
 _MAX_PARSED = 16 << 20
 """Bytes; a larger packet is carried or left as it is."""
@@ -58,12 +58,12 @@ def encoding_of(packet: bytes) -> str:
     try:
         packet.decode("utf-8")
     except UnicodeDecodeError:
-        return "cp1252"  # Not allowed, but written; no other one-byte encoding is as likely.
+        return "cp1252"  # Not allowed, but it occurs; no other one-byte encoding is as likely.
     return "utf-8"
 
 
 def decode(packet: bytes) -> str:
-    """A packet's text, whatever it is written in."""
+    """A packet's text, in whatever encoding it is."""
     return packet.decode(encoding_of(packet), "replace").lstrip("\ufeff").rstrip("\0")
 
 
@@ -126,7 +126,7 @@ def _in_packet(body: str) -> str:
 
 
 def _parse(text: str) -> Document | None:
-    """Parse a packet; None where it is no XML, is too large, or brings entities of its own."""
+    """Parse a packet; None if it is not XML, is too large, or defines entities of its own."""
     if len(text) > _MAX_PARSED or "<!DOCTYPE" in text or "<!ENTITY" in text:
         return None
     try:
@@ -158,7 +158,7 @@ def _declare_namespaces(element: Element) -> None:
 
 
 def _take_out_pointers(tree: Document) -> bool:
-    """Remove properties that point at what is no longer there; return True if there were any."""
+    """Remove properties that point to what is not carried over; return True if there were any."""
     found = False
     for description in tree.getElementsByTagNameNS(_RDF, "Description"):
         for attribute in list(description.attributes.values()):

@@ -1,4 +1,4 @@
-"""A model's folder appears whole or not at all, also in place of another one, wherever the program is killed."""
+"""A model's folder appears whole or not at all, even when it replaces another one and the program is killed."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from pathlib import Path
 from codiff_batch.errors import CannotInstall
 
 _ASIDE = re.compile(r"\.(?P<name>.+)-[^-]+-old")
-"""A model that was set aside while another one took its name."""
+"""A model set aside while another one takes its name."""
 
 
 @contextmanager
 def appearing(folder: Path) -> Iterator[Path]:
-    """A temporary folder that takes the name of ``folder`` at the end, or is gone after an error.
+    """A temporary folder that is renamed to ``folder`` at the end and removed after an error.
 
     Raises:
         CannotInstall: the file system refuses.
     """
-    from filelock import FileLock  # here, because every start of the program reads this file
+    from filelock import FileLock  # imported here because every start of the program reads this file
 
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(_lock(folder)):
-            # What a killed import has left: nobody else works under the lock.
+            # Left by a killed import; no other process works here while we hold the lock.
             _put_back(folder)
             for left in folder.parent.glob(f".{folder.name}-*"):
                 shutil.rmtree(left, ignore_errors=True)
@@ -48,7 +48,7 @@ def appearing(folder: Path) -> Iterator[Path]:
 
 
 def put_back(root: Path) -> None:
-    """Give models their names back that a killed import had set aside; does nothing while one is at work."""
+    """Rename models that a killed import had set aside back; do nothing while an import is running."""
     with contextlib.suppress(OSError):
         names = {match["name"] for path in root.iterdir() if (match := _ASIDE.fullmatch(path.name))}
         for folder in (root / name for name in names):
@@ -70,13 +70,13 @@ def _take_place(partial: Path, folder: Path) -> None:
     elif not _exchange(partial, folder):
         aside = partial.with_name(f"{partial.name}-old")
         folder.replace(aside)
-        partial.replace(folder)  # Killed before this, the old one is put back by whoever looks next.
+        partial.replace(folder)  # If killed before this, the next listing of the models puts the old one back.
         shutil.rmtree(aside, ignore_errors=True)
     _sync_folder(folder.parent)
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Let two folders swap their names in one step, where the system can (Linux, ``renameat2``)."""
+    """Swap the names of two folders in one step, where the system can (Linux, ``renameat2``)."""
     if sys.platform != "linux":
         return False
     at_cwd, exchange = -100, 2
@@ -88,7 +88,7 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 def _sync(folder: Path) -> None:
-    """Make files durable before they get their name."""
+    """Flush files to disk before they get their name."""
     for path in folder.iterdir():
         with path.open("rb") as file:
             os.fsync(file.fileno())
@@ -96,7 +96,7 @@ def _sync(folder: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # Windows opens no folders.
+    with contextlib.suppress(OSError):  # Windows cannot open folders.
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)

@@ -24,13 +24,13 @@ FORMAT = 1
 COLOUR_FIXES = ("none", "adain", "wavelet")
 VIEWS = (1, 2, 4)
 LARGEST_TILE, LARGEST_MULTIPLE = 8192, 1024
-"""Sides in pixels that no network's memory holds."""
+"""No network has the memory for larger sides (in pixels)."""
 _MERELY_TOLD = (
     *("name", "summary", "licence", "scores", "training", "weights_of"),
     *("working_memory", "macs_per_pixel", "half_steps"),
 )
 _ADDED_LATER = ("texture",)
-"""Fields that count only where they are not as by default, so that older cards keep their digests."""
+"""Fields left out of the digest while they have their default, so that older cards keep their digests."""
 
 
 @dataclass(frozen=True)
@@ -38,33 +38,33 @@ class ModelCard:
     """A model folder's description.
 
     Attributes:
-        name: what it is chosen by.
+        name: by which it is chosen.
         summary: one line for ``codiff-batch models list``.
         architecture: which builder of :mod:`codiff_batch.models.loading` makes the networks.
         sizes: arguments of the networks' constructors.
         tile: side of a tile in pixels, a multiple of ``multiple``.
         overlap: pixels that neighbouring tiles share.
         multiple: sides given to the networks must be multiples of this.
-        value_range: of the images that the networks take and give, always [0, 1] at the engine's door.
-        uses_tables: whether the generator takes the file's quantization tables as a second condition.
-        fade: quality factors from which on the restoration fades, and at which nothing of it is left; on
+        value_range: of the networks' input and output images; the engine itself always uses [0, 1].
+        uses_tables: whether the generator also takes the file's quantization tables as a condition.
+        fade: quality factors at which the restoration starts to fade and at which nothing of it is left; on
             pictures that good a network's own error is larger than the compression's.
         colour_fix: correction over the whole photo, one of :data:`COLOUR_FIXES`.
         licence: of the weights.
         files: SHA-256 by file name.
         weights_of: name of the model beside this one whose folder has those files that this one's folder lacks; empty
-            for none.
+            if none.
         views: how many mirrored views of a tile the generator restores, 1, 2 or 4; their mean is the result
             (the self-ensemble of EDSR, Lim et al. 2017, section 3.4, without its transposes).
-        texture: how much of its texture the model adds where nothing is asked for, 0..1.
-        half_precision: whether the networks may run in 16-bit floats, on devices that gain by it.
+        texture: how much of its texture the model adds by default, 0..1.
+        half_precision: whether the networks may run in 16-bit floats on devices that are faster with them.
         half_steps: whether the generator's layers may compute in 16-bit floats, while the picture, its sums and CaVE
             keep 32 bits.
-        embeds_tiles: whether each tile is guided by CaVE's tokens of its own, as the full model is, instead of by
+        embeds_tiles: whether each tile is guided by its own CaVE tokens, as in the full model, instead of by
             the tokens of a few crops of the photo.
         working_memory: bytes that a step needs for each pixel of a tile in 16-bit floats, beside the weights; 0 where
             the tile is small enough for any device.
-        macs_per_pixel: multiplications of a step for each pixel; 0 where nobody need be warned of them.
+        macs_per_pixel: multiplications of a step for each pixel; 0 if no warning is needed.
         scores, training: free-form records of how good the model is and how it was made.
     """
 
@@ -95,7 +95,7 @@ class ModelCard:
 
     @property
     def digest(self) -> str:
-        """Short digest of all that a result depends on: one name with other weights is another model."""
+        """Short digest of all that a result depends on: the same name with other weights is another model."""
         told = {name: value for name, value in asdict(self).items() if name not in _MERELY_TOLD}
         for name in _ADDED_LATER:
             if told[name] == next(each.default for each in fields(self) if each.name == name):
@@ -104,11 +104,11 @@ class ModelCard:
 
     @property
     def adds_texture(self) -> bool:
-        """Return True if the model adds texture to a faithful restoration, as much of it as it is asked for."""
+        """Return True if the model can add texture to a faithful restoration."""
         return bool(self.sizes.get("texture", False))
 
     def paths(self, folder: Path) -> dict[str, Path]:
-        """Where the files of a model lie whose card lies in ``folder``, by name."""
+        """Paths of a model's files by name; its card is in ``folder``."""
         return {
             name: folder.parent / self.weights_of / name
             if self.weights_of and not (folder / name).exists()
@@ -123,7 +123,7 @@ class ModelCard:
 
 
 class _Format(msgspec.Struct):
-    """What is looked at first: other formats may have other fields."""
+    """Checked first, since other formats may have other fields."""
 
     format: int = FORMAT
 
@@ -133,7 +133,7 @@ def read_card(folder: Path) -> ModelCard:
 
     Raises:
         ModelNotFound: the folder has no card.
-        ModelDamaged: the card is not valid JSON, lacks a field or has one wrong, or is of a newer format.
+        ModelDamaged: the card is not valid JSON, has a missing or wrong field, or is of a newer format.
     """
     path = folder / CARD_NAME
     if not os.path.lexists(path):
@@ -141,7 +141,7 @@ def read_card(folder: Path) -> ModelCard:
     try:
         version = read_json(path, _Format).format
         if version != FORMAT:
-            raise ValueError(f"format {version} is not known to this version, which reads format {FORMAT}")
+            raise ValueError(f"format {version} is unknown to this version, which reads format {FORMAT}")
         card = read_json(path, ModelCard)
         _check(card)
     except ValueError as error:
@@ -150,7 +150,7 @@ def read_card(folder: Path) -> ModelCard:
 
 
 def _check(card: ModelCard) -> None:
-    """Refuse values that no network can follow.
+    """Refuse values that no network can have.
 
     Raises:
         ValueError: with the field's name.
@@ -198,10 +198,10 @@ def verify(card: ModelCard, folder: Path) -> None:
                 f"{folder.name}: {name!r} is refused, only safetensors files in the model's folder are read"
             )
         if not os.path.lexists(path):
-            raise ModelDamaged(f"{path} is missing; install the model {card.name!r} again")
+            raise ModelDamaged(f"{path} is missing; reinstall the model {card.name!r}")
         try:
             digest = sha256_of(path)
         except OSError as error:
             raise ModelDamaged(f"{path} cannot be read: {error.strerror or error}") from error
         if digest != card.files[name]:
-            raise ModelDamaged(f"{path} differs from its checksum; install the model {card.name!r} again")
+            raise ModelDamaged(f"{path} does not match its checksum; reinstall the model {card.name!r}")

@@ -21,8 +21,8 @@ BUNDLED = Path(__file__).parent / "bundled"
 
 SOURCES = Path(__file__).with_name("sources.toml")
 
-FORMER = {"natural": "now part of compact, which adds its texture by default"}
-"""Names that bundled models once had."""
+FORMER = {"natural": "now part of compact, which adds texture by default"}
+"""Former names of bundled models."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def sources() -> Mapping[str, Mapping[str, Any]]:
 
 
 def _offer(name: str) -> str:
-    return f"{sources()[name]['summary']}; 'codiff-batch models pull {name}' begins its installation"
+    return f"{sources()[name]['summary']}; start its installation with 'codiff-batch models pull {name}'"
 
 
 def _user_data() -> Path:
@@ -102,11 +102,11 @@ def find(model: str | Path, models_dir: Path | None = None) -> Path:
         if text and _has_card(root / text):
             return root / text
     if text in sources():
-        raise ModelNotFound(f"model {text!r} is known but not installed: {_offer(text)}")
+        raise ModelNotFound(f"model {text!r} is not installed: {_offer(text)}")
     if text in FORMER:
         raise ModelNotFound(f"model {text!r} is {FORMER[text]}")
     names = ", ".join(entry.name for entry in available(models_dir) if entry.path) or "none"
-    raise ModelNotFound(f"no model is called {text!r}; available: {names}")
+    raise ModelNotFound(f"no model named {text!r}; available: {names}")
 
 
 def _folders(root: Path) -> list[Path]:
@@ -115,7 +115,7 @@ def _folders(root: Path) -> list[Path]:
     try:
         return sorted(path for path in root.iterdir() if not path.name.startswith(".") and _has_card(path))
     except OSError:
-        return []  # There is none, or it may not be looked into.
+        return []  # It does not exist or is not readable.
 
 
 def _has_card(folder: Path) -> bool:
@@ -123,7 +123,7 @@ def _has_card(folder: Path) -> bool:
 
 
 def _entry(folder: Path, status: Literal["bundled", "installed"]) -> ModelEntry:
-    """A model's line; whatever is wrong with it is said there, and hides no other model."""
+    """A model's line; a problem with it is shown there and hides no other model."""
     try:
         card = read_card(folder)
         size = sum(file.stat().st_size for file in card.paths(folder).values() if os.path.lexists(file))

@@ -1,4 +1,4 @@
-"""Is a download what it should be? No torch here, so that fetching starts at once."""
+"""Checks that a download is what it should be. No torch here, so that fetching starts at once."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def check_base(base: Path) -> None:
 
 
 def refuse_web_page(file: Path) -> None:
-    """Refuse a web page that was saved in place of a file, as download sites serve when they want one more click.
+    """Refuse a web page saved in place of a file, as download sites serve when they want another click.
 
     Raises:
         CannotInstall: it is one, or cannot be read.

@@ -17,13 +17,13 @@ log = logging.getLogger(__name__)
 
 SETTINGS = ("scheduler/scheduler_config.json", "unet/config.json", "vae/config.json")
 WEIGHTS = ("diffusion_pytorch_model.fp16.safetensors", "diffusion_pytorch_model.safetensors")
-"""What a mirror may have, best first: the merged model is kept in 16 bits anyway."""
+"""File names that a mirror may use, best first: the merged model is stored in 16 bits anyway."""
 
 LARGEST_WEIGHTS = 16_000_000_000
 """Bytes; the UNet in 32 bits has 3.5 billion."""
 
 COMPLETE = ".complete"
-"""Marks a folder whose files are all there and checked."""
+"""Marks a folder whose files are complete and checked."""
 
 
 class Source(NamedTuple):
@@ -36,10 +36,10 @@ class Source(NamedTuple):
 
 
 def source_of(model: str) -> Source:
-    """Where to get a model that is known but not part of the package.
+    """Where to get a known model that is not part of the package.
 
     Raises:
-        CannotInstall: nothing is known of it.
+        CannotInstall: it is not known.
     """
     if model not in sources():
         raise CannotInstall(f"no model {model!r} can be pulled; known are {', '.join(sources())}")
@@ -48,7 +48,7 @@ def source_of(model: str) -> Source:
 
 
 def _pins(repository: str) -> Mapping[str, str]:
-    """What ``sources.toml`` knows of a repository beforehand."""
+    """What ``sources.toml`` states about a repository."""
     return next((own["pins"][repository] for own in sources().values() if repository in own.get("pins", {})), {})
 
 
@@ -58,7 +58,7 @@ def base_folder(repository: str, models_dir: Path | None = None) -> Path:
 
 
 def pulled_base(repositories: Sequence[str], models_dir: Path | None = None) -> tuple[str, Path] | None:
-    """The first of some repositories that has been fetched whole, and its folder."""
+    """The first repository that has been fetched completely, and its folder."""
     for repository in repositories:
         folder = base_folder(repository, models_dir)
         if (folder / COMPLETE).is_file():
@@ -67,7 +67,7 @@ def pulled_base(repositories: Sequence[str], models_dir: Path | None = None) -> 
 
 
 def pull_base(repositories: Sequence[str], models_dir: Path | None = None) -> tuple[str, Path]:
-    """Fetch the base model from the first repository that has it; an interrupted download goes on.
+    """Fetch the base model from the first repository that has it; an interrupted download is resumed.
 
     The endpoint is the hub's, or ``$HF_ENDPOINT``.
 
@@ -90,20 +90,20 @@ def pull_base(repositories: Sequence[str], models_dir: Path | None = None) -> tu
             continue
         return repository, folder
     raise CannotInstall(
-        f"the base model could not be fetched (tried {len(reasons)}, last {reasons[-1]}); fetch its unet/, "
-        "vae/ and scheduler/ in any other way and import the model with their folder",
+        f"the base model could not be fetched (tried {len(reasons)}, last {reasons[-1]}); download its unet/, "
+        "vae/ and scheduler/ another way and import the model with their folder",
         Role.BASE_MODEL,
     )
 
 
 def _fetch(repository: str, folder: Path, pins: Mapping[str, str]) -> None:
-    """Fetch and check one repository's files, without a token: nobody but the hub itself has a right to see it.
+    """Fetch and check one repository's files, without sending a token: only the hub itself may see one.
 
     Args:
-        pins: what is known of this repository: SHA-256 by file, and its ``revision``.
+        pins: what is known about this repository: SHA-256 by file, and its ``revision``.
 
     Raises:
-        CannotInstall: with the reason; what cannot be verified is not kept.
+        CannotInstall: with the reason; unverified files are not kept.
     """
     from huggingface_hub import HfApi, hf_hub_download
 
@@ -112,7 +112,7 @@ def _fetch(repository: str, folder: Path, pins: Mapping[str, str]) -> None:
         files = {file.rfilename: file for file in told.siblings or []}
 
         def fetch(name: str) -> Path:
-            """Fetch a file; older versions of the hub's library give up when a connection breaks, and can go on."""
+            """Fetch a file; older versions of the hub's library give up when a connection breaks, but can resume."""
             before = 0
             while True:
                 try:
@@ -143,9 +143,9 @@ def _fetch(repository: str, folder: Path, pins: Mapping[str, str]) -> None:
             refuse_web_page(file)
             if sha256_of(file) != expected:
                 file.unlink()
-                raise CannotInstall(f"{name} arrived damaged, or is another file; try again")
+                raise CannotInstall(f"{name} does not match its checksum; try again")
     except CannotInstall:
         raise
-    except Exception as error:  # Connection errors are those of whichever HTTP client the hub's library uses today.
+    except Exception as error:  # Connection errors come from whichever HTTP client the hub's library uses.
         raise CannotInstall((str(error).strip() or repr(error)).splitlines()[0]) from error
     (folder / COMPLETE).write_text("")

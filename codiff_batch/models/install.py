@@ -1,4 +1,4 @@
-"""Installing a model: a folder appears whole or not at all."""
+"""Installs a model: its folder appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ FILES = {
     "unet.safetensors": "generator.unet.",
     "projector.safetensors": "generator.",
 }
-"""A file for each network, by the beginning of its weights' names."""
+"""The file for each network, by the prefix of its weights' names."""
 
 _NAME = re.compile(r"\w[\w.+-]{0,99}")
 
-SUMMARY = "CODiff of the paper on Stable Diffusion 2.1: brings texture back; for GPUs"
-LICENCE = "CreativeML Open RAIL++-M (Stable Diffusion 2.1); CODiff's adapters as their authors say"
+SUMMARY = "The paper's CODiff on Stable Diffusion 2.1: restores texture; for GPUs"
+LICENCE = "CreativeML Open RAIL++-M (Stable Diffusion 2.1); CODiff's adapters under their authors' terms"
 
 
 def import_official(
@@ -61,7 +61,7 @@ def import_official(
     if not _NAME.fullmatch(name):
         raise CannotInstall(f"{name!r} cannot be the name of a model")
     if folder.exists() and not replace_existing:
-        raise CannotInstall(f"{folder} exists already", Role.MODEL_NAME, Role.REPLACE_MODEL)
+        raise CannotInstall(f"{folder} already exists", Role.MODEL_NAME, Role.REPLACE_MODEL)
     networks, sizes = import_networks(codiff, cave, base)
     provenance = {
         "imported": datetime.now(UTC).date().isoformat(),

@@ -32,7 +32,7 @@ class Networks(NamedTuple):
     generator: nn.Module
 
     def weights(self) -> dict[str, Tensor]:
-        """All weights, by the names that a model folder's files have."""
+        """All weights, by their names in a model folder's files."""
         parts = self._asdict().items()
         return {f"{part}.{key}": value for part, module in parts for key, value in module.state_dict().items()}
 
@@ -67,7 +67,7 @@ def build_stable_diffusion(sizes: Mapping[str, Any]) -> Networks:
 
 
 def _specialize(networks: Networks) -> None:
-    """Fold and fuse what is constant in the one step; no value changes but for rounding."""
+    """Fold and fuse what is constant in the one step; values change only by rounding."""
     from codiff_batch.networks.gpu_layers import suit_gpus
     from codiff_batch.networks.stable_diffusion import fold_timestep
 
@@ -78,14 +78,14 @@ def _specialize(networks: Networks) -> None:
 
 
 class Architecture(NamedTuple):
-    """How to make the networks of a kind of model."""
+    """How to build the networks of one kind of model."""
 
     build: Callable[[Mapping[str, Any]], Networks]
     """From the card's sizes, with fresh weights."""
     specialize: Callable[[Networks], None] = lambda networks: None
     """What to do once the weights are in."""
     large: bool = False
-    """Whether fresh weights are not worth their making, because they are replaced at once."""
+    """Whether to skip initialising weights, because they are replaced at once."""
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
@@ -97,7 +97,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
 
 def _architecture(card: ModelCard) -> Architecture:
     if card.architecture not in ARCHITECTURES:
-        raise ModelDamaged(f"model {card.name!r}: architecture {card.architecture!r} is not known to this version")
+        raise ModelDamaged(f"model {card.name!r}: architecture {card.architecture!r} is unknown to this version")
     return ARCHITECTURES[card.architecture]
 
 
@@ -105,18 +105,18 @@ def build(card: ModelCard) -> Networks:
     """Networks of a card's architecture with fresh weights.
 
     Raises:
-        ModelDamaged: the architecture or one of its sizes is not known to this version.
+        ModelDamaged: the architecture or one of its sizes is unknown to this version.
     """
     architecture = _architecture(card)
     try:
         return architecture.build(card.sizes)
-    except Exception as error:  # Whatever a library says to settings that it never saw before.
+    except Exception as error:  # Libraries raise anything on settings that they do not know.
         words = " ".join(repr(error).split())[:300]
         raise ModelDamaged(f"model {card.name!r}: sizes do not fit its architecture: {words}") from error
 
 
 def _build_if_it_fits(card: ModelCard, size: int, *, large: bool) -> Networks:
-    """Build the networks once their weights are known to lie in files of ``size`` bytes; memory is not asked for more.
+    """Build the networks, allocating no more memory than the ``size`` bytes of their files call for.
 
     Raises:
         ModelDamaged: they need more, or sizes do not fit the architecture.
@@ -131,7 +131,7 @@ def _build_if_it_fits(card: ModelCard, size: int, *, large: bool) -> Networks:
 def load_networks(folder: Path) -> tuple[ModelCard, Networks]:
     """Load a model folder onto the CPU, after checking every checksum.
 
-    Weights come in 32-bit floats, or as they are stored where the card allows half precision.
+    Weights are 32-bit floats, or stay as stored where the card allows half precision.
 
     Raises:
         ModelNotFound, ModelDamaged: the folder is not a usable model.
@@ -169,8 +169,8 @@ def save_weights(
     """Write the networks' weights into a model folder; returns the card's ``files`` entry.
 
     Args:
-        dtype: of what is stored; integers stay as they are.
-        files: what goes into which, by the beginning of the weights' names; the first one that fits has them.
+        dtype: of the stored weights; integers stay as they are.
+        files: which weights go into which file, by the prefix of their names; the first match counts.
     """
     folder.mkdir(parents=True, exist_ok=True)
     weights = {

@@ -1,7 +1,7 @@
 """The authors' checkpoints, turned into the weights of a model folder.
 
 ``cave.pth`` is CaVE's state dict; ``codiff.pkl`` holds LoRA adapters for Stable Diffusion 2.1-base and the projector.
-Both are zip pickles of dicts, lists, strings, numbers and tensors, and are read as nothing but that.
+Both are zip pickles of dicts, lists, strings, numbers and tensors, and are read as nothing else.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from codiff_batch.networks.one_step import OneStepGenerator
 from codiff_batch.networks.stable_diffusion import DenoisingUNet, LatentAutoencoder
 
 LORA_ALPHA = 8
-"""peft's default, which the authors trained with: adapters of rank 16 are scaled by a half."""
+"""peft's default, used by the authors: adapters of rank 16 are scaled by one half."""
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64)
 
@@ -80,7 +80,7 @@ def import_networks(codiff: Path, cave: Path, base: Path) -> tuple[Networks, dic
         The networks with all adapters merged, and the card's ``sizes``.
 
     Raises:
-        CannotInstall: a file is missing, of another kind, or does not fit the others.
+        CannotInstall: a file is missing, of the wrong kind, or does not match the others.
     """
     check_base(base)
     embedder, sizes = _read_cave(cave)
@@ -113,16 +113,16 @@ def _read_pickle(file: Path, expected: Collection[str]) -> dict[str, Any]:
     _check_zip(file)
     try:
         values = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # A pickle may make its reader stumble in any way.
+    except Exception as error:  # A pickle can make its reader fail in any way.
         words = (str(error).splitlines() or [repr(error)])[0][:300]
         raise CannotInstall(f"{file} cannot be read as plain weights: {words}") from error
     if not isinstance(values, dict) or not set(expected) <= set(values):
-        raise CannotInstall(f"{file} is a checkpoint of something else: it lacks {', '.join(sorted(expected))}")
+        raise CannotInstall(f"{file} is a checkpoint of another model: it lacks {', '.join(sorted(expected))}")
     return values
 
 
 def _read_adapters(file: Path) -> dict[str, Any]:
-    """The authors' second file, every part of it of the kind that it has to be.
+    """The authors' second file, with the type of every part checked.
 
     Raises:
         CannotInstall: it is something else.
@@ -149,17 +149,17 @@ def _check_zip(file: Path) -> None:
         with open_regular(file) as opened, zipfile.ZipFile(opened) as archive:
             members, size = archive.infolist(), os.fstat(opened.fileno()).st_size
     except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError, struct.error) as error:
-        raise CannotInstall(f"{file} is not a checkpoint, or was not downloaded whole") from error
+        raise CannotInstall(f"{file} is not a checkpoint, or its download is incomplete") from error
     pickles = [member for member in members if member.filename.endswith(".pkl")]
     compressed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
     if compressed or sum(member.file_size for member in members) > size:
-        raise CannotInstall(f"{file} is compressed, which checkpoints are not")
+        raise CannotInstall(f"{file} is compressed; checkpoints never are")
     if sum(member.file_size for member in pickles) > LARGEST_PICKLE:
         raise CannotInstall(f"{file} is not a checkpoint of this model: it has far too many parts")
 
 
 def _tensors(file: Path, values: object) -> dict[str, Tensor]:
-    """A state dict whose tensors are what they seem: plain numbers that lie in the file.
+    """Check that a state dict holds nothing but plain tensors whose numbers are in the file.
 
     Raises:
         CannotInstall: something else is in it.
@@ -191,7 +191,7 @@ def _read_cave(file: Path) -> tuple[CaVE, dict[str, Any]]:
 
 
 def load_base(base: Path) -> tuple[Any, Any]:
-    """Stable Diffusion's UNet and VAE in 32-bit floats, from whichever of its files are there.
+    """Stable Diffusion's UNet and VAE in 32-bit floats, from whichever of its files exist.
 
     Raises:
         CannotInstall: they cannot be loaded.
@@ -212,7 +212,7 @@ def load_base(base: Path) -> tuple[Any, Any]:
                     variant=None if plain else "fp16",
                 )
             )
-        except Exception as error:  # Whatever a library says to files that it never saw before.
+        except Exception as error:  # Libraries raise anything on files that they do not know.
             words = (str(error).splitlines() or [repr(error)])[0][:300]
             raise CannotInstall(f"{base / part} cannot be loaded: {words}") from error
     return loaded[0].eval(), loaded[1].eval()
@@ -224,13 +224,13 @@ def _merge(
     """Put the adapters on a stock network, load them, and merge them into its weights.
 
     Raises:
-        CannotInstall: the file's adapters are not all used, or some that are needed are not in it.
+        CannotInstall: some adapters in the file are unused, or needed ones are missing.
     """
     weights: Mapping[str, Tensor] = adapters[state]
     try:
         add_adapters(module, {name: adapters[key] for name, key in lists.items()}, adapters[rank])
         missing, unexpected = module.load_state_dict(dict(weights), strict=False)
-    except Exception as error:  # peft has words of many kinds for names that it does not know.
+    except Exception as error:  # peft raises many kinds of errors for unknown names.
         words = (str(error).splitlines() or [repr(error)])[0][:300]
         raise CannotInstall(f"{file} does not fit the base model: {words}") from error
     lacking = [key for key in missing if "lora" in key]
@@ -241,7 +241,7 @@ def _merge(
 
 
 def add_adapters(module: Any, targets: Mapping[str, Sequence[str]], rank: int) -> None:
-    """Give a diffusers network LoRA adapters by the names of the modules they sit on, all of them active."""
+    """Add LoRA adapters to a diffusers network by the names of their modules, all of them active."""
     from peft import LoraConfig
 
     named = {name: modules for name, modules in targets.items() if modules}
@@ -252,7 +252,7 @@ def add_adapters(module: Any, targets: Mapping[str, Sequence[str]], rank: int) -
 
 
 def merge_adapters(module: nn.Module) -> None:
-    """Add LoRA's products to the weights they adapt and put the plain layers back, for peft over stock diffusers."""
+    """Merge LoRA's products into the weights they adapt and restore the plain layers, for peft over stock diffusers."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     adapted = [(name, layer) for name, layer in module.named_modules() if isinstance(layer, BaseTunerLayer)]

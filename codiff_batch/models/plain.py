@@ -1,4 +1,4 @@
-"""Plain values out of files that strangers wrote: types are checked and sizes bounded before they are used."""
+"""Plain values from untrusted files: types are checked and sizes bounded before use."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def read_json(path: Path, kind: type[Kind]) -> Kind:
     """Read a JSON file as a value of a type; fields that the type does not know are ignored.
 
     Raises:
-        ValueError: it cannot be read, is no JSON, or something in it has another type; one line.
+        ValueError: it cannot be read, is not JSON, or a value in it has the wrong type; one line.
     """
     try:
         return msgspec.json.decode(read_whole(path, max_bytes=LARGEST_TEXT).data, type=kind)
@@ -40,7 +40,7 @@ def read_json(path: Path, kind: type[Kind]) -> Kind:
 
 
 def check_settings(settings: Mapping[str, Any]) -> None:
-    """Refuse settings of a network that would take memory or time without end.
+    """Refuse network settings that would need unbounded memory or time.
 
     Raises:
         ValueError: with the name of the setting.

@@ -1,1 +1,1 @@
-"""Torch modules and nothing else: estimators, generators and the arithmetic of the one step."""
+"""Torch modules only: estimators, generators and the arithmetic of the one step."""

@@ -42,7 +42,7 @@ def _blocks(width: int, depth: int, offset: float = 0.0) -> list[nn.Module]:
 
 
 class CaVE(nn.Module):
-    """Compression-aware visual embedder with its QF predictor: the part of CaVE that is used after stage 1.
+    """Compression-aware visual embedder with its QF predictor: the part of CaVE used after stage 1.
 
     Args:
         widths: channels at the four scales; (64, 128, 256, 512) in the paper.
@@ -72,8 +72,8 @@ class CaVE(nn.Module):
     def encode(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Feature maps of RGB images (B, 3, H, W) in [0, 1], finest first; the last is the embedding's map.
 
-        Sides are padded by replication, to 32 at least and to a multiple of 8; what remains beyond a multiple
-        of 32 is not seen by the embedding.
+        Sides are padded by replication, to 32 at least and to a multiple of 8; the embedding does
+        not see what remains beyond a multiple of 32.
         """
         height, width = image.shape[-2:]
         pad_h, pad_w = (max(TOKEN_STRIDE, -(-side // 8) * 8) - side for side in (height, width))

@@ -1,9 +1,9 @@
 """The compact model's CaVE: the paper's compression-aware visual embedder over JPEG's own 8x8 statistics.
 
-Quantization is invisible to a few narrow pixel convolutions but plain in the block DCT: coefficients
+Quantization is invisible to a few narrow pixel convolutions but obvious in the block DCT: coefficients
 pile up on multiples of the quantization step, most of them on zero. So the front end shows the network
 the size of each coefficient and its closeness to zero, and a small residual network does the rest.
-Tokens mean the same as in the paper (Section 3.2): one for each 32x32 pixels.
+Tokens are as in the paper (Section 3.2): one for each 32x32 pixels.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TOKEN_STRIDE = 32
 """Pixels covered by one token, on each side."""
 
 ZERO_WIDTH = 0.8
-"""A coefficient this far from zero, in levels, has left the bin that a quantizer would zero."""
+"""A coefficient this far from zero, in levels, is outside the bin that a quantizer would zero."""
 
 
 class ResidualBlock(nn.Module):

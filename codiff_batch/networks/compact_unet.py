@@ -70,7 +70,7 @@ class ModulatedBlock(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Each position asks the compression tokens; added to the features."""
+    """Cross-attention from each position to the compression tokens, added to the features."""
 
     def __init__(self, width: int, context: int, heads: int = 4) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class CrossAttention(nn.Module):
 
 
 class Stage(nn.Module):
-    """Blocks at one resolution, then cross-attention where asked for."""
+    """Blocks at one resolution, followed by cross-attention if enabled."""
 
     def __init__(self, width: int, depth: int, condition: int, context: int, attends: bool) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
-"""Layers of Stable Diffusion's networks as a GPU computes them with less copying; elsewhere they are as they were.
+"""Layers of Stable Diffusion's networks that need less copying on a GPU; elsewhere they are unchanged.
 
-Both replacements give the stock layers' values but for rounding, which tests show on a processor. That they are faster
+Both replacements give the stock layers' values up to rounding, which tests show on a processor. That they are faster
 is an estimate: they have not met a GPU yet.
 """
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 QUERIES = 2048
-"""Queries that attend at a time; bounds the matrix of weights to 64 MB at 1024x1024 in 16-bit floats."""
+"""Queries processed at a time; bounds the matrix of weights to 64 MB at 1024x1024 in 16-bit floats."""
 
 
 def attend_in_chunks(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ class ChunkedAttention:
 
 
 def normalize_last(maps: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """Group normalisation of maps (B, C, H, W) that lie channels-last in memory, and stay so.
+    """Group normalisation of maps (B, C, H, W) that are channels-last in memory and stay so.
 
     torch's own on CUDA gives back maps that lie channels-first, in many of its versions, so that each convolution
     after one copies them. Statistics are taken in 32-bit floats.
@@ -82,7 +82,7 @@ class LastGroupNorm(nn.GroupNorm):
 
 
 def suit_gpus(network: nn.Module) -> None:
-    """Replace the layers of a network that a GPU can have in a better way; its weights stay what they are."""
+    """Replace the layers of a network that have a better form on a GPU; weights do not change."""
     for module in network.modules():
         if type(module) is nn.GroupNorm and module.affine:
             module.__class__ = LastGroupNorm

@@ -8,7 +8,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 TIMESTEP = 499
-"""T_L: the compressed image is taken for a latent this far along the forward process."""
+"""T_L: the compressed image is treated as a latent this far along the forward process."""
 
 ALPHA_BAR = 0.277669
 """Cumulative signal power at ``TIMESTEP`` in Stable Diffusion's scaled-linear schedule."""

@@ -58,7 +58,7 @@ class LatentAutoencoder(nn.Module):
         return mode * scale
 
     def decode(self, latent: Tensor) -> Tensor:
-        """Invert :meth:`encode`, but for what the VAE loses."""
+        """Invert :meth:`encode`, except for what the VAE loses."""
         image: Tensor = self.vae.decode(latent / self.vae.config["scaling_factor"]).sample
         return image
 
@@ -83,12 +83,12 @@ def fold_timestep(unet: UNet2DConditionModel) -> None:
     """Fold the embedding of the one timestep into the biases it is added to; the UNet then knows no other.
 
     Raises:
-        ValueError: the UNet uses its timestep otherwise than Stable Diffusion does.
+        ValueError: the UNet uses its timestep in another way than Stable Diffusion does.
     """
     blocks = [module for module in unet.modules() if isinstance(module, ResnetBlock2D)]
     if any(block.time_emb_proj is None or block.time_embedding_norm != "default" for block in blocks):
         raise ValueError("the timestep cannot be folded into this UNet")
-    # In 32-bit floats, whatever the weights are kept in: it costs nothing and is rounded once only.
+    # In 32-bit floats, whatever the weights are stored in: it costs nothing and rounds only once.
     device = next(unet.parameters()).device
     embedded = unet.time_embedding.float()(unet.time_proj(torch.tensor([TIMESTEP], device=device)))
     for block in blocks:
@@ -100,6 +100,6 @@ def fold_timestep(unet: UNet2DConditionModel) -> None:
 
 
 class _NoTimestep(nn.Module):
-    """Stands for a timestep embedding that has been folded away."""
+    """Placeholder for a timestep embedding that has been folded away."""
 
     def forward(self, *_: object) -> None: ...

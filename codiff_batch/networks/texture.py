@@ -1,9 +1,9 @@
-"""A generator with a knob: a faithful restoration, and texture over it that cannot become a weave.
+"""A generator with a texture knob: a faithful restoration plus texture that cannot form a weave.
 
 A convolutional network that finds nothing in a smooth area gives every cell of its own grids the same values, so any
-texture that it puts there repeats with a grid, as a regular weave that an eye sees at once. Here a second network's
+texture that it puts there repeats with a grid: a regular weave that the eye sees at once. Here a second network's
 difference to the faithful one is the texture, and what of it repeats with its coarsest grid is taken out before it is
-added; in smooth areas, where an eye would see it, also what repeats with the finer ones. What the photo itself repeats
+added; in smooth areas, where the eye would see it, also what repeats with the finer ones. The photo's own repetition
 is in the faithful restoration and stays.
 """
 
@@ -49,7 +49,7 @@ class TexturedGenerator(OneStepGenerator):
         return faithful + (added if amount is None else amount[:, None, None, None] * added)
 
     def _irregular(self, texture: Tensor, smooth: Tensor) -> Tensor:
-        """What of a texture repeats with none of the network's grids but the two finest, which hold no weave."""
+        """The part of a texture that repeats with none of the grids except the two finest, which hold no weave."""
         texture = texture - repeating(texture, self.grid)
         for period in (self.grid // 2, self.grid // 4):
             texture = texture - smooth * repeating(texture, period)
@@ -57,7 +57,7 @@ class TexturedGenerator(OneStepGenerator):
 
 
 def smoothness(image: Tensor, reach: int = 8, contrast: float = 0.04) -> Tensor:
-    """How little there is to see around each pixel: 1 where nothing is, 0.5 where the contrast is as given.
+    """How flat the area around each pixel is: 1 where it has no contrast, 0.5 where the contrast is as given.
 
     Args:
         image: (B, C, H, W) in [0, 1].
@@ -74,7 +74,7 @@ def smoothness(image: Tensor, reach: int = 8, contrast: float = 0.04) -> Tensor:
 
 
 def repeating(image: Tensor, period: int, reach: int = 2, spread: float = 1.2) -> Tensor:
-    """The part of an image that repeats with a period along both axes, without what changes slowly.
+    """The part of an image that repeats with a period along both axes, without slow changes.
 
     Each pixel becomes the weighted mean of those at its own place in the cells around, a comb filter; then the mean
     over one period is taken off.
@@ -91,7 +91,7 @@ def repeating(image: Tensor, period: int, reach: int = 2, spread: float = 1.2) -
 
 
 def _mean(image: Tensor, weights: Sequence[float], step: int = 1) -> Tensor:
-    """Weighted mean along both axes over every ``step``-th neighbour; past the edges there are none."""
+    """Weighted mean along both axes over every ``step``-th neighbour; there are none past the edges."""
     for axis in (2, 3):
         line = image.new_ones([image.shape[axis] if other == axis else 1 for other in range(4)])
         image = _sum(image, weights, step, axis) / _sum(line, weights, step, axis)
@@ -99,9 +99,9 @@ def _mean(image: Tensor, weights: Sequence[float], step: int = 1) -> Tensor:
 
 
 def _sum(image: Tensor, weights: Sequence[float], step: int, axis: int) -> Tensor:
-    """Weighted sum along one axis over every ``step``-th neighbour; past the edges is zero.
+    """Weighted sum along one axis over every ``step``-th neighbour; zero past the edges.
 
-    By shifted pictures, since CPUs are slow at depthwise convolutions of this shape: in 16 bits a hundred times.
+    Uses shifted pictures, since CPUs are slow at depthwise convolutions of this shape (in 16 bits by a hundred times).
     """
     reach = len(weights) // 2 * step
     padded = F.pad(image, (0, 0, reach, reach) if axis == 2 else (reach, reach))

@@ -1,1 +1,1 @@
-"""Pages to look at in a browser, from disk, with no network."""
+"""Pages for a browser, opened from disk without a network."""

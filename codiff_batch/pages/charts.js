@@ -42,8 +42,8 @@ function hatch(pen, colour) {
   return pen.createPattern(tile, "repeat");
 }
 
-// What the file says across, what the pixels say upwards; photos that were saved again lie below the diagonal.
-// Photos come as {header, estimate}; those without an estimate stand in the margin below.
+// Quality by the file on the x axis, by the pixels on the y axis; photos that were saved again lie below the diagonal.
+// Photos are {header, estimate}; those without an estimate are drawn in the margin below.
 class QualityPlot {
   constructor(canvas, photos, {line = () => null, marks = () => []} = {}) {
     this.line = line;

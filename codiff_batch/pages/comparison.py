@@ -1,4 +1,4 @@
-"""Two or three versions of one picture side by side, as a page or as one picture."""
+"""Two or three versions of one picture side by side, as a page or a single picture."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from codiff_batch.perceptual import Perceptual
 
 SMALLEST_SIDE = 64
-"""Of pictures that LPIPS and DISTS can be taken of: their networks halve the sides four times."""
+"""Smallest side for LPIPS and DISTS: their networks halve the sides four times."""
 
 AMPLIFIED = 8
-"""How much brighter than it is a difference map shows a difference."""
+"""How much a difference map amplifies differences."""
 LABEL_HEIGHT = 34
 
 READERS = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF", "JPEG2000", "GIF", "BMP", "PPM")
-"""Of Pillow's readers those of pictures; an EPS would start Ghostscript, others wait for files of their own."""
+"""Pillow's readers for plain pictures; EPS would start Ghostscript, and others need further files."""
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture with what is said of it."""
+    """One picture and its caption."""
 
     name: str
     words: str
@@ -42,10 +42,10 @@ class Panel:
 
 
 def compare(first: Path, second: Path, original: Path | None = None, by_eye: Perceptual | None = None) -> list[Panel]:
-    """Read pictures and measure them: against the original if there is one, else the second against the first.
+    """Read pictures and measure them: against the original if given, else the second against the first.
 
     Args:
-        by_eye: measures LPIPS and DISTS as well, where its backbones are at hand.
+        by_eye: also measures LPIPS and DISTS, if the backbones are available.
 
     Returns:
         The pictures, (H, W, 3) as stored, and last the map of differences between first and second.
@@ -73,7 +73,7 @@ def compare(first: Path, second: Path, original: Path | None = None, by_eye: Per
 
 
 def nearness(pixels: Pixels, reference: Pixels, by_eye: Perceptual | None = None) -> str:
-    """Describe how near a picture is to another one, by the metrics that can be taken of it."""
+    """Describe how close a picture is to another one, by all metrics that apply to it."""
     if np.array_equal(pixels, reference):
         return "equal"
     words = []

@@ -1,4 +1,4 @@
-// Small things that the pages share. Whatever comes from a file or its name goes in as text, never as markup.
+// Helpers shared by the pages. Anything from a file or its name is inserted as text, never as markup.
 const at = id => document.getElementById(id);
 const read = () => JSON.parse(at("data").textContent);
 
@@ -25,7 +25,7 @@ function duration(seconds) {
 
 const megapixels = value => `${value < 10 ? value.toFixed(1) : Math.round(value).toLocaleString("en")} megapixels`;
 
-// Keys that belong to what has the focus: typing, and moving a slider.
+// Keys meant for the focused element: typing, and moving a slider.
 const isTyping = event => event.ctrlKey || event.altKey || event.metaKey
   || Boolean(event.target.closest("select, textarea, input:not([type=range])"))
   || (event.target.matches("input[type=range]") && /^(Arrow|Page|Home|End)/.test(event.key));

@@ -1,4 +1,4 @@
-"""A page's files: its template with the parts that pages share, and where its pictures are."""
+"""A page's files: its template with the parts shared by all pages, and its pictures."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 def render(name: str, made: str, data: Any) -> str:
     """A page of the package, complete in itself.
 
-    ``@PARTS a.css b.css@`` in the template becomes the text of these parts, ``@MADE@`` a line on how the page came
-    about, ``@DATA@`` JSON, ``@POLICY@`` a policy by which the browser runs the page's own script only and asks no
+    ``@PARTS a.css b.css@`` in the template becomes the text of these parts, ``@MADE@`` a line on how the page was
+    made, ``@DATA@`` JSON, ``@POLICY@`` a policy that lets the browser run only the page's own script and forbids the
     network.
     """
     page = _PARTS.sub(lambda parts: "\n".join(_text(part) for part in parts[1].split()), _text(name))
@@ -33,19 +33,19 @@ def render(name: str, made: str, data: Any) -> str:
         f"default-src 'none'; script-src {scripts}; style-src 'unsafe-inline'; img-src 'self' file: data:; "
         "base-uri 'none'; form-action 'none'"
     )
-    # Inside a script element only "</" could end it, and "<!--" change its meaning.
+    # Inside a script element, only "</" could end it and "<!--" change its meaning.
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     values = {"@POLICY@": policy, "@MADE@": made, "@DATA@": text}
     return re.sub("|".join(values), lambda found: values[found[0]], page)
 
 
 def shown(text: str | Path) -> str:
-    """Text that came from a file or a name, as a page may show it: control characters and lone bytes are escaped."""
+    """Text from a file or a name in a form safe to show: control characters and lone bytes are escaped."""
     return printable(str(text))
 
 
 def check_page_path(option: str, page: Path) -> None:
-    """Refuse a page that could not be written after long work.
+    """Refuse a page early if it could not be written after long work.
 
     Raises:
         OptionsConflict: the name does not end in .html, or the place cannot be written to.
@@ -54,7 +54,7 @@ def check_page_path(option: str, page: Path) -> None:
         raise OptionsConflict(f"{option} {shown(page.name)}: the name must end in .html")
     folder = page.absolute().parent
     while not folder.exists() and folder != folder.parent:
-        folder = folder.parent  # what is missing is made
+        folder = folder.parent  # missing folders are created
     try:
         if page.is_dir():
             raise IsADirectoryError(None, "is a folder")
@@ -75,7 +75,7 @@ def address(folder: Path, name: str) -> str:
 
 
 def link(page: Path, target: Path) -> str:
-    """A photo's address as seen from the page, so that both may move together."""
+    """A photo's address relative to the page, so that both can move together."""
     try:
         relative = Path(os.path.relpath(target.absolute(), page.absolute().parent)).as_posix()
     except ValueError:  # another drive

@@ -29,7 +29,7 @@ function seconds(photos, size, by = picked()) {
 const time = (sum, by) => range(seconds(sum.restore, sum.megapixels, by), seconds(sum.restore + sum.unsure, sum.most, by), duration);
 
 // --- Marks ----------------------------------------------------------------------------------------------------------
-// The setting with the most marks; of several the one with the least texture; without marks the one that is looked at.
+// The setting with the most marks; of several, the one with the least texture; without marks, the one shown.
 function picked() {
   const marks = settings.map((_, index) => [...votes.values()].filter(vote => vote === index).length);
   const most = Math.max(0, ...marks);
@@ -76,12 +76,12 @@ function update() {
   at("line").setAttribute("aria-valuetext", `${line}: ${spread}`);
   at("histogram-says").textContent = "How many photos have which quality, the lower of what file and pixels say (heights by the square root)";
   at("unseen").hidden = !sum.unsure;
-  at("unseen").textContent = `${count(sum.unsure, "photo")} above the line ${sum.unsure === 1 ? "was" : "were"} judged by the file alone (hatched), because the file admitted less than ${told.minQf}. `
-    + "Below that, pixels may be worse than the file says: run the preview with --look to be certain.";
+  at("unseen").textContent = `${count(sum.unsure, "photo")} above the line ${sum.unsure === 1 ? "was" : "were"} judged by the file alone (hatched), because the file says less than ${told.minQf}. `
+    + "Pixels may be worse than the file says: run the preview with --look to be certain.";
   at("promise").replaceChildren(element("strong", {}, sentence(sum)), ` · ${range(sum.megapixels, sum.most, megapixels)} · about ${time(sum)}`);
   const marks = [...votes.values()].filter(vote => vote === picked()).length;
-  const list = told.stdin ? "Give it the list of photos again on standard input. " : "";
-  at("because").textContent = list + (!pace ? "" : votes.size ? `${pace.words}: ${marks} of ${count(votes.size, "mark")}` : `${pace.words}: the setting that you look at; mark the best ones to choose`);
+  const list = told.stdin ? "Pass the list of photos again on standard input. " : "";
+  at("because").textContent = list + (!pace ? "" : votes.size ? `${pace.words}: ${marks} of ${count(votes.size, "mark")}` : `${pace.words}: the setting shown; mark the best ones to choose`);
   at("command").textContent = command();
   for (const row of at("table").tBodies[0].rows) row.classList.toggle("now", +row.cells[0].textContent === line);
   histogram.redraw(); plot.redraw(); showVerdicts(); showRows(); showMarks();
@@ -98,7 +98,7 @@ function choosePhoto(index) {
   if (!samples.length) return;
   current = (index + samples.length) % samples.length;
   const sample = samples[current], photo = mine(sample), turned = sample.whole;
-  viewer.show([{name: "as it is", src: sample.before}, ...settings.map(({words}, place) =>
+  viewer.show([{name: "original", src: sample.before}, ...settings.map(({words}, place) =>
     ({name: words, src: sample.versions[place]?.picture ?? sample.before}))], sample.width, sample.height);
   viewer.set({x: 0, y: 0});
   const [left, top, wide, high] = sample.box.map(part => `${100 * part}%`), [picture, box] = at("whole").children;
@@ -130,7 +130,7 @@ function showTools() {
   at("sides").textContent = `${names[0]} | ${names[1]}`;
   at("edge").setAttribute("aria-valuetext", `${Math.round(100 * viewer.edge)} % ${names[0]}, the rest ${names[1]}`);
   const version = samples[current]?.versions[setting];
-  at("change").textContent = version ? `${settings[setting].words} changes it by ${version.mean} of 255 levels on average, ${version.largest} at most.` : "This setting could not restore it.";
+  at("change").textContent = version ? `${settings[setting].words} changes it by ${version.mean} of 255 levels on average, ${version.largest} at most.` : "This setting failed on this photo.";
 }
 function showVerdicts() {
   for (const [place, button] of [...at("strip").querySelectorAll("button")].entries())
@@ -166,7 +166,7 @@ function markBest(index = setting) {
   chooseSetting(index);
 }
 
-// --- Every photo: only the rows in sight are made ---------------------------------------------------------------------
+// --- Every photo: only visible rows are created -----------------------------------------------------------------------
 let listed = [];
 function showRows() {
   const words = at("words").value.toLowerCase(), which = at("which").value;
@@ -199,7 +199,7 @@ function scrollRows() {
   }));
 }
 
-// --- Hands ----------------------------------------------------------------------------------------------------------
+// --- Input ----------------------------------------------------------------------------------------------------------
 function dragLine(canvas, chart, read, starts) {
   canvas.onpointerdown = event => {
     if (event.button || !starts(event.offsetX, event.offsetY)) return;
@@ -234,7 +234,7 @@ async function copy() {
     document.execCommand("copy");
   }
   at("copy").textContent = "Copied";
-  say("The command is copied");
+  say("Command copied");
   setTimeout(() => { at("copy").textContent = "Copy"; }, 1500);
 }
 const KEYS = {
@@ -250,11 +250,11 @@ addEventListener("keydown", event => {
   if (act) { event.preventDefault(); act(); }
 });
 addEventListener("keyup", event => { if (/^[ 0]$/.test(event.key) && viewer.peeking) viewer.set({peeking: false}); });
-// A hand that clicked goes on with the keys: Space is to show the file as it is, not to click once more.
+// After a click, keys act on the page again: Space shows the original instead of clicking once more.
 addEventListener("click", event => { if (event.detail && event.target.closest("#compare button")) document.activeElement.blur(); });
 addEventListener("blur", () => viewer.set({peeking: false}));
 
-// --- Begin ----------------------------------------------------------------------------------------------------------
+// --- Start ----------------------------------------------------------------------------------------------------------
 at("about").textContent = `${count(told.photos.length, "photo")} in ${told.paths.slice(0, 3).join(", ")}${told.paths.length > 3 ? ` and ${told.paths.length - 3} more` : ""}. ${at("made").textContent}`;
 at("chosen").textContent = `${count(samples.length, "photo")} that ${samples.length === 1 ? "stands" : "stand"} for the others, under ${count(settings.length, "setting")}.`;
 at("strip").append(...samples.map((sample, place) => {

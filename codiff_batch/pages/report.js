@@ -1,6 +1,6 @@
 "use strict";
 const photos = read();
-const PER_PAGE = 60, ORDER = {failed: 0, restored: 1, skipped: 2, undone: 3};
+const PER_PAGE = 60, ORDER = {failed: 0, restored: 1, "would be restored": 1, skipped: 2, "put back": 3};
 const quality = photo => Math.min(photo.estimate ?? 101, photo.header ?? 101);
 let outcome = "", page = 0, shown = [], current = 0;
 

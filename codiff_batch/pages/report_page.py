@@ -1,4 +1,4 @@
-"""The morning-after page: what became of every photo, to look at."""
+"""The morning-after page: the outcome of every photo, to look at."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Row:
 
     told: Outcome
     before: Path | None
-    """Where the photo lies as it was; None if nowhere any more."""
+    """The original photo; None if it no longer exists."""
     after: Path | None
     """The restored photo."""
 
@@ -35,7 +35,7 @@ class Row:
     def of(cls, told: Outcome, backup: Path | None = None) -> Row:
         """From a record of the report or of the journal.
 
-        A file that was refused, as no JPEG, damaged or too large, is not shown: no decoder sees it, here or in the
+        A file that was refused (not a JPEG, damaged, too large) is not shown: no decoder sees it, here or in the
         browser.
         """
         restored = told.outcome == "restored"
@@ -48,7 +48,7 @@ class Row:
 
 
 def rows_of_journals(folder: Path) -> list[Row]:
-    """The rows of all photos that the journals of a folder know.
+    """The rows of all photos in the journals of a folder.
 
     Raises:
         FolderUnavailable: there are none, or they cannot be read.
@@ -62,10 +62,10 @@ def rows_of_journals(folder: Path) -> list[Row]:
 
 
 def write_page(page: Path, rows: Sequence[Row]) -> None:
-    """Write a page and, beside it, a folder of thumbnails, in place of earlier ones.
+    """Write a page and, beside it, a folder of thumbnails, replacing earlier ones.
 
-    Photos themselves are not copied: the page shows them from where they are. Where there is no room for thumbnails,
-    the page goes without.
+    Photos themselves are not copied: the page shows them where they are. If there is no room for thumbnails, the page
+    has none.
 
     Raises:
         PhotoError: the file system refuses the page itself.
@@ -80,14 +80,14 @@ def write_page(page: Path, rows: Sequence[Row]) -> None:
 
 
 def _make_room(folder: Path) -> None:
-    """Make the folder of thumbnails, without those of an earlier page."""
+    """Create the folder of thumbnails and delete those of an earlier page."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for earlier in folder.iterdir():
             if _THUMBNAIL.fullmatch(earlier.name):  # whatever else lies there is not ours
                 earlier.unlink()
     except OSError:
-        pass  # Each photo will meet it again, and go without.
+        pass  # Each photo meets the same error and gets no thumbnail.
 
 
 def _record(page: Path, folder: Path, index: int, row: Row) -> dict[str, Any]:

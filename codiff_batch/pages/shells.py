@@ -16,7 +16,7 @@ _PLAIN_ON_WINDOWS = re.compile(r"[\w.:/\\+=-]+", re.ASCII)
 
 
 def usual_shell() -> Shell:
-    """The shell that people of this system have."""
+    """This system's usual shell."""
     return "powershell" if os.name == "nt" else "posix"
 
 
@@ -26,7 +26,7 @@ def join(arguments: Sequence[str], shell: Shell) -> str:
 
 
 def enter(folder: Path, shell: Shell) -> str:
-    """The start of a line whose rest is to run in a folder, and only there."""
+    """The start of a line whose rest must run in a folder, and only there."""
     name = quote(str(folder), shell)
     if shell == "powershell":
         return f"Set-Location -LiteralPath {name} -ErrorAction Stop; "
@@ -34,7 +34,7 @@ def enter(folder: Path, shell: Shell) -> str:
 
 
 def quote(argument: str, shell: Shell) -> str:
-    """One argument; bytes that are not UTF-8 are as ``os.fsdecode`` gives them, and only POSIX shells can have them."""
+    """One argument; bytes that are not UTF-8 are as ``os.fsdecode`` gives them, and only POSIX shells support them."""
     if shell == "posix":
         return _posix(argument)
     text = argument.encode("utf-8", "replace").decode()
@@ -47,7 +47,7 @@ def _posix(argument: str) -> str:
         return shlex.quote(argument)
     if argument.endswith("\n"):  # which the substitution below would drop
         return shlex.quote(argument)
-    # Neither a page nor a terminal carries these bytes, so the shell's own printf writes them.
+    # Neither a page nor a terminal can hold these bytes, so the shell's own printf writes them.
     return f"\"$(printf '{''.join(_in_format(byte) for byte in os.fsencode(argument))}')\""
 
 
@@ -69,7 +69,7 @@ def _powershell(argument: str) -> str:
 def _cmd(argument: str) -> str:
     if _PLAIN_ON_WINDOWS.fullmatch(argument):
         return argument
-    # The C library takes a backslash before the closing quote for an escape of it, and a quote between for doubled.
+    # The C library reads a backslash before the closing quote as escaping it, and needs inner quotes doubled.
     doubled = re.sub(r'(\\*)"', r'\1\1\\"', argument)
     doubled = re.sub(r"(\\+)$", r"\1\1", doubled)
     # A percent sign keeps its meaning between quotes and loses it behind a caret outside them.

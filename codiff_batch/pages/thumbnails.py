@@ -1,4 +1,4 @@
-"""Small pictures for a page, and how much a photo was changed."""
+"""Thumbnails for a page, and how much a photo was changed."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ log = logging.getLogger(__name__)
 SIDE = 320
 """Longest side of a thumbnail, in pixels."""
 COMPARED = 1024
-"""Photos are compared at about this size or more, which a JPEG decoder reaches without decoding in full."""
+"""Photos are compared at about this size or more, which a JPEG decoder reaches without full decoding."""
 SUFFIX = ".webp"
-"""Of thumbnails: never that of a JPEG, so that no scan of the folder takes them for photos."""
+"""Of thumbnails: not a JPEG's, so that no scan of the folder takes them for photos."""
 
 OUTPUT_READERS = {
     ".png": "PNG",
@@ -36,7 +36,7 @@ OUTPUT_READERS = {
     ".avif": "AVIF",
     ".jxl": "JXL",
 }
-"""Which of Pillow's readers an output in another format is given to: none that starts a program."""
+"""Pillow's readers for outputs in other formats: none that starts a program."""
 
 _JPEG = b"\xff\xd8"
 
@@ -53,7 +53,7 @@ _TURNS = {
 
 @dataclass(frozen=True)
 class Thumbnails:
-    """What was made for one photo."""
+    """The thumbnails of one photo."""
 
     before: str | None = None
     """Name of the thumbnail's file in the folder."""
@@ -63,12 +63,12 @@ class Thumbnails:
 
 
 def make_thumbnails(folder: Path, name: str, before: Path | None, after: Path | None) -> Thumbnails:
-    """Write the thumbnails of a photo; what cannot be read gets none, whatever is wrong with it.
+    """Write the thumbnails of a photo; a file that cannot be read gets none.
 
     Args:
         folder: where to write.
         name: how their names begin.
-        before: the photo's file, a JPEG; None for none.
+        before: the photo's file, a JPEG, if any.
         after: the restored one, a JPEG or one of :data:`OUTPUT_READERS`.
 
     Raises:
@@ -81,7 +81,7 @@ def make_thumbnails(folder: Path, name: str, before: Path | None, after: Path | 
             continue
         try:
             pictures[kind], found = _read(path)
-        except Exception as error:  # The wall: one odd file must not cost the page.
+        except Exception as error:  # One odd file must not cost the page.
             log.debug("no thumbnail of %s: %s", printable(str(path)), error)
             continue
         orientation = orientation or found
@@ -98,10 +98,10 @@ def reduced(photo: JpegPhoto, side: int) -> Image.Image:
     """A photo at the smallest of the decoder's sizes that is at least ``side`` pixels, RGB or L, as stored.
 
     Raises:
-        DamagedJpeg: the decoder gives up.
+        DamagedJpeg: the decoder fails.
     """
     try:
-        # The decoder sees the coded image alone: metadata cannot stop it.
+        # The decoder sees only the coded image: metadata cannot stop it.
         with JpegImageFile(BytesIO(photo.structure.emit_coded_image())) as image:
             image.draft(None, (side, side))
             return image.copy() if image.mode in ("L", "RGB") else image.convert("RGB")
@@ -110,13 +110,13 @@ def reduced(photo: JpegPhoto, side: int) -> Image.Image:
 
 
 def upright(picture: Image.Image, orientation: int | None) -> Image.Image:
-    """A picture turned as an EXIF Orientation says, 1..8; a copy in any case."""
+    """A copy of a picture, turned by its EXIF Orientation, 1..8."""
     turn = _TURNS.get(orientation or 1)
     return picture.copy() if turn is None else picture.transpose(turn)
 
 
 def _read(path: Path) -> tuple[Image.Image, int | None]:
-    """A picture of moderate size, not turned, and its orientation where the file tells."""
+    """A picture of moderate size, not turned, and its orientation if the file has one."""
     data, reader = read_whole(path, max_bytes=DEFAULT_MAX_BYTES).data, OUTPUT_READERS.get(path.suffix.lower())
     if reader is None or data.startswith(_JPEG):
         photo = JpegPhoto.from_bytes(data)

@@ -1,4 +1,4 @@
-// Pictures of one size at one place: two of them under an edge, or the map of their differences.
+// Pictures of one size in one place: two of them split by an edge, or their difference map.
 class Viewer {
   constructor(stage, {wheel = false, onchange = () => {}} = {}) {
     this.stage = stage;
@@ -70,7 +70,7 @@ class Viewer {
       image.style.zIndex = onLeft ? 1 : 0;
       image.style.clipPath = onLeft && both && wide ? `inset(0 ${100 * Math.min(1, Math.max(0, 1 - (edge - left) / wide))}% 0 0)` : "none";
     });
-    this.stage.style.touchAction = whole ? "pan-y" : "none"; // where nothing is to be moved, a finger scrolls the page
+    this.stage.style.touchAction = whole ? "pan-y" : "none"; // where nothing can move, a finger scrolls the page
     this.edgeLine.hidden = !both;
     this.edgeLine.style.left = `${edge}px`;
     const names = this.difference && !this.peeking && this.pictures.length > 1 ? [`difference ×8: ${this.pictures[this.left].name} and ${this.pictures[this.right].name}`, ""]

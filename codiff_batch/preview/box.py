@@ -8,16 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 SIDE = 320
-"""Longest side of a cut that is shown, in pixels: at 100 % it fits a phone, at 300 % a desk."""
+"""Longest side of the shown cut, in pixels: at 100 % it fits a phone, at 300 % a desktop screen."""
 
 SURROUNDINGS = 32
-"""Pixels around it that the network sees as well, as it would within a tile."""
+"""Pixels around it that the network also sees, as it would within a tile."""
 
 GRID = 32
-"""Cuts lie on multiples of this: whole MCUs of every sampling with factors 1, 2 and 4."""
+"""Cuts start at multiples of this: whole MCUs of every sampling with factors 1, 2 and 4."""
 
 BUSY = 24.0
-"""Standard deviation of a block's levels from which more of it tells no more."""
+"""Standard deviation of a block's levels above which more detail does not count."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,14 @@ class Box:
         return replace(self, top=self.top - outer.top, left=self.left - outer.left)
 
     def grown(self, by: int, height: int, width: int) -> Box:
-        """The rectangle with its surroundings, as far as a picture of that size has some."""
+        """The rectangle with its surroundings, limited to the picture."""
         top, left = max(0, self.top - by), max(0, self.left - by)
         bottom, right = min(height, self.top + self.height + by), min(width, self.left + self.width + by)
         return Box(top, left, bottom - top, right - left)
 
 
 def telling_box(pixels: NDArray[np.uint8]) -> Box:
-    """The part of a photo in which a change shows best: much detail beside calmer ground, rather near the middle.
+    """The part of a photo that shows a change best: much detail beside calmer ground, preferably near the middle.
 
     Args:
         pixels: (H, W, 3) or (H, W).

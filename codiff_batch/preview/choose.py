@@ -1,4 +1,4 @@
-"""Which photos stand for all the others."""
+"""Chooses the photos that represent all the others."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ from numpy.typing import NDArray
 from codiff_batch.preview.judging import Photo
 
 NEAR = 10.0
-"""Quality factors from the line within which a photo is doubtful."""
+"""A photo is doubtful if its quality factor is this near the line."""
 
 SHARE = 4
-"""One in so many places is for the doubtful, and one for those that were saved again."""
+"""One place in this many is for doubtful photos, and one for photos that were saved again."""
 
 STUDIED = 6
-"""Photos that are looked at more closely, for each that is chosen."""
+"""Photos studied for each one that is chosen."""
 
 
 @dataclass(frozen=True, eq=False)
 class Studied:
-    """A photo that was looked at more closely."""
+    """A photo that was studied."""
 
     number: int
     """Its place among all photos."""
     origin: str
-    """Camera, or what tells one encoder from another."""
+    """The camera, or what distinguishes one encoder from another."""
     content: NDArray[np.float32]
     """(K,) descriptors of light, colours and detail, each about 0..1."""
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """A photo that stands for others, and why it was taken."""
+    """A photo that represents others, and why it was chosen."""
 
     number: int
     why: str
 
 
 def candidates(photos: Sequence[Photo], min_qf: float, count: int) -> list[int]:
-    """Photos worth a closer look: about :data:`STUDIED` times as many as will be chosen.
+    """Photos to study: about :data:`STUDIED` times as many as will be chosen.
 
-    All kinds of a collection are among them, by what is known already: quality, size and folder.
+    They cover all kinds in a collection, by what is already known: quality, size and folder.
     """
     judged = [number for number, photo in enumerate(photos) if photo.quality is not None]
     wanted = STUDIED * count
@@ -62,7 +62,7 @@ def candidates(photos: Sequence[Photo], min_qf: float, count: int) -> list[int]:
 
 
 def choose(studied: Sequence[Studied], photos: Sequence[Photo], min_qf: float, count: int) -> list[Chosen]:
-    """Take the doubtful and the saved again first, then what differs most from those taken, at every quality.
+    """Choose doubtful and saved-again photos first, then those that differ most from the chosen ones, at every quality.
 
     Args:
         studied: candidates that could be decoded.
@@ -113,7 +113,7 @@ def _saved_again(photos: Sequence[Photo], numbers: Sequence[int]) -> list[int]:
 
 
 def _farthest(numbers: Sequence[int], taken: Sequence[int], known: dict[int, Studied], photos: Sequence[Photo]) -> int:
-    """The one that is least like any taken; the first of the list where nothing is taken yet."""
+    """The one least like any chosen so far; the first of the list if none is chosen yet."""
     if not taken:
         return numbers[0]
     return max(numbers, key=lambda n: min(_distance(known[n], known[other], photos) for other in taken))

@@ -1,4 +1,4 @@
-"""From which line on each photo would be restored. The rule is the engine's alone; here it is only asked."""
+"""The line above which each photo would be restored. The rule is the engine's; here it is only asked."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 READERS = 4
 LOOKS = 16
-"""Photos that CaVE sees at a time."""
+"""Photos that CaVE sees at once."""
 PIXELS = 50_000_000
-"""Of photos that are decoded at a time; one larger photo goes alone."""
+"""Of photos decoded at once; a larger photo is decoded alone."""
 
 SAVED_AGAIN = 15.0
-"""How much worse than its file says a photo is that is shown as saved again."""
+"""A photo is shown as saved again if it is this much worse than its file says."""
 
 
 @dataclass(frozen=True)
@@ -37,22 +37,22 @@ class Photo:
 
     outcome: Outcome
     quality: float | None
-    """Restored where the line is above it, left alone where not; None for photos that no line restores: failed,
+    """Restored if the line is above it, else left alone; None for photos that no line restores: failed,
     signed, restored before. Below 0 for those that every line restores."""
 
     @property
     def is_certain(self) -> bool:
-        """False where the header alone was asked: then the quality may be lower, and is not higher."""
+        """False if only the header was checked: then the quality may be lower, but not higher."""
         return self.quality is None or self.outcome.estimated_qf is not None
 
     @property
     def was_saved_again(self) -> bool:
-        """Return True if its pixels went through more than the file admits."""
+        """Return True if its pixels are worse than the file says."""
         header = self.outcome.header_qf
         return self.quality is not None and header is not None and header - self.quality > SAVED_AGAIN
 
     def is_below(self, line: float) -> bool:
-        """Return True if it would be restored at that line, as far as it was looked at."""
+        """Return True if it would be restored at that line, as far as is known."""
         return self.quality is not None and self.quality < line
 
 
@@ -62,13 +62,13 @@ def judge_all(
     """Judge photos as a dry run does, for every line.
 
     Args:
-        options: of the run that is thought of.
+        options: of the intended run.
         tasks: its photos.
         restorer: gives the loaded model, if it is needed.
         stage: as for :func:`~codiff_batch.batch.run.run_batch`.
-        look: let CaVE see those too whose header decides.
+        look: also let CaVE see photos whose header decides.
     """
-    # At a line of 100 headers decide of nearly all, so what fails or is left alone is known without a network.
+    # At a line of 100, headers decide for nearly all photos, so failures and skips are known without a network.
     dry = replace(options, dry_run=True, judging=Judging(min_qf=100))
     waiting = []
     for outcome in run_batch(dry, tasks, stage=stage):
@@ -114,7 +114,7 @@ def _decode(outcome: Outcome, options: BatchOptions) -> Decoded | Exception:
     try:
         limits = {"max_pixels": options.max_pixels, "max_bytes": options.max_bytes}
         return Decoded.of(JpegPhoto.open(outcome.source, **limits))
-    except Exception as error:  # The wall around one photo, as in a batch.
+    except Exception as error:  # No exception of one photo may end the others, as in a batch.
         return error
 
 
@@ -139,7 +139,7 @@ def _failed(outcome: Outcome, error: object) -> Outcome:
 
 
 def _quality(decoded: Decoded, embedding: Embedding, options: BatchOptions) -> float:
-    """Ask the judge at whole lines, which people choose, and name the place between two where the verdict turns."""
+    """Ask the judge at whole numbers, which people choose; return where the verdict changes between two of them."""
     from codiff_batch.engine.judge import Action
     from codiff_batch.engine.photo import judged
 

@@ -1,4 +1,4 @@
-"""The preview as one page that needs nothing beside it."""
+"""The preview as a single self-contained page."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ from codiff_batch.preview.settings import Setting
 from codiff_batch.preview.work import Pace, Sample
 
 LARGEST_PROFILE = 100_000
-"""Bytes of a colour profile that a picture on the page carries along; those of displays and cameras are far smaller."""
+"""Largest colour profile, in bytes, kept in a picture on the page; those of displays and cameras are far smaller."""
 
 
 @dataclass(frozen=True)
 class Preview:
-    """What the page shows."""
+    """The page's content."""
 
     options: BatchOptions
-    """Of the run that is thought of."""
+    """Of the intended run."""
     photos: Sequence[Photo]
     """All of them, judged."""
     judging_seconds: float
     samples: Sequence[Sample]
     paces: Mapping[Setting, Pace]
     listed: tuple[str, ...] = ()
-    """Arguments that name the list of files again, where the photos came from one."""
+    """Arguments that name the list of files again, if the photos came from one."""
 
 
 def write_preview(page: Path, preview: Preview) -> None:
-    """Write the page, in place of an earlier one.
+    """Write the page, replacing an earlier one.
 
     Raises:
         PhotoError: the file system refuses.
@@ -99,7 +99,7 @@ def _setting(setting: Setting, pace: Pace) -> dict[str, Any]:
 
 
 def _command(preview: Preview, settings: Sequence[Setting], shell: Any) -> dict[str, Any]:
-    """The command line in pieces; the line's quality factor goes between start and setting."""
+    """The command line in pieces; ``--min-qf`` goes between start and setting."""
     options = preview.options
     # The page may be opened, and the command pasted, in any folder.
     paths = [str(path.absolute()) for path in options.paths]
@@ -118,7 +118,7 @@ def _command(preview: Preview, settings: Sequence[Setting], shell: Any) -> dict[
         if limit != usual:
             end += [option, f"{limit / 1e6:.10g}"]
     return {
-        # Names of a list, and where their outputs go, are meant from the folder that the list was read in.
+        # Names in a list, and their outputs, are relative to the folder where the list was read.
         "start": f"{enter(Path.cwd(), shell)}{start}" if preview.listed else start,
         "settings": [join(setting.arguments, shell) for setting in settings],
         "end": join(end, shell),
@@ -163,7 +163,7 @@ def _lossless(pixels: NDArray[np.uint8], orientation: int | None, icc: bytes | N
 
 
 def _picture(picture: Image.Image, orientation: int | None, icc: bytes | None, kind: str, **options: Any) -> str:
-    """A picture as a data URL, upright, with its profile where that is of a usual size."""
+    """A picture as a data URL, upright, with its profile unless that is unusually large."""
     buffer = io.BytesIO()
     profile = icc if icc and len(icc) <= LARGEST_PROFILE else None
     upright(picture, orientation).save(buffer, kind, icc_profile=profile, **options)
@@ -171,7 +171,7 @@ def _picture(picture: Image.Image, orientation: int | None, icc: bytes | None, k
 
 
 def _turned(box: Box, width: int, height: int, orientation: int | None) -> list[float]:
-    """Left, top, width and height of a box in parts of the upright picture."""
+    """Left, top, width and height of a box as fractions of the upright picture."""
     left, top, wide, high = box.left / width, box.top / height, box.width / width, box.height / height
     right, bottom = 1 - left - wide, 1 - top - high
     turned = {

@@ -1,4 +1,4 @@
-"""The settings to compare, as a product of what was asked for."""
+"""The settings to compare: all combinations of what was asked for."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Setting:
 
     @property
     def words(self) -> str:
-        """What a person calls it."""
+        """Its name for people."""
         words = [Path(self.model).name]
         if self.texture is not None:
             words.append(f"texture {self.texture:g}")
@@ -32,7 +32,7 @@ class Setting:
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        """The options of the command line that ask for it."""
+        """The command-line options for it."""
         # A path would mean another model in another folder.
         model = str(Path(self.model).absolute()) if "/" in self.model or "\\" in self.model else self.model
         texture = () if self.texture is None else ("--texture", f"{self.texture:g}")
@@ -43,11 +43,11 @@ class Setting:
 def settings(
     models: Sequence[str], textures: Sequence[float], strengths: Sequence[float], models_dir: Path | None
 ) -> list[Setting]:
-    """Every model with every texture, where it adds some, and every strength; no setting twice.
+    """Every model with every texture, if it adds any, and every strength; no setting twice.
 
     Args:
         models: names or paths; empty for the default model.
-        textures: 0..1; empty for none, each model's own amount, and all.
+        textures: 0..1; empty for 0, each model's own amount, and 1.
         strengths: 0..1.
         models_dir: where installed models lie.
 
@@ -58,7 +58,7 @@ def settings(
     cards = {model: read_card(find(model, models_dir)) for model in models or [DEFAULT_MODEL]}
     if textures and not any(card.adds_texture for card in cards.values()):
         raise SettingRefused(
-            "texture", f"'texture' is for models that add some, such as compact; {next(iter(cards))} adds none"
+            "texture", f"'texture' needs a model that adds texture, such as compact; {next(iter(cards))} adds none"
         )
     made = [
         Setting(model, texture, strength)

@@ -1,4 +1,4 @@
-"""Looking closely at some photos, and restoring parts of a few."""
+"""Studies some photos, and restores parts of a few."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ log = logging.getLogger(__name__)
 
 READERS = 4
 DESCRIBED = 16
-"""Side of the small picture that a photo's content is described by."""
+"""Side of the small picture that describes a photo's content."""
 
 
 @dataclass(frozen=True, eq=False)
 class Version:
-    """A sample as one setting leaves it."""
+    """A sample restored under one setting."""
 
     pixels: NDArray[np.uint8]
     """Of the shown part, as stored."""
@@ -50,7 +50,7 @@ class Version:
 
 @dataclass(eq=False)
 class Sample:
-    """A chosen photo, with what of it is shown."""
+    """A chosen photo and the part of it that is shown."""
 
     chosen: Chosen
     photo: JpegPhoto
@@ -74,30 +74,30 @@ class Sample:
 
     @property
     def icc(self) -> bytes | None:
-        """The photo's colour profile, where it is for the colours that the page shows."""
+        """The photo's colour profile, if it fits the colours that the page shows."""
         return None if self.photo.header.colour == "gray" else icc_bytes(self.photo.structure)
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast this machine just was with one setting."""
+    """How fast one setting just was on this machine."""
 
     per_megapixel: float
     """Seconds: decoding, the network, the constraint."""
     per_photo: float
-    """Seconds: CaVE's look, and the look back at earlier compressions."""
+    """Seconds: CaVE's estimate, and the search for earlier compressions."""
 
 
 def study(
     photos: Sequence[Photo], numbers: Sequence[int], options: BatchOptions, step: Callable[[], object]
 ) -> list[Studied]:
-    """Look more closely at some photos; those that cannot be decoded are left out. ``step`` is called after each."""
+    """Study some photos; those that cannot be decoded are left out. ``step`` is called after each."""
 
     def look(number: int) -> Studied | None:
         try:
             photo = _open(photos[number].outcome.source, options)
             return Studied(number, _origin(photo), _describe(reduced(photo, DESCRIBED)))
-        except Exception as error:  # A photo that is odd in any way stands for nothing.
+        except Exception as error:  # A photo that is odd in any way represents nothing.
             log.debug("%s is not studied: %s", printable(str(photos[number].outcome.source)), error)
             return None
 
@@ -111,7 +111,7 @@ def study(
 
 
 def take_samples(chosen: Sequence[Chosen], photos: Sequence[Photo], options: BatchOptions) -> list[Sample]:
-    """Cut the samples out; a photo that cannot be decoded is said, and the others are shown."""
+    """Cut the samples out; a photo that cannot be decoded is reported, and the others are shown."""
     samples = []
     for one in chosen:
         source = photos[one.number].outcome.source
@@ -123,7 +123,7 @@ def take_samples(chosen: Sequence[Chosen], photos: Sequence[Photo], options: Bat
 
 
 def _take(chosen: Chosen, source: Path, options: BatchOptions) -> Sample:
-    """Decode a chosen photo and cut out what is shown of it."""
+    """Decode a chosen photo and cut out the part to show."""
     from codiff_batch.engine.photo import Decoded
 
     started = time.perf_counter()
@@ -147,7 +147,7 @@ def restore_samples(
 ) -> dict[Setting, Pace]:
     """Restore every sample under every setting, a model at a time, and measure.
 
-    What fails is left out of the sample's versions.
+    Versions that fail are left out.
 
     Args:
         samples: get their versions.
@@ -175,7 +175,7 @@ def restore_samples(
 
 
 def _look(restorer: Restorer, samples: Sequence[Sample]) -> tuple[dict[int, Embedding], float]:
-    """What CaVE sees in each sample, and the seconds that it took for one."""
+    """CaVE's estimate for each sample, and the seconds for one."""
     seen, seconds = {}, []
     for sample in samples:
         started = time.perf_counter()
@@ -194,7 +194,7 @@ def _restore(sample: Sample, setting: Setting, restorer: Restorer, embedding: Em
     asked = replace(settings, strength=setting.strength, texture=setting.texture)
     try:
         restored = restore(sample.part, restorer, asked, embedding=embedding).pixels
-    except Exception as error:  # The wall around one photo, as in a batch.
+    except Exception as error:  # No exception of one photo may end the others, as in a batch.
         log.warning("%s under %s: %s", printable(str(sample.photo.path)), setting.words, printable(str(error)))
         return
     seconds = time.perf_counter() - started
@@ -210,7 +210,7 @@ def _pace(samples: Sequence[Sample], setting: Setting, restorer: Restorer, looki
     network = statistics.median(s.versions[setting].seconds / size for s, size in zip(done, sizes, strict=True))
     wholes = [sample.photo.header for sample in done]
     tile, stride = restorer.card.tile, restorer.card.tile - restorer.card.overlap
-    # What tiles of a large photo share is restored twice.
+    # The overlap of tiles in a large photo is restored twice.
     shared = statistics.mean((tile / stride) ** 2 if max(h.width, h.height) > tile else 1.0 for h in wholes)
     decoding = sum(s.decoding_seconds for s in done) / sum(h.width * h.height / 1e6 for h in wholes)
     return Pace(network * shared + decoding, looking + statistics.median(s.looking_back_seconds for s in done))
@@ -221,7 +221,7 @@ def _open(source: Path, options: BatchOptions) -> JpegPhoto:
 
 
 def _origin(photo: JpegPhoto) -> str:
-    """The camera, or what tells one encoder from another."""
+    """The camera, or what distinguishes one encoder from another."""
     header = photo.header
     tables = "the IJG's tables" if not header.qf_misfit else f"tables {hash(tuple(t.tobytes() for t in header.tables))}"
     return photo.metadata().camera or f"{header.process}, {header.sampling}, {tables}"

@@ -1,4 +1,4 @@
-"""Pictures that may have been JPEGs once: PNG, BMP, TIFF and lossless WebP as sources.
+"""Pictures that may once have been JPEGs: PNG, BMP, TIFF and lossless WebP as sources.
 
-They keep no tables, so that their pixels alone tell what was done to them.
+They have no quantization tables, so only their pixels tell how they were compressed.
 """

@@ -13,14 +13,14 @@ SUFFIXES = MappingProxyType(
         "webp": frozenset({".webp"}),
     }
 )
-"""File names that are taken from folders, whatever their case, by kind; files named one by one are always taken."""
+"""Suffixes, in any case, of the files taken from folders, by kind; files named directly are always taken."""
 
-TYPES_HELP = "Kinds of files to take: jpeg, and pictures that were JPEGs once: png, bmp, tiff, webp (lossless)."
-"""For whoever offers the choice."""
+TYPES_HELP = "File types to restore: jpeg; also png, bmp, tiff and lossless webp, for pictures that once were JPEGs."
+"""Help text for options that offer the choice."""
 
 
 def kind_of(data: bytes) -> str | None:
-    """The kind of a file that is no JPEG, by its first bytes; None for all others."""
+    """The kind of a file that is not a JPEG, by its first bytes; None for all others."""
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         return "png"
     if data.startswith(b"BM"):

@@ -1,4 +1,4 @@
-"""A picture's metadata in the segments that a JPEG would have them in: what reads and carries those does the rest."""
+"""A picture's metadata as the segments of a JPEG, so that the code for JPEGs can read and carry it."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _segments(image: ImageFile, kind: str) -> Iterator[Segment]:
 
 
 def _exif(image: ImageFile, kind: str) -> bytes | None:
-    """The TIFF block; a TIFF file *is* one, with a picture in it, so that one without is made of its tags."""
+    """The EXIF block; a TIFF file *is* one with a picture in it, so its tags become a block without the picture."""
     if kind == "tiff":
         return image.getexif().tobytes().removeprefix(EXIF)
     block = image.info.get("exif")

@@ -1,4 +1,4 @@
-"""The program's note in files without loss, with a digest that says whether it is still of these pixels."""
+"""The program's note in lossless files, with a digest that tells whether it still belongs to these pixels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def with_digest(note: str, pixels: NDArray[np.uint8]) -> str:
 
 
 def is_of(note: str, pixels: NDArray[np.uint8]) -> bool:
-    """Whether the note was written for these pixels: editors keep it in what they change."""
+    """Whether the note was written for these pixels: editors keep it when they change a picture."""
     return note.endswith(f" picture={_digest(pixels)}")
 
 

@@ -1,4 +1,4 @@
-"""One source picture that is no JPEG: what is kept exactly is read, and what would be lost is refused."""
+"""A source picture that is not a JPEG: read if it can be kept exactly, refused if something would be lost."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class RasterHeader:
 
 @dataclass(frozen=True, eq=False)
 class Raster:
-    """A picture that can be restored: its header and metadata are read, pixels come on demand."""
+    """A picture that can be restored: header and metadata are read, pixels are decoded on demand."""
 
     path: Path | None
     data: bytes
@@ -65,9 +65,9 @@ class Raster:
     """See :data:`~codiff_batch.rasters.kinds.SUFFIXES`."""
     header: RasterHeader
     structure: Structure
-    """Its metadata in the segments that a JPEG would have them in, and nothing else."""
+    """Its metadata as the segments of a JPEG, and nothing else."""
     note: str | None
-    """This program's latest note, whatever became of the picture since."""
+    """This program's latest note, even if the picture was changed since."""
 
     @classmethod
     def from_bytes(cls, data: bytes, kind: str, *, path: Path | None, max_pixels: int) -> Raster:
@@ -75,7 +75,7 @@ class Raster:
 
         Raises:
             DamagedPicture: it cannot be read.
-            UnsupportedPicture: of a kind that would not come out whole: more than 8 bits, palette, several pictures.
+            UnsupportedPicture: of a kind that would lose something: more than 8 bits, palette, several pictures.
             TooManyPixels: the header announces more than ``max_pixels``.
         """
         try:
@@ -92,10 +92,10 @@ class Raster:
             raise DamagedPicture(f"cannot be read as {_TITLES[kind]}: {error}") from error
 
     def pixels(self) -> NDArray[np.uint8]:
-        """Decode: (H, W, 3) RGB or (H, W) gray, as stored, so that an Orientation tag is still to be applied.
+        """Decode: (H, W, 3) RGB or (H, W) gray, as stored: an Orientation tag is not applied.
 
         Raises:
-            DamagedPicture: the decoder gives up.
+            DamagedPicture: the decoder fails.
             UnsupportedPicture: something in it is transparent.
         """
         return self._pixels.copy()
@@ -111,17 +111,17 @@ class Raster:
             with _reader(_as_stored(self.data, self.kind), self.kind) as image:
                 image.load()
                 if image.mode in ("RGBA", "LA") and image.getchannel("A").getextrema()[0] != 255:
-                    raise UnsupportedPicture("parts of it are transparent, which a restoration would lose")
+                    raise UnsupportedPicture("parts of it are transparent, which would be lost")
                 pixels = np.asarray(image.convert(image.mode.removesuffix("A")))
         except _ERRORS as error:
             raise DamagedPicture(f"cannot be decoded: {error}") from error
         if pixels.shape[:2] != (self.header.height, self.header.width):
-            raise DamagedPicture("cannot be decoded: the decoder sees another size")
+            raise DamagedPicture("cannot be decoded: the decoder found another size")
         return pixels
 
 
 _ERRORS = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, struct.error)
-"""What Pillow's readers raise for files that are not what they should be."""
+"""What Pillow's readers raise for invalid files."""
 
 
 def _reader(data: bytes, kind: str) -> ImageFile:
@@ -138,15 +138,15 @@ def _reader(data: bytes, kind: str) -> ImageFile:
 
 
 def _refuse(image: ImageFile, data: bytes, kind: str) -> None:
-    """Refuse what would not come out as it went in."""
+    """Refuse pictures that would lose something."""
     if (depth := _depth(image, data, kind)) != 8:
         raise UnsupportedPicture(f"{depth} bits per sample; only 8 are handled")
     if image.mode == "P":
-        raise UnsupportedPicture("colours of a palette; only RGB and grayscale pictures are handled")
+        raise UnsupportedPicture("palette colours; only RGB and grayscale pictures are handled")
     if image.mode not in ("L", "LA", "RGB", "RGBA"):
         raise UnsupportedPicture(f"{image.mode} colours; only RGB and grayscale pictures are handled")
     if "transparency" in image.info:
-        raise UnsupportedPicture("a colour of it is transparent, which a restoration would lose")
+        raise UnsupportedPicture("one of its colours is transparent, which would be lost")
     if _holds_several(image, data, kind):
         raise UnsupportedPicture("it holds several pictures, of which all but one would be lost")
     if kind == "webp" and _webp_chunk(data, b"VP8L") is None:

@@ -1,4 +1,4 @@
-"""Sources of any kind: JPEG files and pictures that were JPEGs once."""
+"""Sources of any kind: JPEG files, and pictures that once were JPEGs."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from codiff_batch.rasters.kinds import kind_of
 from codiff_batch.rasters.raster import Raster
 
 Source = JpegPhoto | Raster
-"""Whatever can be restored: its metadata stand in JPEG segments in either case."""
+"""Anything that can be restored; its metadata is in JPEG segments in either case."""
 
 
 def open_source(data: bytes, types: tuple[str, ...], *, path: Path | None, max_pixels: int) -> Source:
-    """Read a file's bytes by what they are, not by its name.
+    """Read a file by its content, not by its name.
 
     Args:
         data: the whole file.

@@ -1,1 +1,1 @@
-"""The engine as a process of its own, for host programs whose Python has no torch: requests in, pictures in files."""
+"""The engine as a separate process, for host programs whose Python has no torch: requests, and pictures in files."""

@@ -1,4 +1,4 @@
-"""Two ways to speak with a client: lines on standard input and output, or messages on a local socket."""
+"""Two ways to talk to a client: lines on standard input and output, or messages on a local socket."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, Protocol
 Message = dict[str, Any]
 
 LONGEST_MESSAGE = 1 << 20
-"""Bytes; pictures come in files, so no honest message is nearly as long."""
+"""Bytes; pictures come in files, so no real message is nearly this long."""
 
 
 class Channel(Protocol):
@@ -30,23 +30,23 @@ class Channel(Protocol):
 
 
 class StdioChannel:
-    """JSON objects, one a line. Whoever closes standard input has gone."""
+    """JSON objects, one per line. A client that closes standard input is gone."""
 
     def __init__(self) -> None:
         self._lines: Queue[bytes | None] = Queue()
-        # Other prints, a library's for instance, must not get between the messages.
+        # Other output, from a library for instance, must not get between the messages.
         self._out = os.dup(1)
         os.dup2(2, 1)
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
-        # os.read rather than sys.stdin: a thread that is blocked in the latter aborts Python at its end.
+        # os.read rather than sys.stdin: a thread blocked in the latter makes Python abort at exit.
         rest = b""
         while data := os.read(0, 65536):
             *lines, rest = (rest + data).split(b"\n")
             for line in lines:
                 self._lines.put(line)
-            rest = rest[: LONGEST_MESSAGE + 1]  # What is longer is no message, however it ends.
+            rest = rest[: LONGEST_MESSAGE + 1]  # Anything longer is not a valid message.
         self._lines.put(None)
 
     def receive(self) -> Message | None:
@@ -96,7 +96,7 @@ class SocketChannel:
 
 
 def parse(data: bytes) -> Message:
-    """A message, or ``{"do": "…"}`` of what was not one, which no request is called."""
+    """A message; for invalid data ``{"do": "…"}`` with its beginning, which is not a known request."""
     try:
         message = json.loads(data) if len(data) <= LONGEST_MESSAGE else None
     except (ValueError, RecursionError):

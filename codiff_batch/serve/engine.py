@@ -1,4 +1,4 @@
-"""What the engine does for a client: say who it is, judge a picture, restore one."""
+"""What the engine does for a client: introduce itself, estimate a picture's quality, restore it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Engine:
         self._memory = Memory()
 
     def answer(self, request: Mapping[str, Any], report: Report) -> Answer:
-        """Follow one request; ``report`` is called with (tiles done, tiles in total) and may raise to end it.
+        """Answer one request; ``report`` is called with (tiles done, tiles in total) and may raise to end it.
 
         Raises:
             CodiffError: with the sentence for the user.
@@ -56,7 +56,7 @@ class Engine:
             case "restore":
                 return self._restore(request, report)
             case other:
-                raise RequestRefused(f"there is no request {other!r}")
+                raise RequestRefused(f"unknown request {other!r}")
 
     def _hello(self) -> Answer:
         entries = [entry for entry in available(self._models_dir) if entry.status in ("bundled", "installed")]
@@ -76,7 +76,7 @@ class Engine:
         }
 
     def _preview(self, request: Mapping[str, Any], report: Report) -> Answer:
-        """As :meth:`_restore`, of a small region and with what is known from earlier calls."""
+        """Like :meth:`_restore`, for a small region and with what is known from earlier calls."""
         into, told, restorer = _into(request), _part(request, "picture"), self._restorer(request)
         settings = _settings(request, restorer.card)
         about = (*identity(told), str(request.get("jpeg")), str(request.get("jpeg_settings")))
@@ -124,8 +124,8 @@ def _into(request: Mapping[str, Any]) -> Path:
 def _settings(request: Mapping[str, Any], card: ModelCard) -> Settings:
     """How to restore.
 
-    A host's sliders are always there: it says 0 for no quality by hand, and names an amount of texture to models that
-    add none.
+    A host's sliders always have a value: 0 means no quality by hand, and an amount of texture may come with a model
+    that adds none.
     """
     settings = Settings.read({**request, "qf": request.get("qf") or None})
     return settings if card.adds_texture else replace(settings, texture=None)

@@ -1,4 +1,4 @@
-"""Which JPEG a host's picture comes from, if it still lies on that file's grid."""
+"""Which JPEG a host's picture comes from, if it is still on that file's grid."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ levels at low QFs."""
 
 
 def jpeg_behind(pixels: NDArray[np.uint8], file: Path | None = None, settings: bytes | None = None) -> JpegPhoto | None:
-    """The JPEG that a picture was decoded from, or one that is as good; None if there is no such thing any more.
+    """The JPEG that a picture was decoded from, or one that is as good; None if there is none any more.
 
     A picture that was cropped, moved or painted on since does not match its file, and that shows in the pixels
     themselves. Without the file, they are compressed once more with the settings that the host remembers, which
-    changes next to nothing where the grid still fits.
+    changes almost nothing if the grid still fits.
 
     Args:
         pixels: uint8 (H, W, 3) or (H, W).

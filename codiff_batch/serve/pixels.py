@@ -1,4 +1,4 @@
-"""Pictures as hosts have them: raw values in a file, with alpha or not, at 8 bits or more."""
+"""Pictures as hosts have them: raw values in a file, with or without alpha, at 8 bits or more."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class HostPicture:
     def changed(self, before: NDArray[Any], after: NDArray[Any]) -> NDArray[Any]:
         """These values with the change from ``before`` to ``after`` added, both in levels 0..255.
 
-        So whatever is finer than a level, or brighter than white, stays; alpha stays; no change is no change.
+        What is finer than a level or brighter than white stays, and so does alpha; without a change nothing changes.
         """
         change = (after.astype(np.float32) - before) * np.float32(self.level)
         values = self.values.copy()
@@ -75,7 +75,7 @@ def read_picture(told: Mapping[str, Any]) -> HostPicture:
         height, width, channels = shape = (int(told["height"]), int(told["width"]), int(told["channels"]))
         path = Path(told["file"])
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise RequestRefused(f"'picture' lacks something, or has it wrong: {error}") from error
+        raise RequestRefused(f"'picture' is incomplete or invalid: {error}") from error
     if min(height, width) < 1 or channels not in (1, 2, 3, 4) or height * width > DEFAULT_MAX_PIXELS:
         raise RequestRefused(f"a picture of {width}x{height} with {channels} channels cannot be read")
     try:
@@ -90,12 +90,12 @@ def read_picture(told: Mapping[str, Any]) -> HostPicture:
     except OSError as error:
         raise RequestRefused(f"{path}: {error.strerror or error}") from error
     if values.size != height * width * channels:
-        raise RequestRefused(f"{path} became shorter while it was read")
+        raise RequestRefused(f"{path} was truncated while it was read")
     return HostPicture(values.reshape(shape), level)
 
 
 def write_picture(path: Path, values: NDArray[Any]) -> None:
-    """Write a picture's values into a regular file, without waiting for anybody.
+    """Write a picture's values into a regular file, without ever blocking.
 
     Raises:
         RequestRefused: it cannot be written, or is a link, a pipe or a device.
@@ -113,7 +113,7 @@ def write_picture(path: Path, values: NDArray[Any]) -> None:
 
 
 def identity(told: Mapping[str, Any]) -> tuple[object, ...]:
-    """What tells a picture's file from any other and from its own past: changes when it is written again.
+    """Identifies a picture's file and its content: changes when the file is written again.
 
     Raises:
         RequestRefused: there is no such file.
@@ -121,7 +121,7 @@ def identity(told: Mapping[str, Any]) -> tuple[object, ...]:
     try:
         status = Path(told["file"]).stat()
     except (KeyError, TypeError, ValueError) as error:
-        raise RequestRefused(f"'picture' lacks something, or has it wrong: {error}") from error
+        raise RequestRefused(f"'picture' is incomplete or invalid: {error}") from error
     except OSError as error:
         raise RequestRefused(f"{told['file']}: {error.strerror}") from error
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, str(sorted(told.items()))

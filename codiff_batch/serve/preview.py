@@ -1,4 +1,4 @@
-"""A part of a picture restored in a moment, again and again while someone moves a slider."""
+"""Quickly restores a part of a picture, again and again while the user moves a slider."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class Memory:
-    """What was computed of the last few pictures, by name."""
+    """What was computed for the last few pictures, by name."""
 
     def __init__(self) -> None:
         self._pictures: dict[Hashable, dict[Hashable, Any]] = {}
@@ -42,7 +42,7 @@ class Memory:
 
 
 def _fresh(values: dict[Hashable, Any], key: Hashable, make: Callable[[], Any], room: int) -> Any:
-    """A value, which becomes the youngest; what is too old goes."""
+    """A value, which becomes the most recent; the oldest ones are dropped."""
     values[key] = values.pop(key) if key in values else make()
     while len(values) > room:
         del values[next(iter(values))]
@@ -60,16 +60,16 @@ def preview(
 ) -> Restored:
     """Restore a part of a picture by itself, as :func:`~codiff_batch.engine.photo.restore` does within the whole.
 
-    The network works once for a part; other strengths are blends of what it gave.
+    The network runs once for a part; other strengths are blends of its result.
 
     Args:
         memory: of earlier calls.
-        about: what the picture is known by; calls with the same have the same ``decoded``.
+        about: identifies the picture; calls with the same have the same ``decoded``.
         decoded: the whole picture.
         place: rows and columns.
         restorer: the model.
         settings: how to restore.
-        progress: called between tiles; what it raises ends the work.
+        progress: called between tiles; an exception from it ends the work.
 
     Returns:
         The restored part; its levels are those of the place.

@@ -1,4 +1,4 @@
-"""Takes requests from clients and sends what comes of them."""
+"""Takes requests from clients and sends the answers."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ KEY = "key"
 SHORTEST_KEY = 16
 """Bytes."""
 OWN = ("socket", KEY, "log", "starting")
-"""What a server's folder is made of, beside the pictures under way; "starting" is the mark of who starts it."""
+"""What a server's folder contains, besides pictures in transit; "starting" marks that a client is starting it."""
 SHORT = ("hello", "estimate", "preview")
-"""Requests that someone waits for before a dialog; they go first."""
+"""Requests that a user in a dialog waits for; they go first."""
 LONGEST_ADDRESS = 100
 """Bytes that every system allows in the path of a socket (``sun_path`` has 104 or 108)."""
 PULSE = 0.5
-"""Seconds between two looks at whether there is still somebody to serve."""
+"""Seconds between two checks whether the host is still there."""
 KNOCK_SECONDS = 5.0
-"""How long a client may take to show that it knows the key."""
+"""Seconds a client may take to show that it knows the key."""
 CLIENTS = 32
 """Connections at a time; more are refused."""
 
 
 def serve(channel: Channel, engine: Engine, turns: Turns | None = None, files: set[Path] | None = None) -> None:
-    """Answer one client's requests until it is gone; the files it speaks of are added to ``files``."""
+    """Answer one client's requests until it is gone; the files it names are added to ``files``."""
     turns, files = turns or Turns(), set() if files is None else files
     while (request := channel.receive()) is not None:
         number, picture = request.get("id"), request.get("picture")
@@ -67,14 +67,14 @@ def serve(channel: Channel, engine: Engine, turns: Turns | None = None, files: s
         except CodiffError as error:
             answer = {"event": "error", "message": str(error)}
         except Exception as error:
-            # The client may ask for something else next; what happened goes to the log as well.
+            # The client may go on with other requests; what happened goes to the log as well.
             traceback.print_exc()
             answer = {"event": "error", "message": f"{type(error).__name__}: {error}"}
         channel.send({"id": number, **answer})
 
 
 def _heed(message: Message | None) -> None:
-    """What a client says while its request is at work: nothing but its end."""
+    """Handle what a client sends while its request is running: only a cancellation or its end."""
     if message is None or message.get("do") == "cancel":
         raise Cancelled("cancelled")
 
@@ -82,8 +82,8 @@ def _heed(message: Message | None) -> None:
 class FolderServer:
     """Serves the clients of one host program through a socket in a folder of theirs.
 
-    Each client has a thread of its own, so none can keep the others waiting but by its turn at the engine. The server
-    ends, and removes what belongs to it, when the host is gone or nobody came for a while.
+    Each client has a thread of its own, so a client keeps the others waiting only while it has its turn at the engine.
+    The server ends, and removes what belongs to it, when the host is gone or no client has connected for a while.
     """
 
     def __init__(self, folder: Path, host: int, idle: float, engine: Engine) -> None:
@@ -96,7 +96,7 @@ class FolderServer:
             engine: what answers.
 
         Raises:
-            FolderUnavailable: another server listens there already, others may enter, or there is no good key.
+            FolderUnavailable: another server already listens there, other users may enter, or there is no good key.
         """
         self._folder, self._idle, self._engine = folder, idle, engine
         self._turns, self._clients = Turns(), 0
@@ -121,7 +121,7 @@ class FolderServer:
         self._last = time.monotonic()
 
     def run(self) -> None:
-        """Serve until there is nobody left to serve; does not return."""
+        """Serve until the host or all clients are gone; does not return."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._end())
         threading.Thread(target=self._listen, daemon=True).start()
@@ -150,7 +150,7 @@ class FolderServer:
             threading.Thread(target=self._welcome, args=(connection,), daemon=True).start()
 
     def _welcome(self, connection: Connection) -> None:
-        """Serve a client from its knocking to its end; whatever it does is its own matter."""
+        """Serve a client from authentication to its end; nothing it does affects the others."""
         pictures: set[Path] = set()
         try:
             with contextlib.suppress(AuthenticationError, EOFError, OSError), connection:
@@ -166,7 +166,7 @@ class FolderServer:
                 self._last = time.monotonic()
 
     def _let_in(self, connection: Connection) -> None:
-        """Have a client show that it knows the key, in time."""
+        """Make a client show in time that it knows the key."""
         timer = threading.Timer(KNOCK_SECONDS, _hang_up, [connection])
         timer.start()
         try:
@@ -176,7 +176,7 @@ class FolderServer:
             timer.cancel()
 
     def _end(self) -> None:
-        """Remove what belongs to a server, and the folder if nothing else lies in it."""
+        """Remove what belongs to the server, and the folder if nothing else is in it."""
         for pictures in list(self._spoken):
             self._remove(pictures)
         for name in OWN:
@@ -187,7 +187,7 @@ class FolderServer:
         os._exit(0)
 
     def _remove(self, pictures: set[Path]) -> None:
-        """Remove pictures that clients brought or got, but nothing that lay in the folder before the server came."""
+        """Remove pictures that clients sent or got, but nothing that was in the folder before the server started."""
         for file in list(pictures):
             with contextlib.suppress(OSError, ValueError):
                 if file.parent == self._folder and file.suffix == ".raw" and file.lstat().st_ctime >= self._began - 1:
@@ -196,7 +196,7 @@ class FolderServer:
 
 
 def _check_private(folder: Path) -> None:
-    """Refuse a folder that anybody else may enter: whoever reaches the socket and the key has the user's rights.
+    """Refuse a folder that other users may enter: with the socket and the key they would have the user's rights.
 
     Raises:
         FolderUnavailable: with that reason.
@@ -209,7 +209,7 @@ def _check_private(folder: Path) -> None:
 
 
 def _hang_up(connection: Connection) -> None:
-    """End a connection under a thread that waits for it."""
+    """Close a connection that another thread is waiting on."""
     with contextlib.suppress(OSError, ValueError):
         if os.name == "nt":
             connection.close()

@@ -1,4 +1,4 @@
-"""One engine, several clients: one request is at work at a time, and short ones go before long ones."""
+"""One engine, several clients: one request runs at a time, and short ones go before long ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 
 class Turns:
-    """A lock that is handed on in the order of asking, so that a client which asks again at once starves nobody.
+    """A lock that is granted in the order of asking, so a client that asks again at once cannot starve the others.
 
     Short requests go before long ones, also between two steps of a long one that has begun.
     """
@@ -21,7 +21,7 @@ class Turns:
 
     @contextlib.contextmanager
     def mine(self, *, short: bool = False) -> Iterator[None]:
-        """Wait for one's turn, and keep it."""
+        """Wait for a turn, and hold it."""
         ticket = object()
         self._take(ticket, self._short if short else self._long)
         try:
@@ -30,7 +30,7 @@ class Turns:
             self._leave()
 
     def give_way(self) -> None:
-        """Let short requests go first; called by whoever has the turn, between two steps of a long one."""
+        """Let short requests go first; called by the one that has the turn, between two steps of a long request."""
         if self._short and (ticket := self._owner) is not None:
             self._leave()
             self._take(ticket, self._long, first=True)

@@ -1,1 +1,1 @@
-"""The daemon: a folder that is watched for a year. Events are hints; the folder is the truth."""
+"""The daemon: watches folders for as long as it runs. Events are only hints; the folder is the truth."""

@@ -1,4 +1,4 @@
-"""The loop of the daemon: hints and scans in, settled photos through the pipeline."""
+"""The loop of the daemon: hints and scans come in, settled photos go through the pipeline."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from codiff_batch.batch.recall import is_known
 from codiff_batch.batch.scan import Found, accepts, scan
 from codiff_batch.errors import FolderLocked, FolderUnavailable, OptionsConflict
 from codiff_batch.watch.home import Home
+from codiff_batch.watch.lookout import Lookout
 from codiff_batch.watch.retries import Retries, passes
 from codiff_batch.watch.service import Service
 from codiff_batch.watch.settling import Settling
-from codiff_batch.watch.sight import Sight
 
 log = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.5
-"""Between two looks at what arrives."""
+"""Between two checks for what has arrived."""
 
 
 @dataclass(frozen=True)
@@ -38,17 +38,17 @@ class WatchOptions:
     """How to watch; what to do with photos is in :class:`BatchOptions`, whose paths are the watched folders."""
 
     settle: float = 5.0
-    """Seconds that a file must have been left alone."""
+    """Seconds for which a file must not have changed."""
     rescan: float = 300.0
     """Seconds between two scans of the whole folders."""
     polling: bool = False
     """Scan often rather than wait for events."""
     once: bool = False
-    """Do what is there, and end."""
+    """Process what is there, then end."""
 
 
 class Daemon:
-    """Watches folders until it is told to stop."""
+    """Watches folders until told to stop."""
 
     def __init__(self, options: BatchOptions, watch: WatchOptions, stop: threading.Event) -> None:
         """Check the folders.
@@ -69,13 +69,14 @@ class Daemon:
         self._service = Service()
         self._told: set[tuple[Path, str]] = set()
         self._homes: dict[Path, Home] = {}
-        self._anew = False
+        self._restarted = False
+        """Whether an output folder was replaced by a new one, so that all photos count as new."""
 
     def run(self) -> Iterator[Outcome]:
         """Watch, and yield what becomes of each photo.
 
         Raises:
-            FolderLocked: another daemon or batch is at work in an output folder.
+            FolderLocked: another daemon or batch is using an output folder.
             FolderUnavailable: an output folder cannot be written to.
             ModelError, DeviceUnavailable: no photo can be restored.
         """
@@ -83,21 +84,21 @@ class Daemon:
             self._open_journals()
             self._sweep()
             if not self._watch.once:
-                self._restorer()  # What is wrong with model or device is said now, not with the first photo at night.
+                self._restorer()  # Problems with the model or device are reported now, not at the first photo.
             looks = self._watch.polling or self._watch.once
-            with Sight(self._folders, self._watch.rescan, polling=looks, once=self._watch.once) as sight:
-                yield from self._loop(sight)
+            with Lookout(self._folders, self._watch.rescan, polling=looks, once=self._watch.once) as lookout:
+                yield from self._loop(lookout)
         self._service.say("STOPPING=1")
 
-    def _loop(self, sight: Sight) -> Iterator[Outcome]:
-        # At the start, photos that failed get another chance; later only for reasons that pass.
+    def _loop(self, lookout: Lookout) -> Iterator[Outcome]:
+        # At the start, every failed photo gets another chance; later only those whose failure may be temporary.
         yield from self._scan(first=True)
-        sight.scanned()
+        lookout.scanned()
         self._service.say("READY=1")
         while not self._stop.is_set():
             self._service.ping()
             now = time.monotonic()
-            for path in sight.hints():
+            for path in lookout.hints():
                 if self._folder_of(path) is not None:
                     self._settling.touch(path, now)
             for path in self._retries.due(now):
@@ -105,10 +106,10 @@ class Daemon:
             if not self._is_at_home():
                 self._stop.wait(TICK_SECONDS)
                 continue
-            if sight.needs_scan() or self._anew:
-                yield from self._scan(first=self._anew)
-                self._anew = False
-                sight.scanned()
+            if lookout.needs_scan() or self._restarted:
+                yield from self._scan(first=self._restarted)
+                self._restarted = False
+                lookout.scanned()
             if ready := self._settling.ready(now):
                 yield from self._process(ready)
             elif self._watch.once and not len(self._settling):
@@ -116,7 +117,7 @@ class Daemon:
             self._stop.wait(TICK_SECONDS)
 
     def _scan(self, *, first: bool = False) -> Iterator[Outcome]:
-        """Find photos that the journals do not know as they are now; yield what could not be looked at."""
+        """Find photos whose present state the journals do not know; yield what could not be looked at."""
         now = time.monotonic()
         errors: set[tuple[Path, str]] = set()
         for photo in scan(
@@ -132,7 +133,7 @@ class Daemon:
         self._told = errors
 
     def _is_due(self, photo: Found, first: bool) -> bool:
-        """Return True if the batch would work on a photo, as far as nothing has to be read for it."""
+        """Return True if a batch would work on a photo, as far as can be told without reading it."""
         try:
             task = task_of(photo, self._options)
             if not is_known(task, self._options, self._journals, failed_too=not first):
@@ -145,8 +146,8 @@ class Daemon:
         except FolderUnavailable:
             raise
         except Exception as error:
-            # The wall: nothing about one name may end the daemon. The photo's own outcome will say what it is.
-            log.warning("the journal cannot be asked about %s: %s", photo.path, error)
+            # The wall: nothing about one name may end the daemon. The photo's own outcome will say what is wrong.
+            log.warning("cannot look up %s in the journal: %s", photo.path, error)
             return first
 
     def _process(self, paths: Sequence[Path]) -> Iterator[Outcome]:
@@ -187,10 +188,10 @@ class Daemon:
         self._homes = {root: Home(journal_path(root, self._options.owner)) for root in roots}
 
     def _is_at_home(self) -> bool:
-        """Return True if the output folders are those whose journals are open; start a new one where it was moved away.
+        """Return True if the output folders are those whose journals are open; replace those that were moved away.
 
         Raises:
-            FolderLocked, FolderUnavailable: another run has begun one, or nobody waits for it.
+            FolderLocked, FolderUnavailable: another run has started one, or the daemon is to end once all is done.
         """
         states = {root: home.state() for root, home in self._homes.items()}
         lost = [root for root, state in states.items() if state != "there"]
@@ -209,8 +210,8 @@ class Daemon:
                 raise
             self._say_once(f"{error}; waiting")
             return False
-        log.warning("%s was moved away or deleted; beginning another, with all photos", lost[0])
-        self._anew = True
+        log.warning("%s was moved away or deleted; starting a new one, with all photos", lost[0])
+        self._restarted = True
         return True
 
     def _say_once(self, words: str) -> None:
@@ -233,4 +234,4 @@ def _refuse_overlaps(roots: dict[Path, Path]) -> None:
             )
         for other, place in folders.items():
             if other is not folder and real.is_relative_to(place):
-                raise OptionsConflict(f"{folder} lies in {other}, which is watched with all its folders")
+                raise OptionsConflict(f"{folder} lies in {other}, which is watched with its subfolders")

@@ -1,4 +1,4 @@
-"""Events of a folder as hints, by watchdog: which files to look at, and whether hints were lost."""
+"""Events of a folder as hints, through watchdog: which files to check, and whether hints were lost."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from watchdog.observers import Observer
 log = logging.getLogger(__name__)
 
 NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "fuse", "9p", "afs", "afpfs", "webdav", "davfs", "glusterfs", "ceph")
-"""Starts of the names of file systems where another machine's writes raise no event."""
+"""Prefixes of the names of file systems on which another machine's writes raise no event."""
 
 HINTS = 100_000
-"""Paths that are kept between two looks; beyond, the folder is scanned instead."""
+"""Paths that are kept between two checks; if there are more, the folder is scanned instead."""
 
 
 def raises_no_events(folder: Path) -> bool:
@@ -41,25 +41,25 @@ def raises_no_events(folder: Path) -> bool:
 
 
 class Eyes:
-    """A watchdog observer that can be asked whether it still sees.
+    """A watchdog observer that can be asked whether it still works.
 
-    The observer's thread only puts paths into a queue: an exception in it would end it, and the process would go on
-    blind.
+    The observer's thread only puts paths into a queue: an exception would end the thread, and the process would go on
+    without events.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Prepare to watch a folder; a link is followed, and its target watched."""
+        """Prepare to watch a folder; if it is a link, its target is watched."""
         self._folder = folder
         self._hints: queue.Queue[Path] = queue.Queue(HINTS)
         self._lost = threading.Event()
         self.blind = ""
-        """Why some folders are not seen though they are there; empty if all are."""
+        """Why some existing folders are not watched; empty if all are."""
         self._observer: Any = None
         self._inode = 0
         self._overflow = _OverflowListener(self._lost)
 
     def __enter__(self) -> Eyes:
-        # There is no callback for it: watchdog says in its log that the kernel's queue has overflowed.
+        # There is no callback for this: watchdog only logs that the kernel's queue has overflowed.
         logging.getLogger("watchdog.observers").addHandler(self._overflow)
         self.open()
         return self
@@ -71,7 +71,7 @@ class Eyes:
         logging.getLogger("watchdog.observers").removeHandler(self._overflow)
 
     def open(self) -> bool:
-        """Begin to watch, again if need be; return True if that was possible."""
+        """Start watching, or restart; return True if that was possible."""
         self.close()
         self.blind = ""
         wanted: list[type[FileSystemEvent]] = [FileCreatedEvent, FileClosedEvent, FileMovedEvent]
@@ -100,7 +100,7 @@ class Eyes:
             self._observer = None
 
     def see(self) -> bool:
-        """Return True if the observer's threads live and look at this folder, not at one that is gone."""
+        """Return True if the observer's threads are alive and watch this folder, not one that is gone."""
         observer = self._observer
         if observer is None or not observer.is_alive() or not all(e.is_alive() for e in observer.emitters):
             return False
@@ -113,7 +113,7 @@ class Eyes:
         self.blind = str(getattr(error, "strerror", None) or error)
 
     def hints(self) -> set[Path]:
-        """Files to look at, since the last call."""
+        """Files to check, since the last call."""
         paths = set()
         while True:
             try:
@@ -129,7 +129,7 @@ class Eyes:
 
 
 class _Handler(FileSystemEventHandler):
-    """Puts paths into the queue, as seen from the folder as it was named."""
+    """Puts paths into the queue, under the folder's name as the user gave it."""
 
     def __init__(self, target: Path, named: Path, hints: queue.Queue[Path], lost: threading.Event) -> None:
         self._target, self._named, self._hints, self._lost = target, named, hints, lost
@@ -143,11 +143,11 @@ class _Handler(FileSystemEventHandler):
 
 
 _LIMITS = (errno.ENOSPC, errno.EMFILE, errno.ENFILE)
-"""How Linux says that there are too many watches, or too many programs that watch."""
+"""How Linux says that there are too many watches, or too many programs that use them."""
 
 
 def _observer(note: Callable[[OSError], None]) -> Any:
-    """An observer that notes the limits which keep it from a folder below; watchdog passes over them in silence."""
+    """An observer that notes when a system limit keeps it from a subfolder, which watchdog silently ignores."""
     if sys.platform != "linux":
         return Observer()
     from watchdog.observers.api import BaseObserver

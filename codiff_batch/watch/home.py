@@ -1,4 +1,4 @@
-"""An output folder over a year: moved away, deleted, or on a disk that is unplugged."""
+"""Whether an output folder is still there, was moved away or deleted, or is on an unplugged disk."""
 
 from __future__ import annotations
 

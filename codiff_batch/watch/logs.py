@@ -1,4 +1,4 @@
-"""The daemon's log, for people or for programs; one line an event either way."""
+"""The daemon's log, for people or for programs; one line per event in both cases."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = logging.getLogger("codiff_batch.watch")
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line, ASCII only, so that no file name can break it."""
+    """One JSON object per line, ASCII only, so that no file name can break it."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Turn a record into its line."""
@@ -44,7 +44,7 @@ def start_log(*, as_json: bool, verbose: bool) -> None:
 
 
 def log_outcome(outcome: Outcome) -> None:
-    """One line a photo."""
+    """Log one line for a photo."""
     values = {
         "outcome": outcome.outcome,
         "source": str(outcome.source),

@@ -1,4 +1,4 @@
-"""Photos that failed for a reason that passes, and when to try them again."""
+"""Photos that failed for a temporary reason, and when to retry them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FIRST_PAUSE = 5.0
-"""Seconds until a photo is tried again; each pause is twice the one before."""
+"""Seconds until a photo is retried; each pause is twice as long as the one before."""
 
 LONGEST_PAUSE = 3600.0
 
@@ -21,7 +21,7 @@ _PASSING = (*(os.strerror(number) for number in _PASSING_ERRORS), "out of memory
 
 
 def passes(reason: str) -> bool:
-    """Return True if a photo that failed so may do better later though it stays as it is."""
+    """Return True if a photo that failed for this reason may succeed later without being changed."""
     return any(words.lower() in reason.lower() for words in _PASSING)
 
 
@@ -32,7 +32,7 @@ class _Retry:
 
 
 class Retries:
-    """Growing pauses, by photo. Times are of any clock that never goes back, in seconds."""
+    """Growing pauses for each photo. Times are in seconds, from any clock that never goes back."""
 
     def __init__(self) -> None:
         self._waiting: dict[Path, _Retry] = {}
@@ -41,17 +41,17 @@ class Retries:
         return len(self._waiting)
 
     def failed(self, path: Path, now: float) -> None:
-        """Try a photo again, later than the last time."""
+        """Schedule a retry for a photo, after a longer pause than the last."""
         earlier = self._waiting.get(path)
         pause = FIRST_PAUSE if earlier is None else min(2 * earlier.pause, LONGEST_PAUSE)
         self._waiting[path] = _Retry(now + pause, pause)
 
     def settled(self, path: Path) -> None:
-        """Forget a photo that needs no further try."""
+        """Forget a photo that needs no retry."""
         self._waiting.pop(path, None)
 
     def due(self, now: float) -> list[Path]:
-        """The photos whose pause is over; each is given once for each failure."""
+        """The photos whose pause is over; each is returned once per failure."""
         due = [path for path, retry in self._waiting.items() if retry.at <= now]
         for path in due:
             self._waiting[path].at = float("inf")

@@ -1,4 +1,4 @@
-"""Talks to systemd, where it started the daemon: ready, alive, stopping."""
+"""Notifies systemd if it started the daemon: ready, alive, stopping."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Service:
             self._notifier.notify(message)
 
     def ping(self) -> None:
-        """Say that work goes on; cheap enough for inner loops."""
+        """Report that the daemon is alive; cheap enough for inner loops."""
         if time.monotonic() - self._pinged > PING_SECONDS:
             self._pinged = time.monotonic()
             self.say("WATCHDOG=1")

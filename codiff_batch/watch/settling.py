@@ -1,4 +1,4 @@
-"""Tells when a file has come whole: nobody has touched it for a while. No threads and no clock of its own."""
+"""Tells when a file is complete: it has not changed for a while. No threads and no clock of its own."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class _Arrival:
 
 
 class Settling:
-    """Files that are still coming.
+    """Files that are still arriving.
 
-    Times are of any clock that never goes back, in seconds.
+    Times are in seconds, from any clock that never goes back.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -29,16 +29,16 @@ class Settling:
         return len(self._arriving)
 
     def touch(self, path: Path, now: float) -> None:
-        """Something happened to a file: start waiting again."""
+        """Note that something happened to a file, and start waiting again."""
         self._arriving[path] = _Arrival(_look(path), now)
 
     def found(self, path: Path, now: float) -> None:
-        """A file was seen, which may be waited for already: scans may come more often than files settle."""
+        """Note a file that a scan found; nothing changes if it is already waited for, as after an earlier scan."""
         if path not in self._arriving:
             self.touch(path, now)
 
     def ready(self, now: float) -> list[Path]:
-        """Take out the files that were left alone for long enough; forget those that are gone or are no files."""
+        """Take out the files that have not changed for long enough; forget those that are gone or not files."""
         ready = []
         for path, arrival in list(self._arriving.items()):
             identity = _look(path)

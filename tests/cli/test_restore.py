@@ -83,7 +83,7 @@ def test_a_second_run_keeps_existing_outputs_unless_told(run, photos: Path) -> N
     output = photos.parent / "photos-restored/trip/crushed.jpg"
     output.write_bytes(b"edited by hand")
     assert run(photos, "-v").err.count("done before:") == 2
-    assert "exists already" in run(photos, "--strength", 0.5, "-v").err
+    assert "already exists" in run(photos, "--strength", 0.5, "-v").err
     assert output.read_bytes() == b"edited by hand"
     assert run(photos, "--overwrite").code == 0
     assert output.read_bytes()[:2] == b"\xff\xd8"
@@ -243,7 +243,7 @@ def test_every_format_opens_again_in_its_own_kind(run, tmp_path: Path, format: s
 def test_texture_is_refused_where_a_model_has_none(run, photos: Path, tmp_path: Path) -> None:
     ran = run(photos, "--model", "fast", "--texture", 0.5)
     assert ran.code == 2
-    assert "models that add some, such as compact; fast adds none (see --texture)" in ran.err
+    assert "a model that adds texture, such as compact; fast adds none (see --texture)" in ran.err
     assert not (tmp_path / "photos-restored").exists()
 
 
@@ -312,7 +312,7 @@ def test_quiet_prints_failures_only(run, tmp_path: Path) -> None:
         (["--in-place", "."], 2, "(see --backup)"),
         (["--report", "r.txt", "."], 2, ".json, .csv or .html"),
         (["--report", "a.jpg/r.json", "."], 4, "cannot be written: File exists (see --report)"),
-        (["--model", "unheard-of", "."], 4, "no model is called 'unheard-of'; available: compact"),
+        (["--model", "unheard-of", "."], 4, "no model named 'unheard-of'; available: compact"),
         (["--model", "./nowhere", "."], 4, "not a model folder"),
         (["--device", "cuda:77", "."], 4, "cuda:77"),
         (["--device", "abacus", "."], 4, "abacus"),

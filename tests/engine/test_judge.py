@@ -70,7 +70,7 @@ def after(qf: float | None = None, **traces: Any) -> History:
             SKIP,
             "too little texture to judge by; no trace of an earlier compression, and the header says 95",
         ),
-        (20, 2, DRAWN, SKIP, "drawn or written, not photographed"),
+        (20, 2, DRAWN, SKIP, "a drawing or text, not a photo"),
         (50, 15, TEXTURED, SKIP, "its parts disagree by 15"),
         (50, 5, TEXTURED, RESTORE, "pixels look like QF 50"),
         (20, 2, History(1000, True, Earlier(15)), RESTORE, "traces of QF 15"),

@@ -103,7 +103,7 @@ def test_a_copy_that_is_not_what_it_says_is_refused_with_the_reason(
         "768 pixels": "768-pixel",
         "web page": "web page",
         "no weights": "no safetensors weights",
-        "damaged": "arrived damaged",
+        "damaged": "does not match its checksum",
     }
     assert told[kind] in pulled.stderr
     assert "Traceback" not in pulled.stderr

@@ -37,7 +37,7 @@ def test_a_model_that_is_nowhere_is_named_beside_those_that_are_there(tmp_path: 
     make_tiny_model(tmp_path / "mine")
     with pytest.raises(ModelNotFound, match=r"'other'; available: .*mine"):
         find("other", tmp_path)
-    with pytest.raises(ModelNotFound, match="known but not installed"):
+    with pytest.raises(ModelNotFound, match="is not installed"):
         find("codiff-sd21", tmp_path)
     with pytest.raises(ModelNotFound, match="not a model folder"):
         find(tmp_path)
@@ -105,7 +105,7 @@ def test_only_safetensors_inside_the_folder_are_ever_read(tmp_path: Path, name: 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"architecture": "unheard-of"}, "not known to this version"),
+        ({"architecture": "unheard-of"}, "unknown to this version"),
         ({"sizes": {}}, "do not fit"),
         ({"format": 99}, "format 99"),
         ({"colour_fix": "sepia"}, "colour_fix"),

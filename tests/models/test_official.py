@@ -102,9 +102,9 @@ def test_a_base_in_half_precision_files_will_do(files: Path, tmp_path: Path) -> 
     ("spoil", "message"),
     [
         (lambda f: (f / "codiff.pkl").write_text("<!DOCTYPE html><html>Google Drive"), "web page"),
-        (lambda f: (f / "cave.pth").write_bytes((f / "cave.pth").read_bytes()[:3000]), "not downloaded whole"),
+        (lambda f: (f / "cave.pth").write_bytes((f / "cave.pth").read_bytes()[:3000]), "download is incomplete"),
         (lambda f: (f / "cave.pth").unlink(), "does not exist"),
-        (lambda f: shutil.copy(f / "cave.pth", f / "codiff.pkl"), "of something else"),
+        (lambda f: shutil.copy(f / "cave.pth", f / "codiff.pkl"), "of another model"),
         (lambda f: torch.save({"a": Path("x")}, f / "codiff.pkl"), "plain weights"),
         (lambda f: change_state(f / "codiff.pkl", "rank_unet", 8), "does not fit"),
         (lambda f: drop_adapter(f / "codiff.pkl"), "is missing"),
@@ -132,7 +132,7 @@ def test_an_installed_model_is_replaced_only_when_asked(official: Official, tmp_
     files = official.codiff.parent
     folder = install(files, tmp_path)
     before = (folder / "model.json").read_bytes()
-    with pytest.raises(CannotInstall, match="exists already"):
+    with pytest.raises(CannotInstall, match="already exists"):
         install(files, tmp_path)
     assert (folder / "model.json").read_bytes() == before
     install(files, tmp_path, replace_existing=True, precision=torch.bfloat16)

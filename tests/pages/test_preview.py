@@ -264,7 +264,7 @@ def test_settings_are_switched_at_the_same_place_by_keys(page: Page) -> None:
     expect(page.locator(".stage .edge")).to_be_hidden()
     page.keyboard.press("m")
     page.keyboard.down(" ")
-    expect(page.locator(".tag.left")).to_have_text("as it is")
+    expect(page.locator(".tag.left")).to_have_text("original")
     expect(page.locator(".tag.right")).to_be_hidden()
     page.keyboard.up(" ")
     expect(page.locator(".tag.right")).to_have_text("fast")
@@ -354,8 +354,8 @@ def test_photos_stay_as_they_are_and_nothing_else_is_written(tmp_path: Path) -> 
         (["-o", "file/page.html"], "cannot be written"),
         (["--model", "fast", "--texture", "0.5"], "(see --texture)"),
         (["--texture", "0,2"], "between 0 and 1"),
-        (["--texture", "0,,1"], "commas between"),
-        (["--model", "none-such"], "no model is called"),
+        (["--texture", "0,,1"], "comma-separated"),
+        (["--model", "none-such"], "no model named"),
     ],
 )
 def test_what_cannot_be_done_is_refused_before_the_work(

@@ -200,7 +200,7 @@ def test_what_was_painted_stays(engine: Lines, tmp_path: Path, photo: JpegPhoto)
 @pytest.mark.parametrize(
     ("request_", "words"),
     [
-        ({"do": "dance"}, "no request 'dance'"),
+        ({"do": "dance"}, "unknown request 'dance'"),
         ({"do": "restore"}, "'into'"),
         ({"do": "restore", "into": "x"}, "'picture' is missing"),
         ({"do": "estimate", "picture": {"file": "gone", "width": 1, "height": 1, "channels": 3, "type": "u8"}}, "gone"),
@@ -221,7 +221,7 @@ def test_a_wrong_request_is_refused_in_a_sentence(engine: Lines, request_: dict[
         ({"texture": -1}, "'texture' must be a number from 0 to 1"),
         ({"region": [0, 0, 9, 9]}, "does not lie in a picture of 8x8"),
         ({"region": 7}, "'region' must be"),
-        ({"model": "gone"}, "no model is called 'gone'"),
+        ({"model": "gone"}, "no model named 'gone'"),
         ({"precision": "fp8"}, "'precision' must be auto, fp32, bf16"),
         ({"jpeg_settings": "zz"}, "hexadecimal"),
     ],

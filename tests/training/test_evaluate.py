@@ -50,7 +50,7 @@ def test_patterns_are_measured_where_there_are_no_photos(tmp_path: Path) -> None
     assert measured == list(KINDS)
     result = CliRunner().invoke(evaluate.main, ["--model", str(model)])
     assert result.exit_code == 2
-    assert "--photos DIR or --patterns N" in result.output
+    assert "--photos DIR, --patterns N" in result.output
 
 
 def test_a_picture_that_is_missing_is_named(tmp_path: Path, lossless: Path) -> None:

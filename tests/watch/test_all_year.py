@@ -146,7 +146,7 @@ def test_folders_that_lie_in_one_another_are_refused(tmp_path: Path) -> None:
         Daemon(options, WatchOptions(), threading.Event())
 
 
-def test_an_output_folder_that_was_moved_away_is_begun_anew(watch, tmp_path: Path) -> None:
+def test_an_output_folder_that_was_moved_away_is_replaced_by_a_new_one(watch, tmp_path: Path) -> None:
     write(tmp_path / "in/a.jpg", jpeg(20))
     daemon = watch("--rescan", 600)
     daemon.wait_for_outcomes(1)
@@ -240,4 +240,4 @@ def test_what_may_pass_is_told_from_what_stays() -> None:
     assert passes("out of memory on cpu, even for a single tile of 64x64 pixels")
     assert not passes("not a JPEG file, it is PNG")
     assert not passes("the file ends without an end-of-image marker; it is truncated")
-    assert not passes("output exists already: a.jpg")
+    assert not passes("output already exists: a.jpg")

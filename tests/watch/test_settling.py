@@ -18,7 +18,7 @@ def test_a_file_is_ready_when_nobody_touched_it_for_a_while(tmp_path: Path) -> N
     assert settling.ready(200) == []
 
 
-def test_growth_starts_the_wait_anew_without_any_event(tmp_path: Path) -> None:
+def test_growth_starts_the_wait_again_without_any_event(tmp_path: Path) -> None:
     photo = write(tmp_path / "a.jpg", b"x")
     settling = Settling(5)
     settling.touch(photo, 100)
@@ -28,7 +28,7 @@ def test_growth_starts_the_wait_anew_without_any_event(tmp_path: Path) -> None:
     assert settling.ready(111) == [photo]
 
 
-def test_an_event_starts_the_wait_anew_without_any_growth(tmp_path: Path) -> None:
+def test_an_event_starts_the_wait_again_without_any_growth(tmp_path: Path) -> None:
     photo = write(tmp_path / "a.jpg", b"x")
     settling = Settling(5)
     settling.touch(photo, 100)
@@ -57,7 +57,7 @@ def test_a_time_in_the_future_settles_like_any_other(tmp_path: Path) -> None:
     assert settling.ready(105) == [photo]
 
 
-def test_being_found_again_does_not_start_the_wait_anew(tmp_path: Path) -> None:
+def test_being_found_again_does_not_start_the_wait_again(tmp_path: Path) -> None:
     photo = write(tmp_path / "a.jpg", b"x")
     settling = Settling(5)
     for now in (100, 102, 104):  # scans come more often than files settle

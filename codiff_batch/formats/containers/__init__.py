@@ -1,1 +1,1 @@
-"""One output format a file: ``name.py`` defines ``NAME``, an :class:`~codiff_batch.formats.output.OutputFormat`."""
+"""One output format per file: ``name.py`` defines ``NAME``, an :class:`~codiff_batch.formats.output.OutputFormat`."""

@@ -22,10 +22,10 @@ def _encode(pixels: Pixels, source: Source, order: Order) -> bytes:
     orientation = carried.exif.number("0th", ORIENTATION)
 
     class Verbatim(Image.Exif):
-        """Pillow takes the orientation from here, for AVIF's own properties, and the bytes as they are.
+        """Pillow takes the orientation for AVIF's own properties from here, and the bytes as they are.
 
-        It would otherwise rewrite the whole block. The tag stays in the block too, as in the files of
-        phones: readers of AVIF go by the properties (MIAF, 7.3.6.7).
+        Otherwise it would rewrite the whole block. The tag stays in the block too, as in files from phones; readers of
+        AVIF use the properties (MIAF, 7.3.6.7).
         """
 
         def __bool__(self) -> bool:

@@ -1,4 +1,4 @@
-"""JPEG: the source's own container, so that everything is copied byte for byte."""
+"""JPEG: the source's own container, so everything is copied byte for byte."""
 
 from __future__ import annotations
 

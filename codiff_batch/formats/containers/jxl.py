@@ -1,8 +1,8 @@
 """JPEG XL: lossy, lossless at quality 100; an optional extra.
 
-pylibjxl writes ICC profiles, EXIF and XMP. pillow-jxl-plugin, which is better known, has no way to give it a profile,
-so an Adobe RGB photo would lose its colours. Neither can write an orientation, and readers of JPEG XL do not go by
-EXIF's, so the pixels are turned instead.
+pylibjxl writes ICC profiles, EXIF and XMP. pillow-jxl-plugin, which is better known, cannot write a profile, so an
+Adobe RGB photo would lose its colours. Neither can write an orientation, and readers of JPEG XL ignore EXIF's, so the
+pixels are rotated instead.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _encode(pixels: Pixels, source: Source, order: Order) -> bytes:
     except PhotoError:
         # libjxl refuses damaged profiles; the picture matters more.
         coded = _code(picture, order.quality, None)
-    # With a profile the library has made a container already.
+    # With a profile, the library has already made a container.
     file = coded if coded.startswith(_START) else _START + _box(b"jxlc", coded)
     # An Exif box starts with the offset of the block in what follows.
     return b"".join([file, _box(b"Exif", bytes(4) + block), _box(b"xml ", carried.xmp) if carried.xmp else b""])
@@ -68,7 +68,7 @@ def _distance(quality: int) -> float:
 
 
 def _upright(pixels: Pixels, orientation: int) -> Pixels:
-    """Turn and mirror by EXIF's orientation 1..8."""
+    """Rotate and mirror by EXIF's orientation 1..8."""
     if orientation in range(5, 9):
         pixels = pixels.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):

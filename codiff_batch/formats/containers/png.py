@@ -39,7 +39,7 @@ def _encode(pixels: Pixels, source: Source, order: Order) -> bytes:
 
 
 def _spliced(pixels: Pixels, source: Raster, order: Order) -> bytes:
-    """A PNG's own chunks are copied; only the note comes in."""
+    """Copy a PNG's own chunks; only the note is added."""
     from PIL.PngImagePlugin import PngInfo
 
     info = PngInfo()
@@ -48,7 +48,7 @@ def _spliced(pixels: Pixels, source: Raster, order: Order) -> bytes:
 
 
 def _with_density(png: bytes, density: Density) -> bytes:
-    """The file with a pHYs chunk behind its header; Pillow writes none for plain proportions."""
+    """The file with a pHYs chunk after its header; Pillow writes none for plain proportions."""
     body = b"pHYs" + struct.pack(">IIB", *density.per_metre(), bool(density.unit))
     chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
     return png[:_HEADER] + chunk + png[_HEADER:]

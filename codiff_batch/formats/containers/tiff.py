@@ -1,9 +1,8 @@
 """TIFF: lossless, not compressed, gray or RGB.
 
-An EXIF block is a TIFF file without a picture. So the output *is* the source's EXIF block, with the picture behind it
-and a new first directory at the end: every offset inside, those of maker notes included, stays right. Pillow and
-libtiff rewrite EXIF and lose what they do not know, the Interoperability directory among it, which may be the only
-sign of Adobe RGB.
+An EXIF block is a TIFF file without a picture. So the output *is* the source's EXIF block, followed by the picture and
+a new first directory: every offset inside, including those of maker notes, stays valid. Pillow and libtiff rewrite EXIF
+and lose what they do not know, such as the Interoperability directory, which may be the only sign of Adobe RGB.
 """
 
 from __future__ import annotations
@@ -68,19 +67,19 @@ def _encode(pixels: Pixels, source: Source, order: Order) -> bytes:
         if blob:
             fields.append(Field(tag, kind, len(blob), blob))
     picture = b"".join((block, b"\0" * (len(block) % 2), np.ascontiguousarray(pixels).data))
-    # A thumbnail's directory would be a second page to every reader.
+    # Readers would take a thumbnail's directory for a second page.
     return with_fields(picture, fields, keep_following=False)
 
 
 def _with_legal_values(exif: Exif) -> bytes:
-    """The block without values for which libtiff refuses the whole file, though in EXIF they harm nobody."""
+    """The block without values that are harmless in EXIF but make libtiff refuse the whole file."""
     legal = {ORIENTATION: range(1, 9), RESOLUTION_UNIT: range(1, 4)}
     illegal = {tag for tag, values in legal.items() if exif.number("0th", tag) not in values}
     return exif.without(lambda directory, entry: directory == "0th" and entry.tag in illegal)
 
 
 def _no_density(carried: Carried) -> list[Field]:
-    """Square pixels without a unit, where nothing is known: TIFF demands a resolution."""
+    """Square pixels without a unit if nothing is known: TIFF requires a resolution."""
     if carried.density is not None or carried.exif.find("0th", X_RESOLUTION):
         return []
     order = carried.exif.order

@@ -1,4 +1,4 @@
-"""WebP: RGB only, so that a gray photo gets three equal channels. Lossy, but for a source that is lossless WebP."""
+"""WebP: RGB only, so a gray photo gets three equal channels. Lossy, unless the source is lossless WebP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images that lie on disk until somebody asks for their pixels, so that a list of photos does not fill the memory."""
+"""Images that stay on disk until their pixels are needed, so that a list of photos does not fill the memory."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Stored(torch.Tensor):
 
 
 def stored(image: torch.Tensor) -> torch.Tensor:
-    """An image (1, H, W, 3) put on disk, in ComfyUI's temporary folder, until nobody has it any more.
+    """An image (1, H, W, 3) put on disk, in ComfyUI's temporary folder, for as long as it is in use.
 
     Values that are whole 8-bit levels take a byte each, others four; both come back bit for bit.
     """

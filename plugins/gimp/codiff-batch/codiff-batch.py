@@ -3,7 +3,7 @@
 
 GIMP's own Python has neither numpy nor torch, so the plug-in needs nothing but the standard library and gi. The work
 is done by ``codiff-batch serve`` in the user's environment (docs/serve.md), which lives as long as this GIMP, or until
-nobody has used it for a while. ``codiff-batch gimp install`` puts this folder in its place.
+it has not been used for a while. ``codiff-batch gimp install`` puts this folder in its place.
 """
 
 from __future__ import annotations

@@ -176,7 +176,7 @@ tell(errors=errors)
         "inside the group",
         "Choose a layer",
     ]
-    words += ["does not touch", "no model is called 'unheard-of'"]
+    words += ["does not touch", "no model named 'unheard-of'"]
     assert len(told["errors"]) == len(words)
     for error, expected in zip(told["errors"], words, strict=True):
         assert expected in error

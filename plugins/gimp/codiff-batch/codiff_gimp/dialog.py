@@ -26,7 +26,7 @@ OWN_VALUES = "own"
 
 
 class Dialog:
-    """Asks the user how to restore, and shows what will come of it."""
+    """Asks the user how to restore, and shows what the result will be."""
 
     def __init__(
         self, procedure: Gimp.Procedure, config: Gimp.ProcedureConfig, image: Gimp.Image, layer: Gimp.Layer

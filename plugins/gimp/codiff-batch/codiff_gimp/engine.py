@@ -30,7 +30,7 @@ LONGEST_ADDRESS = 100
 
 
 class Outdated(Exception):
-    """The request was cancelled, because nobody waits for its answer any more."""
+    """The request was cancelled, because its answer is no longer needed."""
 
 
 def interpreter() -> str:

@@ -15,7 +15,7 @@ FOLDER = Path(__file__).resolve().parent.parent
 
 
 class Refused(Exception):
-    """Something that the user can put right; the text is for them."""
+    """Something that the user can fix; the text is for them."""
 
 
 def _(text: str) -> str:

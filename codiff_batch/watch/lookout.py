@@ -1,4 +1,4 @@
-"""When to look through the watched folders: by events where there are any, by the clock in any case."""
+"""When to scan the watched folders: on events where the system sends them, and at regular intervals in any case."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ POLL_SECONDS = 10.0
 """Between two scans where there are no events."""
 
 
-class Sight:
-    """Eyes on several folders, and the time of the next scan."""
+class Lookout:
+    """Watches several folders through their :class:`Eyes`, and knows when the next scan is due."""
 
     def __init__(self, folders: Sequence[Path], rescan: float, *, polling: bool, once: bool = False) -> None:
         """Begin.
 
         Args:
             folders: to watch.
-            rescan: seconds between two scans where events come as well.
-            polling: do without events.
-            once: nobody will wait for what arrives later.
+            rescan: seconds between scans where there are events as well.
+            polling: use no events.
+            once: nobody will wait for files that arrive later.
         """
         self._folders, self._rescan = folders, rescan
         seen = [] if polling else [folder for folder in folders if not raises_no_events(folder)]
@@ -35,7 +35,7 @@ class Sight:
         self._limited = False
         self._scanned = self._tried = time.monotonic()
 
-    def __enter__(self) -> Sight:
+    def __enter__(self) -> Lookout:
         for eyes in self._eyes.values():
             eyes.__enter__()
         self._fall_back()
@@ -55,16 +55,16 @@ class Sight:
         return min(self._rescan, POLL_SECONDS) if self._blind or self._limited else self._rescan
 
     def hints(self) -> Iterator[Path]:
-        """Files to look at, since the last call."""
+        """Files to check, since the last call."""
         for eyes in self._eyes.values():
             yield from eyes.hints()
 
     def scanned(self) -> None:
-        """Note that all folders were looked through."""
+        """Note that all folders have just been scanned."""
         self._scanned = time.monotonic()
 
     def needs_scan(self) -> bool:
-        """Return True if a rescan is due: it is time, events were lost, or the observer died and is started again."""
+        """Return True if a scan is due: it is time, events were lost, or an observer died and was restarted."""
         self._fall_back()
         wanted = time.monotonic() - self._scanned >= self._every
         for folder, eyes in self._eyes.items():
@@ -79,7 +79,7 @@ class Sight:
                 return False  # An unplugged disk; it may come back.
             opened = eyes.open()
             if opened:
-                log.warning("the observer of %s had ended; another one sees it now", folder)
+                log.warning("the observer of %s had stopped; restarted it", folder)
             return opened
         if eyes.lost_some():
             log.warning("events were lost; scanning %s", folder)
@@ -87,13 +87,13 @@ class Sight:
         return False
 
     def _fall_back(self) -> None:
-        """Scan instead where the system allows no further watches; try events again with each rescan."""
+        """Fall back to scanning where the system allows no more watches; try events again at each rescan."""
         blind = next((eyes.blind for eyes in self._eyes.values() if eyes.blind), None)
         if not self._limited and blind:
             self._limited, self._tried = True, time.monotonic()
             for eyes in self._eyes.values():
                 eyes.close()
-            log.warning("cannot see all folders by events (%s); scanning every %g s instead", blind, self._every)
+            log.warning("cannot watch all folders by events (%s); scanning every %g s instead", blind, self._every)
         elif self._limited and time.monotonic() - self._tried >= self._rescan:
             self._tried = time.monotonic()
             if all(eyes.open() and not eyes.blind for eyes in self._eyes.values()):
