@@ -354,3 +354,12 @@ def test_a_source_that_changed_is_not_written_out(tmp_path: Path) -> None:
     with pytest.raises(PhotoError, match="changed"):
         put_output(tmp_path / "out/a.jpg", b"new", original, ours=frozenset(), overwrite=False, owner="all")
     assert not (tmp_path / "out/a.jpg").exists()
+
+
+def test_a_source_that_was_only_touched_is_written_out_also_where_a_link_names_it(tmp_path: Path) -> None:
+    photo, link = write(tmp_path / "a.jpg", b"photo"), tmp_path / "link.jpg"
+    link.symlink_to(photo)
+    original = Original(link, read_whole(link), b"photo")
+    os.utime(photo)
+    put_output(tmp_path / "out/a.jpg", b"new", original, ours=frozenset(), overwrite=False, owner="all")
+    assert (tmp_path / "out/a.jpg").read_bytes() == b"new"
