@@ -72,6 +72,7 @@ def put_output(
         if os.path.lexists(target) and not may_replace(target, original.path, ours=ours, overwrite=overwrite):
             raise OutputExists(f"{target} exists already")
 
+    guard()  # Here as well, so that nothing is written in vain, and a photo that is gone is not called a failed write.
     replaces = os.path.lexists(target)
     write_atomically(target, data, like=original.path, overwrite=replaces, owner=owner, guard=guard)
 
