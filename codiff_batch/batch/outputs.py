@@ -41,10 +41,12 @@ def sweep(folders: Iterable[Path], owner: str) -> int:
     """
     swept = 0
     for folder in folders:
-        for leftover in folder.glob(f"{TEMPORARY_PREFIX}{owner}-*.tmp"):
-            with contextlib.suppress(OSError):
-                leftover.unlink()
-                swept += 1
+        # A folder that may not be entered, or a name too long for the disk, is told of with the photos that belong there.
+        with contextlib.suppress(OSError):
+            for leftover in folder.glob(f"{TEMPORARY_PREFIX}{owner}-*.tmp"):
+                with contextlib.suppress(OSError):
+                    leftover.unlink()
+                    swept += 1
     return swept
 
 

@@ -14,6 +14,7 @@ from codiff_batch.batch.journal import Journal, journal_path
 from codiff_batch.batch.rows import Made, Standing
 from codiff_batch.files.reading import sha256
 from tests.batch.test_originals import in_mounts_of_its_own
+from tests.faults.nobody import as_nobody, folder_for_all, needs_permissions
 from tests.photos import jpeg, scene, write
 from tests.tiny_model import make_tiny_model
 
@@ -226,3 +227,29 @@ def test_undo_leaves_a_consistent_journal(run, originals: dict[str, bytes]) -> N
         assert [bytes(p) for (p,) in database.execute("SELECT place FROM standing")] == [b"0.jpg"]
     assert "1 restored, 0 skipped, 0 failed" in run("status", "kept").out
     assert "  2 put back" in run("status", "kept").out
+
+
+@needs_permissions
+def test_a_folder_that_may_not_be_entered_costs_its_photos_alone(run, model: Path) -> None:
+    with folder_for_all() as folder:
+        names = ("a.jpg", "closed/deep/b.jpg")
+        photos = [write(folder / "photos" / name, jpeg(15, image=scene(seed=7))) for name in names]
+        run(folder / "photos", "--in-place", "--backup", folder / "kept", "--model", model)
+        for path in folder.rglob("*"):
+            path.chmod(0o777)
+        (folder / "photos/closed").chmod(0)
+        with as_nobody():
+            ran = run("undo", folder / "kept")
+        assert ran.code == 3
+        assert "1 originals put back, 1 failed" in ran.err
+        assert "cannot be put back: Permission denied" in ran.err
+        assert photos[0].read_bytes() == jpeg(15, image=scene(seed=7))
+        (folder / "photos/closed").chmod(0o777)
+        assert run("undo", folder / "kept").code == 0
+
+
+def test_a_backup_that_is_not_the_original_is_told_by_a_dry_run_too(run, originals: dict[str, bytes]) -> None:
+    write(Path("kept/0.jpg"), b"rotten")
+    ran = run("undo", "kept", "--dry-run")
+    assert ran.code == 3
+    assert "2 originals would be put back, 1 failed" in ran.err
