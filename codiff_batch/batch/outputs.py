@@ -41,7 +41,7 @@ def sweep(folders: Iterable[Path], owner: str) -> int:
     """
     swept = 0
     for folder in folders:
-        # A folder that may not be entered, or a name too long for the disk, is told of with the photos that belong there.
+        # Of a folder that may not be entered, the photos that belong there will tell.
         with contextlib.suppress(OSError):
             for leftover in folder.glob(f"{TEMPORARY_PREFIX}{owner}-*.tmp"):
                 with contextlib.suppress(OSError):

@@ -253,3 +253,46 @@ def test_a_backup_that_is_not_the_original_is_told_by_a_dry_run_too(run, origina
     ran = run("undo", "kept", "--dry-run")
     assert ran.code == 3
     assert "2 originals would be put back, 1 failed" in ran.err
+
+
+@pytest.mark.parametrize("named", ["photos", "photos/0.jpg"])
+def test_a_library_that_moved_and_left_a_link_behind_is_undone(
+    run, tmp_path: Path, model: Path, monkeypatch, named: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    photo = write(Path("photos/0.jpg"), jpeg(15))
+    run(named, "--in-place", "--backup", "kept", "--model", model)
+    Path("big disk").mkdir()
+    Path("photos").rename("big disk/photos")
+    Path("photos").symlink_to("big disk/photos")
+    assert run("undo", "kept").code == 0
+    assert photo.read_bytes() == jpeg(15)
+
+
+@pytest.mark.parametrize("way", ["dots", "a linked folder"])
+def test_a_backup_outside_of_its_folder_is_not_put_back(run, originals: dict[str, bytes], way: str) -> None:
+    restored = photos()
+    if way == "dots":
+        Path("kept/0.jpg").rename("0.jpg")
+        with contextlib.closing(sqlite3.connect("kept/.codiff-batch/journal-all.sqlite")) as database:
+            database.execute("UPDATE standing SET place = CAST('../0.jpg' AS BLOB) WHERE CAST(place AS TEXT) = '0.jpg'")
+            database.commit()
+    else:
+        Path("kept/trip").rename("elsewhere")
+        Path("kept/trip").symlink_to("../elsewhere")
+    ran = run("undo", "kept")
+    assert ran.code == 3
+    assert "lies outside of" in ran.err
+    outside = "0.jpg" if way == "dots" else "trip/1.jpg"
+    assert photos()[outside] == restored[outside]
+
+
+def test_a_deleted_photo_comes_back_also_with_its_ending_in_capitals(
+    run, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    photo = write(Path("photos/IMG_1.JPG"), jpeg(15))
+    run("photos", "--in-place", "--backup", "kept", "--model", model)
+    photo.unlink()
+    assert run("undo", "kept", str(photo.resolve())).code == 0
+    assert photo.read_bytes() == jpeg(15)
