@@ -133,7 +133,7 @@ def withdraw(folder: Path) -> None:
 
 
 def _around(path: Path) -> Iterator[Path]:
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112  Path.is_dir raises where a folder on the way may not be entered.
         yield path.resolve()
     yield from folders_above(path)
 

@@ -41,10 +41,12 @@ def sweep(folders: Iterable[Path], owner: str) -> int:
     """
     swept = 0
     for folder in folders:
-        for leftover in folder.glob(f"{TEMPORARY_PREFIX}{owner}-*.tmp"):
-            with contextlib.suppress(OSError):
-                leftover.unlink()
-                swept += 1
+        # Of a folder that may not be entered, the photos that belong there will tell.
+        with contextlib.suppress(OSError):
+            for leftover in folder.glob(f"{TEMPORARY_PREFIX}{owner}-*.tmp"):
+                with contextlib.suppress(OSError):
+                    leftover.unlink()
+                    swept += 1
     return swept
 
 
@@ -72,6 +74,7 @@ def put_output(
         if os.path.lexists(target) and not may_replace(target, original.path, ours=ours, overwrite=overwrite):
             raise OutputExists(f"{target} already exists")
 
+    guard()  # Here as well, so that nothing is written in vain, and a photo that is gone is not called a failed write.
     replaces = os.path.lexists(target)
     write_atomically(target, data, like=original.path, overwrite=replaces, owner=owner, guard=guard)
 

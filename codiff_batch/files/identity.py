@@ -84,7 +84,7 @@ def same_file(one: Path, other: Path) -> bool:
 def folders_above(path: Path) -> Iterator[Path]:
     """The existing folders above a path, links followed, from the nearest to the root."""
     for folder in path.absolute().parents:
-        if folder.exists():
+        if key_of(folder) is not None:  # Path.exists would raise where a folder on the way may not be entered.
             yield from (folder.resolve(), *folder.resolve().parents)
             return
 
@@ -96,7 +96,7 @@ def place_of(path: Path) -> Place:
     """
     folder = path.absolute().parent
     names = [path.name]
-    while not folder.exists() and folder.name:
+    while key_of(folder) is None and folder.name:
         names.append(folder.name)
         folder = folder.parent
     if ignores_case(folder):

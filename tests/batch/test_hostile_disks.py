@@ -17,6 +17,7 @@ from codiff_batch.engine.restorer import Restorer
 from codiff_batch.files.reading import Contents
 from codiff_batch.jpeg import JpegPhoto
 from tests.cli.test_restore import tree
+from tests.faults.nobody import as_nobody, folder_for_all, needs_permissions
 from tests.photos import jpeg, scene, write
 from tests.tiny_model import make_tiny_model
 
@@ -237,3 +238,25 @@ def test_a_second_signal_quits_at_once(tmp_path: Path, model: Path) -> None:
         program.send_signal(signal.SIGTERM)
         assert program.wait(10) == 143
     assert not [path for path in (tmp_path / "p-restored").glob("*.jpg") if not JpegPhoto.open(path)]
+
+
+@needs_permissions
+@pytest.mark.parametrize("place", [("-o", "out"), ("--in-place", "--backup", "out")], ids=["beside", "in place"])
+def test_a_folder_of_outputs_that_may_not_be_entered_costs_its_photos_alone(
+    run, model: Path, monkeypatch: pytest.MonkeyPatch, place: tuple[str, ...]
+) -> None:
+    with folder_for_all() as folder:
+        monkeypatch.chdir(folder)
+        shutil.copytree(model, "tiny")
+        for name in ("a.jpg", "closed/deep/b.jpg"):
+            write(Path("photos", name), jpeg(20))
+        Path("out/closed/deep").mkdir(parents=True)
+        for path in folder.rglob("*"):
+            path.chmod(0o777)
+        Path("out/closed").chmod(0)
+        with as_nobody():
+            ran = run("photos", *place, "--model", "./tiny")
+        assert ran.code == 3
+        assert "1 restored, 0 skipped, 1 failed" in ran.err
+        assert "Permission denied" in ran.err
+        assert Path("photos/closed/deep/b.jpg").read_bytes() == jpeg(20)

@@ -354,3 +354,32 @@ def test_a_source_that_changed_is_not_written_out(tmp_path: Path) -> None:
     with pytest.raises(PhotoError, match="changed"):
         put_output(tmp_path / "out/a.jpg", b"new", original, ours=frozenset(), overwrite=False, owner="all")
     assert not (tmp_path / "out/a.jpg").exists()
+
+
+def test_a_source_that_was_only_touched_is_written_out_also_where_a_link_names_it(tmp_path: Path) -> None:
+    photo, link = write(tmp_path / "a.jpg", b"photo"), tmp_path / "link.jpg"
+    link.symlink_to(photo)
+    original = Original(link, read_whole(link), b"photo")
+    os.utime(photo)
+    put_output(tmp_path / "out/a.jpg", b"new", original, ours=frozenset(), overwrite=False, owner="all")
+    assert (tmp_path / "out/a.jpg").read_bytes() == b"new"
+
+
+def test_an_output_is_like_its_source_and_replaces_whatever_the_user_lets_it(tmp_path: Path) -> None:
+    photo, output = write(tmp_path / "a.jpg", b"photo"), write(tmp_path / "out/a.jpg", b"somebody's")
+    photo.chmod(0o640)
+    os.utime(photo, ns=(0, 10**18 + 1))
+    original = Original(photo, read_whole(photo), b"photo")
+    put_output(output, b"new", original, ours=frozenset(), overwrite=True, owner="all")
+    assert output.read_bytes() == b"new"
+    assert (output.stat().st_mode & 0o777, output.stat().st_mtime_ns) == (0o640, 10**18 + 1)
+
+
+def test_a_photo_that_is_gone_is_said_to_have_changed(tmp_path: Path) -> None:
+    commit = Commit(tmp_path)
+    commit.photo.unlink()
+    with pytest.raises(SourceChanged, match="No such file"):
+        commit()
+    with pytest.raises(SourceChanged, match="No such file"):
+        put_output(tmp_path / "out/a.jpg", b"new", commit.original, ours=frozenset(), overwrite=False, owner="all")
+    assert not list(tmp_path.iterdir())

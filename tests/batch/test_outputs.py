@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from codiff_batch.batch.outputs import keep_backup, write_atomically
+from codiff_batch.batch.outputs import keep_backup, sweep, write_atomically
 from codiff_batch.errors import BackupUnfit, OutputExists, PhotoError
 from tests.photos import write
 
@@ -74,3 +74,12 @@ def test_a_backup_is_never_replaced_by_another_picture(tmp_path: Path) -> None:
     with pytest.raises(BackupUnfit, match="another picture"):
         keep_backup(tmp_path / "b/a.jpg", b"second", like=source)
     assert (tmp_path / "b/a.jpg").read_bytes() == b"first"
+
+
+def test_only_what_ones_own_killed_run_left_is_swept(tmp_path: Path) -> None:
+    mine = write(tmp_path / "a/.codiff-batch-1-of-2-abc.tmp", b"half")
+    others = [write(tmp_path / f"a/.codiff-batch-{owner}-abc.tmp", b"half") for owner in ("1-of-20", "all", "undo")]
+    photo = write(tmp_path / "a/1-of-2-abc.tmp.jpg", b"x")
+    assert sweep([tmp_path / "a", tmp_path / "not there"], "1-of-2") == 1
+    assert not mine.exists()
+    assert all(path.exists() for path in (*others, photo))

@@ -14,6 +14,7 @@ from codiff_batch.batch.journal import Journal, journal_path
 from codiff_batch.batch.rows import Made, Standing
 from codiff_batch.files.reading import sha256
 from tests.batch.test_originals import in_mounts_of_its_own
+from tests.faults.nobody import as_nobody, folder_for_all, needs_permissions
 from tests.photos import jpeg, scene, write
 from tests.tiny_model import make_tiny_model
 
@@ -226,3 +227,72 @@ def test_undo_leaves_a_consistent_journal(run, originals: dict[str, bytes]) -> N
         assert [bytes(p) for (p,) in database.execute("SELECT place FROM standing")] == [b"0.jpg"]
     assert "1 restored, 0 skipped, 0 failed" in run("status", "kept").out
     assert "  2 put back" in run("status", "kept").out
+
+
+@needs_permissions
+def test_a_folder_that_may_not_be_entered_costs_its_photos_alone(run, model: Path) -> None:
+    with folder_for_all() as folder:
+        names = ("a.jpg", "closed/deep/b.jpg")
+        photos = [write(folder / "photos" / name, jpeg(15, image=scene(seed=7))) for name in names]
+        run(folder / "photos", "--in-place", "--backup", folder / "kept", "--model", model)
+        for path in folder.rglob("*"):
+            path.chmod(0o777)
+        (folder / "photos/closed").chmod(0)
+        with as_nobody():
+            ran = run("undo", folder / "kept")
+        assert ran.code == 3
+        assert "1 originals put back, 1 failed" in ran.err
+        assert "cannot be put back: Permission denied" in ran.err
+        assert photos[0].read_bytes() == jpeg(15, image=scene(seed=7))
+        (folder / "photos/closed").chmod(0o777)
+        assert run("undo", folder / "kept").code == 0
+
+
+def test_a_backup_that_is_not_the_original_is_told_by_a_dry_run_too(run, originals: dict[str, bytes]) -> None:
+    write(Path("kept/0.jpg"), b"rotten")
+    ran = run("undo", "kept", "--dry-run")
+    assert ran.code == 3
+    assert "2 originals would be put back, 1 failed" in ran.err
+
+
+@pytest.mark.parametrize("named", ["photos", "photos/0.jpg"])
+def test_a_library_that_moved_and_left_a_link_behind_is_undone(
+    run, tmp_path: Path, model: Path, monkeypatch, named: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    photo = write(Path("photos/0.jpg"), jpeg(15))
+    run(named, "--in-place", "--backup", "kept", "--model", model)
+    Path("big disk").mkdir()
+    Path("photos").rename("big disk/photos")
+    Path("photos").symlink_to("big disk/photos")
+    assert run("undo", "kept").code == 0
+    assert photo.read_bytes() == jpeg(15)
+
+
+@pytest.mark.parametrize("way", ["dots", "a linked folder"])
+def test_a_backup_outside_of_its_folder_is_not_put_back(run, originals: dict[str, bytes], way: str) -> None:
+    restored = photos()
+    if way == "dots":
+        Path("kept/0.jpg").rename("0.jpg")
+        with contextlib.closing(sqlite3.connect("kept/.codiff-batch/journal-all.sqlite")) as database:
+            database.execute("UPDATE standing SET place = CAST('../0.jpg' AS BLOB) WHERE CAST(place AS TEXT) = '0.jpg'")
+            database.commit()
+    else:
+        Path("kept/trip").rename("elsewhere")
+        Path("kept/trip").symlink_to("../elsewhere")
+    ran = run("undo", "kept")
+    assert ran.code == 3
+    assert "lies outside of" in ran.err
+    outside = "0.jpg" if way == "dots" else "trip/1.jpg"
+    assert photos()[outside] == restored[outside]
+
+
+def test_a_deleted_photo_comes_back_also_with_its_ending_in_capitals(
+    run, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    photo = write(Path("photos/IMG_1.JPG"), jpeg(15))
+    run("photos", "--in-place", "--backup", "kept", "--model", model)
+    photo.unlink()
+    assert run("undo", "kept", str(photo.resolve())).code == 0
+    assert photo.read_bytes() == jpeg(15)
