@@ -16,6 +16,7 @@ from torch import Tensor
 from training.degradation import Degrader
 from training.photos import Pixels
 from training.recipe import Recipe
+from training.shards import Shards
 
 
 class Batch(NamedTuple):
@@ -38,7 +39,7 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 
 
 def batches(
-    photos: list[Pixels], patch: int, size: int, recipe: Recipe, seed: Sequence[int], start: int = 0
+    photos: Sequence[Pixels] | Shards, patch: int, size: int, recipe: Recipe, seed: Sequence[int], start: int = 0
 ) -> Generator[Batch]:
     """Draw batches forever, two ahead in a thread, so that the network never waits for the encoder.
 
@@ -46,12 +47,13 @@ def batches(
         seed: with the number of a batch it decides what is in it, so a run that is resumed at batch ``start`` sees
             what it would have seen.
     """
+    shards = photos if isinstance(photos, Shards) else Shards.of(photos)
     ready: queue.Queue[Batch] = queue.Queue(maxsize=2)
     closed = threading.Event()
 
     def fill() -> None:
         for index in itertools.count(start):
-            degrader = Degrader(photos, patch, recipe, (*seed, index))
+            degrader = Degrader(shards.at(index * size), patch, recipe, (*seed, index))
             batch = _collate([degrader.draw() for _ in range(size)])
             while not closed.is_set():
                 with suppress(queue.Full):

@@ -16,6 +16,7 @@ from training.batches import Batch
 from training.jpeg_simulation import Sampling, simulate
 from training.photos import Pixels
 from training.recipe import GRID, Encoding, Recipe, draw_plan
+from training.shards import Shards
 
 SAMPLINGS: tuple[Sampling, ...] = ("4:4:4", "4:2:2", "4:2:0")
 """By Pillow's codes."""
@@ -25,35 +26,45 @@ class DeviceDegrader:
     """Draws batches from photos kept on a device.
 
     Args:
-        photos: RGB, no smaller than the patch and a block; smaller ones are left out.
+        photos: RGB, no smaller than the patch and a block; smaller ones are left out. Shards are brought to the device
+            when it is their turn.
         patch: side of the patches, a multiple of 16.
 
     Raises:
-        ValueError: the recipe or the patch cannot be made here, or no photo is large enough.
+        ValueError: the recipe or the patch cannot be made here.
     """
 
-    def __init__(self, photos: Sequence[Pixels], patch: int, recipe: Recipe, device: torch.device) -> None:
+    def __init__(self, photos: Sequence[Pixels] | Shards, patch: int, recipe: Recipe, device: torch.device) -> None:
         only_on_cpu = ("resized", "resized_after", "noisy", "blurred")
         if asked := [name for name in only_on_cpu if getattr(recipe, name)]:
             raise ValueError(f"{asked[0]} pairs cannot be made on the device")
         if patch % 16:
             raise ValueError("on the device, the patch must be a multiple of 16")
         self._side = patch + 2 * GRID  # room for a shift, and still a multiple of the MCU
-        large = [photo for photo in photos if min(photo.shape[:2]) >= self._side]
-        if not large:
-            raise ValueError(f"no photo has room for {self._side} pixels a side")
-        self._photos = [torch.from_numpy(photo.copy()).to(device).permute(2, 0, 1) for photo in large]
+        self._shards = photos if isinstance(photos, Shards) else Shards.of(photos)
+        self._shard: list[Pixels] = []
+        self._photos: list[Tensor] = []
         self._patch, self._recipe, self._device = patch, recipe, device
 
     def batches(self, size: int, seed: Sequence[int], start: int = 0) -> Generator[Batch]:
         """Draw batches forever; seed and number decide what is in each, as in :func:`training.batches.batches`."""
         number = start
         while True:
-            yield self.draw(size, np.random.default_rng((*seed, number)))
+            yield self.draw(size, np.random.default_rng((*seed, number)), number * size)
             number += 1
 
-    def draw(self, size: int, rng: np.random.Generator) -> Batch:
-        """Make one batch, on the device."""
+    def draw(self, size: int, rng: np.random.Generator, drawn: int = 0) -> Batch:
+        """Make one batch, on the device.
+
+        Args:
+            size: pairs.
+            rng: decides what is in it.
+            drawn: how many pairs were drawn before, which decides whose turn it is.
+
+        Raises:
+            ValueError: no photo is large enough.
+        """
+        self._bring(self._shards.at(drawn))
         plans = [draw_plan(self._recipe, rng) for _ in range(size)]
         source = torch.stack([self._crop(rng) for _ in plans])
         gray = self._some([plan.gray for plan in plans])
@@ -71,6 +82,16 @@ class DeviceDegrader:
         qf = torch.tensor([plan.qf for plan in plans], device=self._device)
         tables = torch.from_numpy(np.stack([plan.told for plan in plans]).astype(np.float32)).to(self._device)
         return Batch(clean.float() / 255, compressed.float() / 255, qf, tables)
+
+    def _bring(self, shard: list[Pixels]) -> None:
+        """Bring a shard's photos to the device, unless they are there."""
+        if shard is self._shard:
+            return
+        large = [photo for photo in shard if min(photo.shape[:2]) >= self._side]
+        if not large:
+            raise ValueError(f"no photo has room for {self._side} pixels a side")
+        self._shard, self._photos = shard, []  # First the earlier ones go.
+        self._photos = [torch.from_numpy(photo.copy()).to(self._device).permute(2, 0, 1) for photo in large]
 
     def _crop(self, rng: np.random.Generator) -> Tensor:
         photo = self._photos[rng.integers(len(self._photos))]

@@ -26,6 +26,10 @@ from training.photos import Pixels, find_photos, load_photos
 from training.recipe import Recipe
 from training.run import Run
 from training.schedule import Schedule
+from training.shards import Shards
+
+HELD_OUT = 500
+"""Held-out photos that are looked at; of more, evenly spaced ones."""
 
 Module = TypeVar("Module", bound=nn.Module)
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -52,6 +56,8 @@ class TrainingConfig:
     seed: int = 1
     threads: int = 0
     """CPU threads; 0 leaves the choice to torch."""
+    photos_gb: float = 8.0
+    """Decoded photos in memory at a time, in gigabytes a process; those of a larger set take turns."""
     on_device: bool = False
     """Make the pairs on the device, with the photos in its memory, instead of by libjpeg on the CPU."""
     precision: Literal["no", "bf16"] = "no"
@@ -154,10 +160,10 @@ def fit(
         alone = accelerator.num_processes == 1
         return seconds if alone else float(broadcast(torch.tensor(seconds, device=accelerator.device)))
 
-    held_out = load_photos(find_photos(photos, held_out=True)) if accelerator.is_main_process else []
-    trained_on = load_photos(find_photos(photos, held_out=False))
-    trained_on += draw_patterns(config.patterns) + draw_documents(config.documents)
+    held_out = _held_out(photos) if accelerator.is_main_process else []
     seed = config.seed, accelerator.process_index
+    drawn = draw_patterns(config.patterns) + draw_documents(config.documents)
+    trained_on = Shards(find_photos(photos, held_out=False), int(config.photos_gb * 1e9), seed, always=drawn)
     if config.on_device:
         degrader = DeviceDegrader(trained_on, config.patch, config.recipe, accelerator.device)
         data = degrader.batches(config.batch, seed, start=run.step)
@@ -176,6 +182,11 @@ def fit(
             log=click.echo,
         )
     accelerator.end_training()
+
+
+def _held_out(photos: Path) -> list[Pixels]:
+    paths = find_photos(photos, held_out=True)
+    return load_photos(paths[:: -(-len(paths) // HELD_OUT)])
 
 
 def _learning(module: nn.Module) -> list[nn.Parameter]:
