@@ -9,12 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from codiff_batch.engine import colour
 from codiff_batch.engine.device import as_current, indexed
@@ -39,6 +41,16 @@ SHARE_OF_A_PICTURE = 0.05
 
 AHEAD = 2
 """Batches in progress while the next is prepared."""
+
+HOPPER = (9, 0)
+"""Compute capability."""
+
+ATTENTION_ON_HOPPER = [
+    SDPBackend.CUDNN_ATTENTION,
+    SDPBackend.FLASH_ATTENTION,
+    SDPBackend.EFFICIENT_ATTENTION,
+    SDPBackend.MATH,
+]
 
 T = TypeVar("T")
 
@@ -70,6 +82,7 @@ class TorchBackend:
         # Judging waits for its answer; on a stream of its own it need not wait for everything that was queued before.
         on_cuda = self.device.type == "cuda"
         self._beside = torch.cuda.Stream(self.device) if on_cuda else None  # type: ignore[no-untyped-call]
+        self._attention = fast_attention(self.device)
         # A separate object: a bound method stored in self would be a cycle that keeps a dropped model in memory.
         step = Step(networks, card.views, embeds_tiles=card.embeds_tiles)
         self._step: Callable[..., Tensor] = torch.compile(step, dynamic=False) if compiled else step
@@ -167,7 +180,7 @@ class TorchBackend:
             tokens = torch.cat([picture.tokens for picture, _ in rows])
             names = rows[0][0].condition
             condition = {name: torch.cat([picture.condition[name] for picture, _ in rows]) for name in names}
-            with self._range(wide=rows[0][0].wide):
+            with self._range(wide=rows[0][0].wide), self._attention():
                 restored = self._step(images, tokens, condition)
             if restored.shape != images.shape:
                 raise RestoreFailed(f"model {self._card.name!r} gave a picture of another size")
@@ -241,6 +254,17 @@ def exactly() -> AbstractContextManager[None]:
     No kernel is chosen by timing, and 32-bit floats stay 32-bit floats; matrix products do not use TF32 by default.
     """
     return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+
+
+def fast_attention(device: torch.device) -> Callable[[], AbstractContextManager[None]]:
+    """Return the context in which attention uses a device's fastest kernel.
+
+    From Hopper on that is said to be cuDNN's, which torch asks last of all. The order is fixed, so that the same kernel
+    runs every time.
+    """
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) < HOPPER:
+        return nullcontext
+    return partial(sdpa_kernel, ATTENTION_ON_HOPPER, set_priority=True)
 
 
 class TorchPicture:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.nn.attention import SDPBackend
 
 from codiff_batch.engine import Request, Restorer
 from codiff_batch.engine.device import choose_device
@@ -66,6 +67,28 @@ def test_a_host_program_may_pass_a_gpu_without_a_number(
     with FakeGPUs(monkeypatch):
         restorer = Restorer(loaded.card, loaded.networks, torch.device("cuda"))
         assert np.allclose(restorer.restore_levels(pixels), wanted, atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "first"), [("cuda:0", SDPBackend.FLASH_ATTENTION), ("cuda:1", SDPBackend.CUDNN_ATTENTION)]
+)
+def test_attention_takes_cudnns_kernel_first_from_hopper_on(
+    monkeypatch: pytest.MonkeyPatch, model: Path, pixels: np.ndarray, name: str, first: SDPBackend
+) -> None:
+    orders = []
+    before = torch._C._get_sdp_priority_order()
+    with FakeGPUs(monkeypatch):
+        restorer = Restorer.load(model, name)
+        step = restorer._backend._step
+
+        def watched(*arguments: object) -> torch.Tensor:
+            orders.append(torch._C._get_sdp_priority_order())
+            return step(*arguments)
+
+        monkeypatch.setattr(restorer._backend, "_step", watched)
+        restorer.restore_levels(pixels)
+    assert {SDPBackend(order[0]) for order in orders} == {first}
+    assert torch._C._get_sdp_priority_order() == before
 
 
 def test_apples_gpu_gets_pixels_that_were_waited_for(

@@ -53,6 +53,7 @@ class FakeGPUs(TorchFunctionMode):
         self.current, self.free, self.kind = 0, free, kind
         self.used: set[int] = set()
         """GPUs that got a context."""
+        self.capability = [(8, 6), (9, 0)]
         self.log: list[str] = []
         """Copies to and from the GPUs as they were asked for and waited for."""
         self.held: list[tuple[Tensor, Stream]] = []
@@ -108,6 +109,7 @@ class FakeGPUs(TorchFunctionMode):
             "stream": Beside,
             "is_available": lambda: kind == "cuda",
             "device_count": lambda: 2,
+            "get_device_capability": lambda device=None: self.capability[_get_device_index(device, optional=True)],
             "current_device": lambda: self.current,
             "mem_get_info": lambda device=None: (self.free + 0 * _get_device_index(device, optional=True), 8 << 30),
             "get_per_process_memory_fraction": lambda device=None: 1.0 + 0 * self._index(device),
