@@ -6,10 +6,12 @@ import contextlib
 import os
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
 
+from codiff_batch.batch import undo
 from codiff_batch.batch.journal import Journal, journal_path
 from codiff_batch.batch.rows import Made, Standing
 from codiff_batch.files.reading import sha256
@@ -296,3 +298,29 @@ def test_a_deleted_photo_comes_back_also_with_its_ending_in_capitals(
     photo.unlink()
     assert run("undo", "kept", str(photo.resolve())).code == 0
     assert photo.read_bytes() == jpeg(15)
+
+
+def test_what_appears_in_place_of_a_deleted_photo_at_the_last_moment_stays(
+    run, originals: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo = Path("photos/0.jpg")
+    photo.unlink()
+    write_atomically = undo.write_atomically
+
+    def appears(path: Path, data: bytes, **options: Any) -> None:
+        write(photo, b"somebody's")
+        write_atomically(path, data, **options)
+
+    monkeypatch.setattr(undo, "write_atomically", appears)
+    assert run("undo", "kept", "0.jpg").code == 3
+    assert photo.read_bytes() == b"somebody's"
+
+
+def test_a_daemon_leaves_what_was_put_back_until_it_changes(run, originals: dict[str, bytes], model: Path) -> None:
+    run("undo", "kept")
+    watch = ("watch", "photos", "--once", "--settle", 0, "--in-place", "--backup", "kept", "--model", model)
+    assert run(*watch).code == 0
+    assert photos() == originals
+    os.utime("photos/0.jpg")
+    assert run(*watch).code == 0
+    assert [name for name, data in photos().items() if data != originals[name]] == ["0.jpg"]
