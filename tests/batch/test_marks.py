@@ -86,6 +86,17 @@ def test_a_folder_that_comes_back_without_its_mark_is_refused_until_the_user_say
     assert run(photos, *arguments[1:], "--new-backup").code == 0
 
 
+def test_a_folder_is_known_whatever_way_it_is_spelt(run, photos: Path, model: Path) -> None:
+    run(photos / "0.jpg", "-o", "kept", "--model", model)
+    shutil.rmtree("kept")
+    Path("kept").mkdir()
+    Path("link").symlink_to("kept")
+    for spelt in (Path("kept").resolve(), Path("link"), Path("photos/../kept")):
+        ran = run(photos, "-o", spelt, "--model", model)
+        assert ran.code == 4
+        assert "is its disk mounted?" in ran.err
+
+
 def test_an_output_folder_that_was_deleted_is_made_again(run, photos: Path, model: Path) -> None:
     run(photos, "--model", model)
     shutil.rmtree("photos-restored")

@@ -352,3 +352,23 @@ def test_a_journal_that_cannot_be_used_is_one_line(
     assert ("newer codiff-batch" if damage == "future" else "is damaged; 'codiff-batch rebuild'") in last
     assert "Traceback" not in ran.err
     assert contents(photos) == before
+
+
+@pytest.mark.parametrize(
+    "place",
+    [("-o", "out"), ("-o", "out", "--copy-skipped", "--min-qf", 1), ("--in-place", "--backup", "out")],
+    ids=["beside", "copied", "in place"],
+)
+def test_names_are_kept_in_full_wherever_the_run_was_started(
+    run, photos: Path, model: Path, monkeypatch: pytest.MonkeyPatch, place: tuple[object, ...]
+) -> None:
+    """The next run may start in another folder, or find the link gone that led to the photos."""
+    monkeypatch.chdir(photos.parent)
+    Path("link").symlink_to("photos")
+    assert run("link", *place, "--model", model).code == 0
+    ledger = read_ledger(Path("out"))
+    assert len(ledger.standing) == len(ledger.attempts) == 2
+    rows = (*ledger.standing.values(), *ledger.attempts.values())
+    assert {row.source.parent for row in rows} == {photos.resolve()}
+    outputs = {attempt.outcome.output for attempt in ledger.attempts.values()}
+    assert all(output is not None and output.is_absolute() for output in outputs)

@@ -155,13 +155,16 @@ def test_a_planted_journal_reaches_nothing_that_we_did_not_write(
     assert not any(path.exists() for path in new)
 
 
-def test_a_photo_without_our_note_is_never_replaced_whatever_the_journal_says(run, originals: dict[str, bytes]) -> None:
-    photo, evil = write(Path("photos/mine.jpg"), jpeg(90)), write(Path("kept/evil.jpg"), b"evil")
-    digests = sha256(evil.read_bytes()), sha256(photo.read_bytes())
+@pytest.mark.parametrize("data", [jpeg(90), b"# settings"], ids=["a photo", "no photo"])
+def test_a_photo_without_our_note_is_never_replaced_whatever_the_journal_says(
+    run, originals: dict[str, bytes], data: bytes
+) -> None:
+    photo, evil = write(Path("photos/mine.jpg"), data), write(Path("kept/evil.jpg"), b"evil")
     with contextlib.closing(Journal(journal_path(Path("kept"), "all"))) as journal:
+        digests = sha256(evil.read_bytes()), sha256(data)
         journal.stand(Standing(Path("evil.jpg"), photo.resolve(), True, *digests, Made("", "m")))
     assert run("undo", "kept").code == 3
-    assert photo.read_bytes() == jpeg(90)
+    assert photo.read_bytes() == data
 
 
 def test_special_bits_of_a_backup_do_not_come_back(run, originals: dict[str, bytes]) -> None:
