@@ -295,6 +295,23 @@ def test_photos_that_an_earlier_run_finished_are_counted_once(journal: Journal) 
     assert (run.known, run.photos) == (2, 3)
 
 
+def test_a_helper_process_joins_the_run_that_began_last(journal: Journal) -> None:
+    for photos in (1, 2):
+        journal.begin("m", photos, [])
+    with contextlib.closing(Journal(journal.path)) as helper:
+        helper.join()
+        helper.record(ATTEMPT, STANDING)
+    run, said = journal_module.latest_run(journal._database), journal.attempt(Path("a.jpg"))
+    assert run is not None
+    assert said is not None
+    assert (run.photos, said.run) == (2, run.id)
+    journal.end()
+    run = journal_module.latest_run(journal._database)
+    assert run is not None
+    assert run.ended is not None
+    assert run.ended >= run.started
+
+
 def test_what_is_written_is_durable_by_the_databases_own_word(journal: Journal) -> None:
     (full,) = journal._database.execute("PRAGMA synchronous").fetchone()
     (mode,) = journal._database.execute("PRAGMA journal_mode").fetchone()

@@ -141,7 +141,7 @@ def test_a_planted_journal_reaches_nothing_that_we_did_not_write(
     restored = Path("photos/0.jpg").read_bytes()
     victim = write(tmp_path / "home/picture.jpg", restored if note else b"# settings\n")
     before = victim.read_bytes()
-    new = tmp_path / "home/.profile", tmp_path / "home/new.jpg"
+    new = tmp_path / "home/.profile", tmp_path / "home/new.jpg", Path("photos/script.sh").resolve()
     with contextlib.closing(Journal(journal_path(Path("kept"), owner))) as journal:
         for number, (place, target) in enumerate(
             [("evil.jpg", victim), ("../evil.jpg", victim), *(("evil.jpg", path) for path in new)]
