@@ -225,6 +225,16 @@ def test_a_photo_is_replaced_once_its_original_is_safe(tmp_path: Path) -> None:
         assert (path.stat().st_mode & 0o777, path.stat().st_mtime_ns) == (0o604, 10**18 + 1)
 
 
+def test_a_photo_that_is_done_again_keeps_the_backup_it_had(tmp_path: Path) -> None:
+    commit = Commit(tmp_path)
+    commit()
+    commit.original = Original(commit.photo, read_whole(commit.photo), b"the original")
+    commit()
+    assert commit.recorded == 2
+    assert commit.photo.read_bytes() == b"restored"
+    assert commit.backup.read_bytes() == b"the original"
+
+
 @pytest.mark.parametrize(
     "harm",
     [
