@@ -79,7 +79,7 @@ class _Books:
         self._write = write and os.access(folder / MARK_FOLDER, os.W_OK)
         self._journals: list[Journal] = []
         self._exit = contextlib.ExitStack()
-        self._said = write and self._write
+        self._said = False
 
     def __enter__(self) -> _Books:
         with self._exit:
@@ -108,9 +108,9 @@ class _Books:
                     attempt = Attempt(row.place, row.source, _stamp(row.source), row.original, "", _made(row), outcome)
                     journal.record(attempt)
         except FolderUnavailable as error:
-            if self._said:
+            if not self._said:
                 log.warning("what was put back cannot be noted: %s", error)
-                self._said = False
+                self._said = True
 
 
 def _put_back(row: Standing, root: Path, roots: dict[Path, Path], books: _Books, *, dry_run: bool) -> Outcome:

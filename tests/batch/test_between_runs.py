@@ -181,6 +181,7 @@ def test_the_journal_knows_what_is_about_to_appear(
         if data != ORIGINAL:
             (standing,) = read_ledger(Path("kept")).standing.values()
             assert standing.intent is not None
+            assert "QF" in standing.intent.reason
             seen.append((standing.sha256, standing.intent.sha256 == sha256(data), standing.intent.original))
         write_atomically(path, data, **options)
 
@@ -311,3 +312,5 @@ def test_a_copy_that_somebody_edited_stays_and_that_is_said(run, photo: Path, mo
     write(photo, jpeg(96))
     assert "not copied" in run(*arguments).err
     assert edited.read_bytes() == b"edited by hand"
+    assert "not copied" not in run(*arguments, "--overwrite").err
+    assert edited.read_bytes() == photo.read_bytes()

@@ -86,6 +86,32 @@ def test_a_folder_that_comes_back_without_its_mark_is_refused_until_the_user_say
     assert run(photos, *arguments[1:], "--new-backup").code == 0
 
 
+def test_a_folder_is_known_whatever_way_it_is_spelt(run, photos: Path, model: Path) -> None:
+    run(photos / "0.jpg", "-o", "kept", "--model", model)
+    shutil.rmtree("kept")
+    Path("kept").mkdir()
+    Path("link").symlink_to("kept")
+    for spelt in (Path("kept").resolve(), Path("link"), Path("photos/../kept")):
+        ran = run(photos, "-o", spelt, "--model", model)
+        assert ran.code == 4
+        assert "is its disk mounted?" in ran.err
+
+
+@pytest.mark.parametrize("damage", ["gone", "empty", "a list", "of nothing we know", "without a name"])
+def test_a_folder_that_lost_its_mark_is_known_by_its_journal(run, photos: Path, model: Path, damage: str) -> None:
+    outputs = (photos, "-o", "out", "--model", model)
+    run(*outputs)
+    run(photos / "0.jpg", "--in-place", "--backup", "kept", "--model", model)
+    harm = {"empty": b"", "a list": b"[]", "of nothing we know": b'{"id": "1", "holds": "x"}', "without a name": b"{}"}
+    for folder in ("out", "kept"):
+        mark = Path(folder, ".codiff-batch/mark.json")
+        mark.unlink() if damage == "gone" else mark.write_bytes(harm[damage])
+    assert "untouched originals of earlier runs" in run("kept", "-o", "more", "--model", model).err
+    assert run("out", "-o", "more", "--model", model).code == 2
+    assert "0 restored, 1 skipped" in run(photos / "1.jpg", *outputs[1:]).err
+    assert "holds outputs" in run(photos, "--in-place", "--backup", "out", "--model", model).err
+
+
 def test_an_output_folder_that_was_deleted_is_made_again(run, photos: Path, model: Path) -> None:
     run(photos, "--model", model)
     shutil.rmtree("photos-restored")

@@ -102,6 +102,18 @@ def test_outputs_among_the_photos_are_refused(run, photos: Path, model: Path, op
     assert tree(Path()) == before
 
 
+@pytest.mark.parametrize("farm", [farm_of_links, farm_of_hard_links])
+def test_a_copy_that_would_be_a_photo_is_refused_though_its_output_would_not(
+    run, photos: Path, model: Path, farm: Callable[[Path], None]
+) -> None:
+    farm(Path("farm"))
+    before = tree(Path())
+    ran = run("photos", "-o", "farm", "--copy-skipped", "--format", "png", "--model", model)
+    assert ran.code == 2
+    assert "would be a photo itself" in ran.err
+    assert tree(Path()) == before
+
+
 def test_a_bind_mount_of_the_photos_is_the_photos(photos: Path, model: Path) -> None:
     Path("kept").mkdir()
     before = tree(Path("photos"))
@@ -211,6 +223,16 @@ def test_a_photo_is_replaced_once_its_original_is_safe(tmp_path: Path) -> None:
     assert commit.backup.read_bytes() == b"the original"
     for path in (commit.photo, commit.backup):
         assert (path.stat().st_mode & 0o777, path.stat().st_mtime_ns) == (0o604, 10**18 + 1)
+
+
+def test_a_photo_that_is_done_again_keeps_the_backup_it_had(tmp_path: Path) -> None:
+    commit = Commit(tmp_path)
+    commit()
+    commit.original = Original(commit.photo, read_whole(commit.photo), b"the original")
+    commit()
+    assert commit.recorded == 2
+    assert commit.photo.read_bytes() == b"restored"
+    assert commit.backup.read_bytes() == b"the original"
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,11 @@ def test_times_and_mode_are_those_of_the_source(tmp_path: Path) -> None:
     write_atomically(tmp_path / "deep/out.jpg", b"y", like=source)
     found = (tmp_path / "deep/out.jpg").stat()
     assert found.st_mode & 0o777 == 0o640
-    assert found.st_mtime_ns == 1_100_000_000_000_000_002
+    assert (found.st_atime_ns, found.st_mtime_ns) == (1_000_000_000_000_000_001, 1_100_000_000_000_000_002)
+    (tmp_path / "link.jpg").symlink_to(source)
+    write_atomically(tmp_path / "out2.jpg", b"y", like=tmp_path / "link.jpg")
+    found = (tmp_path / "out2.jpg").stat()
+    assert (found.st_mode & 0o777, found.st_mtime_ns) == (0o640, 1_100_000_000_000_000_002)
 
 
 def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:

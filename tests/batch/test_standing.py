@@ -10,16 +10,20 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from codiff_batch.batch import journal as journal_module
+from codiff_batch.batch import recall
 from codiff_batch.batch.journal import Journal, journal_path, journals_in
 from codiff_batch.batch.ledger import read_ledger
 from codiff_batch.batch.outcome import Code, Kind, Outcome
 from codiff_batch.batch.rows import Attempt, Intent, Made, Standing
 from codiff_batch.errors import FolderUnavailable, JournalDamaged
 from codiff_batch.files.identity import Stamp
+from codiff_batch.files.reading import Contents, sha256
+from codiff_batch.jpeg import JpegPhoto
 from tests.cli.test_restore import tree
 from tests.photos import jpeg, scene, write
 from tests.tiny_model import make_tiny_model
@@ -267,6 +271,47 @@ def test_a_process_that_writes_is_waited_for(journal: Journal) -> None:
     assert journal.standing(Path("a.jpg")) is not None
 
 
+def test_what_was_committed_is_not_written_again_over_another_process(journal: Journal) -> None:
+    journal.record(ATTEMPT)
+    journal.flush()
+    with contextlib.closing(Journal(journal.path)) as other:
+        other.record(replace(ATTEMPT, sha256="99"))
+    journal.record(replace(ATTEMPT, place=Path("b.jpg")))
+    journal.flush()
+    said = journal.attempt(Path("a.jpg"))
+    assert said is not None
+    assert said.sha256 == "99"
+
+
+def test_photos_that_an_earlier_run_finished_are_counted_once(journal: Journal) -> None:
+    journal.begin("m", 3, [])
+    for _ in range(2):
+        journal.count_known()
+        journal.flush()
+    journal.record(ATTEMPT)
+    journal.flush()
+    run = journal_module.latest_run(journal._database)
+    assert run is not None
+    assert (run.known, run.photos) == (2, 3)
+
+
+def test_a_helper_process_joins_the_run_that_began_last(journal: Journal) -> None:
+    for photos in (1, 2):
+        journal.begin("m", photos, [])
+    with contextlib.closing(Journal(journal.path)) as helper:
+        helper.join()
+        helper.record(ATTEMPT, STANDING)
+    run, said = journal_module.latest_run(journal._database), journal.attempt(Path("a.jpg"))
+    assert run is not None
+    assert said is not None
+    assert (run.photos, said.run) == (2, run.id)
+    journal.end()
+    run = journal_module.latest_run(journal._database)
+    assert run is not None
+    assert run.ended is not None
+    assert run.ended >= run.started
+
+
 def test_what_is_written_is_durable_by_the_databases_own_word(journal: Journal) -> None:
     (full,) = journal._database.execute("PRAGMA synchronous").fetchone()
     (mode,) = journal._database.execute("PRAGMA journal_mode").fetchone()
@@ -352,3 +397,55 @@ def test_a_journal_that_cannot_be_used_is_one_line(
     assert ("newer codiff-batch" if damage == "future" else "is damaged; 'codiff-batch rebuild'") in last
     assert "Traceback" not in ran.err
     assert contents(photos) == before
+
+
+@pytest.mark.parametrize(
+    "place",
+    [("-o", "out"), ("-o", "out", "--copy-skipped", "--min-qf", 1), ("--in-place", "--backup", "out")],
+    ids=["beside", "copied", "in place"],
+)
+def test_names_are_kept_in_full_wherever_the_run_was_started(
+    run, photos: Path, model: Path, monkeypatch: pytest.MonkeyPatch, place: tuple[object, ...]
+) -> None:
+    """The next run may start in another folder, or find the link gone that led to the photos."""
+    monkeypatch.chdir(photos.parent)
+    Path("link").symlink_to("photos")
+    assert run("link", *place, "--model", model).code == 0
+    ledger = read_ledger(Path("out"))
+    assert len(ledger.standing) == len(ledger.attempts) == 2
+    rows = (*ledger.standing.values(), *ledger.attempts.values())
+    assert {row.source.parent for row in rows} == {photos.resolve()}
+    outputs = {attempt.outcome.output for attempt in ledger.attempts.values()}
+    assert all(output is not None and output.is_absolute() for output in outputs)
+
+
+@pytest.mark.parametrize("place", [("-o", "out"), ("--in-place", "--backup", "out")], ids=["beside", "in place"])
+def test_a_photo_that_is_as_it_was_is_not_read_again(
+    run, photos: Path, model: Path, monkeypatch: pytest.MonkeyPatch, place: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(photos.parent)
+    run(photos, *place, "--model", model)
+    read, names = recall.read_whole, []
+
+    def noted(path: Path, **named: Any) -> Contents:
+        names.append(path.name)
+        return read(path, **named)
+
+    monkeypatch.setattr(recall, "read_whole", noted)
+    assert "2 skipped" in run(photos, *place, "--model", model).err
+    assert names == []
+    os.utime(photos / "1.jpg")
+    for _ in range(2):
+        assert "2 skipped" in run(photos, *place, "--model", model).err
+    assert names == ["1.jpg"]
+
+
+def test_the_note_says_which_photo_it_was_made_from_and_how_bad_that_was(run, photos: Path, model: Path) -> None:
+    originals = {path.name: sha256(path.read_bytes()) for path in photos.iterdir()}
+    run(photos, "--model", model)
+    for attempt in read_ledger(photos.with_name("photos-restored")).attempts.values():
+        output = attempt.outcome.output
+        assert output is not None
+        note = JpegPhoto.open(output).metadata().restored_by
+        assert f" model=tiny qf={attempt.outcome.estimated_qf:.0f} " in f"{note} "
+        assert f" source={originals[output.name][:16]} " in f"{note} "

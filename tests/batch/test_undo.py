@@ -6,10 +6,12 @@ import contextlib
 import os
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
 
+from codiff_batch.batch import undo
 from codiff_batch.batch.journal import Journal, journal_path
 from codiff_batch.batch.rows import Made, Standing
 from codiff_batch.files.reading import sha256
@@ -139,7 +141,7 @@ def test_a_planted_journal_reaches_nothing_that_we_did_not_write(
     restored = Path("photos/0.jpg").read_bytes()
     victim = write(tmp_path / "home/picture.jpg", restored if note else b"# settings\n")
     before = victim.read_bytes()
-    new = tmp_path / "home/.profile", tmp_path / "home/new.jpg"
+    new = tmp_path / "home/.profile", tmp_path / "home/new.jpg", Path("photos/script.sh").resolve()
     with contextlib.closing(Journal(journal_path(Path("kept"), owner))) as journal:
         for number, (place, target) in enumerate(
             [("evil.jpg", victim), ("../evil.jpg", victim), *(("evil.jpg", path) for path in new)]
@@ -153,13 +155,16 @@ def test_a_planted_journal_reaches_nothing_that_we_did_not_write(
     assert not any(path.exists() for path in new)
 
 
-def test_a_photo_without_our_note_is_never_replaced_whatever_the_journal_says(run, originals: dict[str, bytes]) -> None:
-    photo, evil = write(Path("photos/mine.jpg"), jpeg(90)), write(Path("kept/evil.jpg"), b"evil")
-    digests = sha256(evil.read_bytes()), sha256(photo.read_bytes())
+@pytest.mark.parametrize("data", [jpeg(90), b"# settings"], ids=["a photo", "no photo"])
+def test_a_photo_without_our_note_is_never_replaced_whatever_the_journal_says(
+    run, originals: dict[str, bytes], data: bytes
+) -> None:
+    photo, evil = write(Path("photos/mine.jpg"), data), write(Path("kept/evil.jpg"), b"evil")
     with contextlib.closing(Journal(journal_path(Path("kept"), "all"))) as journal:
+        digests = sha256(evil.read_bytes()), sha256(data)
         journal.stand(Standing(Path("evil.jpg"), photo.resolve(), True, *digests, Made("", "m")))
     assert run("undo", "kept").code == 3
-    assert photo.read_bytes() == jpeg(90)
+    assert photo.read_bytes() == data
 
 
 def test_special_bits_of_a_backup_do_not_come_back(run, originals: dict[str, bytes]) -> None:
@@ -296,3 +301,29 @@ def test_a_deleted_photo_comes_back_also_with_its_ending_in_capitals(
     photo.unlink()
     assert run("undo", "kept", str(photo.resolve())).code == 0
     assert photo.read_bytes() == jpeg(15)
+
+
+def test_what_appears_in_place_of_a_deleted_photo_at_the_last_moment_stays(
+    run, originals: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo = Path("photos/0.jpg")
+    photo.unlink()
+    write_atomically = undo.write_atomically
+
+    def appears(path: Path, data: bytes, **options: Any) -> None:
+        write(photo, b"somebody's")
+        write_atomically(path, data, **options)
+
+    monkeypatch.setattr(undo, "write_atomically", appears)
+    assert run("undo", "kept", "0.jpg").code == 3
+    assert photo.read_bytes() == b"somebody's"
+
+
+def test_a_daemon_leaves_what_was_put_back_until_it_changes(run, originals: dict[str, bytes], model: Path) -> None:
+    run("undo", "kept")
+    watch = ("watch", "photos", "--once", "--settle", 0, "--in-place", "--backup", "kept", "--model", model)
+    assert run(*watch).code == 0
+    assert photos() == originals
+    os.utime("photos/0.jpg")
+    assert run(*watch).code == 0
+    assert [name for name, data in photos().items() if data != originals[name]] == ["0.jpg"]

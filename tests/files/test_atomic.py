@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -13,7 +14,7 @@ import pytest
 
 from codiff_batch.errors import OutputExists, PhotoError
 from codiff_batch.files import atomic
-from codiff_batch.files.atomic import make_folders, write_atomically
+from codiff_batch.files.atomic import make_durable, make_folders, write_atomically
 from tests.photos import write
 
 
@@ -199,3 +200,26 @@ def test_folders_are_made_once_by_whoever_is_first(tmp_path: Path) -> None:
     write(tmp_path / "file", b"")
     with pytest.raises(OSError):
         make_folders(tmp_path / "file/x")
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are counted as Linux shows them")
+@pytest.mark.parametrize("refused", [None, errno.EINVAL, errno.EIO], ids=["synced", "no folder sync", "disk error"])
+def test_nothing_stays_open_whatever_the_disk_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: int | None
+) -> None:
+    """A batch of a hundred thousand photos would run out of descriptors otherwise."""
+    fsync = os.fsync
+
+    def of_folders(handle: int) -> None:
+        if refused and stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(refused, os.strerror(refused))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", of_folders)
+    before = sorted(Path("/proc/self/fd").iterdir())
+    for name in ("a.jpg", "new/b.jpg", "a.jpg"):
+        with contextlib.suppress(PhotoError):
+            write_atomically(tmp_path / name, b"x")
+        with contextlib.suppress(PhotoError):
+            make_durable(tmp_path / "a.jpg")
+    assert sorted(Path("/proc/self/fd").iterdir()) == before

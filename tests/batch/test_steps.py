@@ -1,0 +1,44 @@
+"""What is wrong with one photo ends in its outcome; what is wrong with everything ends the batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from codiff_batch.batch.options import BatchOptions
+from codiff_batch.batch.outcome import Kind
+from codiff_batch.batch.plan import Task
+from codiff_batch.batch.process import PhotoSteps, Work
+from codiff_batch.errors import FolderUnavailable, PhotoError
+
+
+def taken(error: Exception) -> Work:
+    """A photo whose step raised."""
+    photo = Path("a.jpg")
+    work = Work(Task(photo, Path("out/a.jpg"), Path("out/a.jpg"), Path("out")))
+
+    def step() -> None:
+        raise error
+
+    steps = PhotoSteps(BatchOptions((photo,)), None, lambda task, doing: None)
+    assert steps.attempt(work, step) is None
+    return work
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (PhotoError("cut off\n  in the middle"), "cut off in the middle"),
+        (ZeroDivisionError("a\nb"), "unexpected ZeroDivisionError: a b"),
+    ],
+)
+def test_an_error_of_one_photo_is_its_outcome_in_one_line(error: Exception, reason: str) -> None:
+    outcome = taken(error).outcome
+    assert outcome is not None
+    assert (outcome.outcome, outcome.reason) == (Kind.FAILED, reason)
+
+
+def test_an_error_that_concerns_all_photos_is_passed_on() -> None:
+    with pytest.raises(FolderUnavailable):
+        taken(FolderUnavailable("the disk is full"))
