@@ -58,7 +58,7 @@ def test_double_compressions_are_labelled_by_the_lower_quality_and_match_their_c
 
 
 def test_what_cannot_be_made_here_is_refused() -> None:
-    with pytest.raises(ValueError, match="resized pairs are not"):
+    with pytest.raises(ValueError, match="resized pairs cannot"):
         DeviceDegrader(photos(), 64, Recipe(resized=0.1), CPU)
     with pytest.raises(ValueError, match="no photo has room"):
         DeviceDegrader(photos()[1:], 64, Recipe(), CPU)
