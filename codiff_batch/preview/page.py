@@ -21,7 +21,7 @@ from codiff_batch.files.opening import DEFAULT_MAX_BYTES
 from codiff_batch.pages.files import link, render, shown
 from codiff_batch.pages.shells import SHELLS, enter, join, usual_shell
 from codiff_batch.pages.thumbnails import upright
-from codiff_batch.preview.cut import Box
+from codiff_batch.preview.boxes import Box
 from codiff_batch.preview.judging import Photo
 from codiff_batch.preview.settings import Setting
 from codiff_batch.preview.work import Pace, Sample

@@ -19,10 +19,11 @@ from codiff_batch.batch.options import BatchOptions
 from codiff_batch.errors import PhotoError
 from codiff_batch.files.text import printable
 from codiff_batch.jpeg import JpegPhoto, can_project
+from codiff_batch.jpeg.cut import Cut, cut_out
 from codiff_batch.jpeg.metadata import icc_bytes
 from codiff_batch.pages.thumbnails import SIDE, reduced
+from codiff_batch.preview.boxes import SURROUNDINGS, Box, telling_box
 from codiff_batch.preview.choose import Chosen, Studied
-from codiff_batch.preview.cut import SURROUNDINGS, Box, Cut, cut_out, telling_box
 from codiff_batch.preview.judging import Photo
 from codiff_batch.preview.settings import Setting
 from codiff_batch.settings import Settings
@@ -134,7 +135,7 @@ def _take(chosen: Chosen, source: Path, options: BatchOptions) -> Sample:
     decoding = time.perf_counter() - started
     shown = telling_box(pixels)
     around = shown.grown(SURROUNDINGS, *pixels.shape[:2])
-    cut = cut_out(photo, pixels, around, with_coefficients=can_project(photo))
+    cut = cut_out(photo, photo.coefficients() if can_project(photo) else (), pixels, around.place)
     decoded = Decoded.of(photo, pixels)
     started = time.perf_counter()
     history = decoded.history  # Now, so that the whole photo's pixels need not be kept.

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from codiff_batch.engine.photo import Decoded, judged
 from codiff_batch.engine.region import Region
 from codiff_batch.engine.settling import Restored, settled
-from codiff_batch.jpeg import JpegPhoto
 from codiff_batch.jpeg.coefficients import has_readable_coefficients
+from codiff_batch.jpeg.cut import cut_out
 from codiff_batch.settings import Settings
 
 if TYPE_CHECKING:
@@ -51,37 +50,6 @@ def _fresh(values: dict[Hashable, Any], key: Hashable, make: Callable[[], Any], 
     return values[key]
 
 
-@dataclass(frozen=True)
-class Cut(JpegPhoto):
-    """A rectangle of a photo on whole MCUs, with its part of the coefficients; nothing is coded again."""
-
-    blocks: tuple[NDArray[np.int16], ...] = ()
-
-    def coefficients(self) -> tuple[NDArray[np.int16], ...]:
-        """Quantized DCT coefficients of the rectangle."""
-        return self.blocks
-
-
-def cut(photo: JpegPhoto, blocks: tuple[NDArray[np.int16], ...], window: tuple[slice, slice]) -> Cut:
-    """Cut a rectangle out of a photo.
-
-    Args:
-        photo: the whole.
-        blocks: its coefficients, empty if they cannot be read.
-        window: rows and columns; they start on the grid of MCUs and end there or at the photo's edge.
-    """
-    largest_h, largest_v = photo.header.max_sampling
-    rows, columns = window
-    parts = []
-    for component, plane in zip(photo.header.components, blocks, strict=False):
-        high, wide = 8 * largest_v // component.v, 8 * largest_h // component.h
-        parts.append(
-            plane[rows.start // high : -(-rows.stop // high), columns.start // wide : -(-columns.stop // wide)]
-        )
-    header = replace(photo.header, height=rows.stop - rows.start, width=columns.stop - columns.start)
-    return Cut(photo.path, photo.data, photo.structure, header, tuple(parts))
-
-
 def preview(
     memory: Memory,
     about: Hashable,
@@ -114,7 +82,7 @@ def preview(
     part = replace(decoded, pixels=pixels, history_of_whole=lambda: decoded.history)
     if (photo := decoded.photo) is not None:
         blocks = memory.recall(about, "blocks", photo.coefficients) if has_readable_coefficients(photo) else ()
-        part = replace(part, photo=cut(photo, blocks, region.window))
+        part = replace(part, photo=cut_out(photo, blocks, decoded.pixels, region.window))
     seen = judged(part, embedding, settings, None)
     fully = replace(settings, strength=1.0)
     full = memory.recall(

@@ -16,10 +16,11 @@ from codiff_batch.engine.judge import Action, Ground
 from codiff_batch.engine.photo import Decoded, judged, restore
 from codiff_batch.errors import SettingRefused
 from codiff_batch.jpeg import JpegPhoto, project_to_cells
+from codiff_batch.jpeg.cut import cut_out
 from codiff_batch.models.card import read_card
 from codiff_batch.models.catalogue import BUNDLED, DEFAULT_MODEL
+from codiff_batch.preview.boxes import SURROUNDINGS, Box, telling_box
 from codiff_batch.preview.choose import Chosen, Studied, candidates, choose
-from codiff_batch.preview.cut import SURROUNDINGS, Box, cut_out, telling_box
 from codiff_batch.preview.judging import Photo, look_at
 from codiff_batch.preview.settings import Setting, settings
 from codiff_batch.preview.work import take_samples
@@ -126,7 +127,7 @@ def test_a_cut_is_restored_as_it_would_be_within_the_whole(tiny: Restorer, sampl
     embedding = tiny.embed(pixels)
     whole = restore_photo(photo, tiny, embedding=embedding)[box.place].astype(int)
     around = box.grown(SURROUNDINGS, *pixels.shape[:2])
-    cut = cut_out(photo, pixels, around, with_coefficients=True)
+    cut = cut_out(photo, photo.coefficients(), pixels, around.place)
     restored = restore(Decoded.of(cut), tiny, Settings(), embedding=embedding)
     shown = restored.pixels[box.within(around).place].astype(int)
     assert np.array_equal(cut.pixels()[box.within(around).place], pixels[box.place])
@@ -149,7 +150,7 @@ def test_what_is_shown_of_a_photo_has_the_whole_photos_history(tmp_path: Path) -
 def test_a_cut_is_held_to_its_own_cells(tiny: Restorer) -> None:
     """The cut's pixels, coded as the source was, give the source's coefficients back."""
     photo = JpegPhoto.from_bytes(jpeg(20, image=scene(256, 192), subsampling="4:4:4"))
-    cut = cut_out(photo, photo.pixels(), Box(64, 96, 64, 96), with_coefficients=True)
+    cut = cut_out(photo, photo.coefficients(), photo.pixels(), Box(64, 96, 64, 96).place)
     noisy = cut.pixels().astype(np.float32) + np.random.default_rng(0).normal(0, 12, cut.pixels().shape)
     settled = project_to_cells(noisy.astype(np.float32), cut)
     buffer = io.BytesIO()

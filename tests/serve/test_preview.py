@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from codiff_batch.jpeg import JpegPhoto, project_to_cells
-from codiff_batch.serve.preview import cut
+from codiff_batch.jpeg.cut import cut_out
 from codiff_batch.serve.turns import Turns
 from tests.serve.test_protocol import (  # noqa: F401 (fixtures)
     PHOTO,
@@ -138,7 +138,8 @@ def test_a_part_has_the_cells_of_the_whole(tmp_path: Path, sampling: str, window
     part = levels[window].copy()
     free = part.copy()
     expected = project_to_cells(levels, photo)[window].astype(int)
-    difference = np.abs(project_to_cells(part, cut(photo, photo.coefficients(), window)).astype(int) - expected)
+    cut = cut_out(photo, photo.coefficients(), photo.pixels(), window)
+    difference = np.abs(project_to_cells(part, cut).astype(int) - expected)
     # How often a block is corrected depends on its neighbours, within the margin of its cells.
     assert difference.mean() < np.abs(free - expected).mean() / 4
     assert difference.max() <= 3

@@ -30,8 +30,8 @@ class SaveJPEG(io.ComfyNode):
             display_name="Save JPEG (CODiff)",
             category=CATEGORY,
             description=(
-                "Saves an image as JPEG with all of its source's metadata (EXIF, colour profile, XMP, comments), byte for "
-                "byte. The file appears whole or not at all, and never replaces another. An image that nothing changed is "
+                "Saves an image as JPEG with all of its source's metadata (EXIF, colour profile, XMP, comments), byte "
+                "for byte. The file appears whole or not at all, and never replaces another. An unchanged image is "
                 "saved byte for byte as its source."
             ),
             is_output_node=True,

@@ -1,4 +1,4 @@
-"""A cut from a photo, restored by itself exactly as it would be within the whole."""
+"""Which part of a photo a preview shows."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-
-from codiff_batch.jpeg import JpegPhoto
 
 SIDE = 320
 """Longest side of the shown cut, in pixels: at 100 % it fits a phone, at 300 % a desktop screen."""
@@ -45,51 +43,6 @@ class Box:
         top, left = max(0, self.top - by), max(0, self.left - by)
         bottom, right = min(height, self.top + self.height + by), min(width, self.left + self.width + by)
         return Box(top, left, bottom - top, right - left)
-
-
-@dataclass(frozen=True)
-class Cut(JpegPhoto):
-    """A cut of whole MCUs: the photo's own coefficients and pixels, so that the constraint holds as it does in full."""
-
-    blocks: tuple[NDArray[np.int16], ...] = ()
-    levels: NDArray[np.uint8] | None = None
-
-    def coefficients(self) -> tuple[NDArray[np.int16], ...]:
-        """As for a photo, but of the cut alone."""
-        return self.blocks
-
-    def pixels(self) -> NDArray[np.uint8]:
-        """As for a photo, but of the cut alone."""
-        assert self.levels is not None
-        return self.levels
-
-
-def cut_out(photo: JpegPhoto, pixels: NDArray[np.uint8], box: Box, *, with_coefficients: bool) -> Cut:
-    """Cut a box that starts on :data:`GRID` and ends there or at the photo's edge.
-
-    Args:
-        photo: the whole.
-        pixels: its decoded pixels.
-        box: what to cut.
-        with_coefficients: whether they can be read and will be needed.
-
-    Raises:
-        DamagedJpeg: the coefficients cannot be read.
-    """
-    header = replace(photo.header, width=box.width, height=box.height)
-    blocks: tuple[NDArray[np.int16], ...] = ()
-    if with_coefficients:
-        across, down = photo.header.max_sampling
-        planes = zip(photo.header.components, photo.coefficients(), strict=True)
-        blocks = tuple(_part(plane, box, down // part.v * 8, across // part.h * 8) for part, plane in planes)
-    levels = np.ascontiguousarray(pixels[box.place])
-    return Cut(photo.path, photo.data, photo.structure, header, blocks, levels)
-
-
-def _part(plane: NDArray[np.int16], box: Box, down: int, across: int) -> NDArray[np.int16]:
-    """Blocks of one component; ``down`` and ``across`` are the pixels that one of them covers."""
-    bottom, right = -(-(box.top + box.height) // down), -(-(box.left + box.width) // across)
-    return plane[box.top // down : bottom, box.left // across : right].copy()
 
 
 def telling_box(pixels: NDArray[np.uint8]) -> Box:
