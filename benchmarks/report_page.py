@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import Browser, Page
 
-from codiff_batch.batch.outcome import Outcome
+from codiff_batch.batch.outcome import Kind, Outcome
 from codiff_batch.pages.report_page import Row, write_page
 from tests.browser import browser
 
@@ -41,12 +41,14 @@ def rows(count: int, folder: Path) -> list[Row]:
     for index in range(count):
         source, qf = before.with_name(f"IMG_{index:05}.jpg"), float(rng.integers(5, 96))
         if index % 50 == 0:
-            made.append(Row(Outcome(source, None, "failed", "the image data ends early"), None, None))
+            made.append(Row(Outcome(source, None, Kind.FAILED, "the image data ends early"), None, None))
         elif qf >= 60:
-            told = Outcome(source, None, "skipped", f"good already: QF {qf:.0f}", qf, qf - 2, 128, 96)
+            told = Outcome(source, None, Kind.SKIPPED, f"good already: QF {qf:.0f}", "", qf, qf - 2, 128, 96)
             made.append(Row(told, before, None))
         else:
-            told = Outcome(source, after, "restored", f"header says QF {qf:.0f}", qf, qf - 2, 128, 96, "compact", 1.0)
+            told = Outcome(
+                source, after, Kind.RESTORED, f"header says QF {qf:.0f}", "", qf, qf - 2, 128, 96, "compact", 1.0
+            )
             made.append(Row(told, before, after))
     return made
 

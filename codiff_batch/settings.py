@@ -7,7 +7,7 @@ A front door reads :func:`knobs` to offer the settings, makes the values from wh
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from codiff_batch.errors import SettingRefused
@@ -84,10 +84,6 @@ class _Checked:
             SettingRefused: a value is of another type or out of range.
         """
         return cls(**{name: told[name] for name in knobs(cls) if name in told})
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the values by name; all of them shape the result."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)

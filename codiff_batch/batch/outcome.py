@@ -8,6 +8,9 @@ from pathlib import Path
 
 from codiff_batch.errors import PhotoError
 
+SHOWN_FAILURES = 10
+"""Failures that a summary lists one by one."""
+
 
 class Kind(StrEnum):
     """What was done with a photo, or would be."""

@@ -17,8 +17,6 @@ from codiff_batch.files.atomic import TEMPORARY_PREFIX, make_durable, write_atom
 from codiff_batch.files.identity import key_of, same_file
 from codiff_batch.files.reading import Contents, digest_of, read_whole, sha256, stamp_of
 
-__all__ = ["Original", "keep_backup", "put_in_place", "put_output", "sweep", "write_atomically"]
-
 
 @dataclass(frozen=True)
 class Original:

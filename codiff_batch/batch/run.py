@@ -11,7 +11,6 @@ from codiff_batch.batch.outcome import Outcome
 from codiff_batch.batch.pipeline import run_pipeline
 from codiff_batch.batch.plan import Task, plan, without_collisions
 from codiff_batch.batch.process import Stage
-from codiff_batch.models.catalogue import find
 
 
 def run(
@@ -44,7 +43,6 @@ def run(
         ModelError, DeviceUnavailable: no photo can be restored.
     """
     options.check()
-    find(options.model, options.models_dir)
     if options.cluster is None:
         _refuse_devices(options.devices)
     tasks = plan(options)

@@ -6,12 +6,13 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from codiff_batch.batch.marks import is_marked
+from codiff_batch.files.identity import canonical
 from codiff_batch.rasters.kinds import SUFFIXES as SUFFIXES_OF
 
 SUFFIXES = SUFFIXES_OF["jpeg"]
@@ -26,9 +27,6 @@ SKIPPED_FOLDERS = frozenset(
 
 _OWN_THUMBNAIL = re.compile(r"\d{6}-(before|after)\.jpg")
 """In the folder ``<page>-files`` beside a report."""
-
-LeaveOut = Callable[[Path], bool]
-"""Asked of every folder and photo below a scanned folder; True leaves it out."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,6 @@ def scan(
     names: Iterable[Path] = (),
     patterns: Sequence[str] = (),
     types: Sequence[str] = ("jpeg",),
-    leave_out: LeaveOut = lambda path: False,
 ) -> Iterator[Found]:
     """Yield each photo once, folders recursively in a stable order; never raises for what it finds.
 
@@ -65,11 +62,10 @@ def scan(
     Args:
         paths: files and folders.
         exclude: folders not to enter: outputs and backups that lie inside what is scanned.
-        names: files of a list, whose tree is kept (see :func:`listed`); folders, and files in an excluded or left-out
+        names: files of a list, whose tree is kept (see :func:`listed`); folders, and files in an excluded
             folder, are ignored.
         patterns: files and folders to leave out, see :func:`matches`.
         types: kinds of files that are taken from folders, see :mod:`codiff_batch.rasters.kinds`.
-        leave_out: what else is not a source.
     """
     seen: set[tuple[int, int, str]] = set()
     entered: set[tuple[int, int]] = set()
@@ -80,18 +76,18 @@ def scan(
             yield Found(path, None, reason(error))
             continue
         if stat.S_ISDIR(found.st_mode):
-            yield from _scan_folder(path, _Rule(path, exclude, patterns, types, leave_out), seen, entered)
+            yield from _scan_folder(path, _Rule(path, exclude, patterns, types), seen, entered)
         elif not matches(Path(path.name), patterns) and _is_new(path, path.parent, seen):
             yield Found(path, None)
     for path in names:
-        yield from _scan_listed(listed(path), exclude, patterns, leave_out, seen)
+        yield from _scan_listed(listed(path), exclude, patterns, seen)
 
 
 def listed(path: Path) -> Found:
     """A file of a list, whose tree is kept: below the current folder, or for files elsewhere below the whole disk."""
     if not path.is_absolute() and ".." not in path.parts:
         return Found(path, Path())
-    whole, here = identity(path), Path.cwd()
+    whole, here = canonical(path), Path.cwd()
     return Found(whole, here if whole.is_relative_to(here) else Path(whole.anchor))
 
 
@@ -109,11 +105,6 @@ def matches(relative: Path, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(end, pattern.removeprefix("./").rstrip("/")) for pattern in patterns for end in ends)
 
 
-def identity(path: Path) -> Path:
-    """A path that is equal for equal names, without following a link at its end."""
-    return Path(os.path.realpath(path.parent)) / path.name
-
-
 def accepts(
     path: Path,
     root: Path,
@@ -121,10 +112,9 @@ def accepts(
     *,
     patterns: Sequence[str] = (),
     types: Sequence[str] = ("jpeg",),
-    leave_out: LeaveOut = lambda path: False,
 ) -> bool:
     """Return True if a scan of the root would yield this path; never raises."""
-    rule = _Rule(root, exclude, patterns, types, leave_out)
+    rule = _Rule(root, exclude, patterns, types)
     if not (path.is_relative_to(root) and rule.takes(path)):
         return False
     folders = [root / folder for folder in path.relative_to(root).parents if folder.name]
@@ -148,7 +138,6 @@ class _Rule:
     exclude: Collection[Path]
     patterns: Sequence[str]
     types: Sequence[str]
-    leave_out: LeaveOut
 
     def takes(self, path: Path) -> bool:
         """Return True for a photo, as far as its name tells."""
@@ -163,7 +152,7 @@ class _Rule:
         return not any(_is_same(folder, other) for other in self.exclude) and not self._left_out(folder)
 
     def _left_out(self, path: Path) -> bool:
-        return matches(path.relative_to(self.root), self.patterns) or self.leave_out(path)
+        return matches(path.relative_to(self.root), self.patterns)
 
 
 def _scan_folder(
@@ -198,17 +187,12 @@ def _scan_folder(
 
 
 def _scan_listed(
-    photo: Found,
-    exclude: Collection[Path],
-    patterns: Sequence[str],
-    leave_out: LeaveOut,
-    seen: set[tuple[int, int, str]],
+    photo: Found, exclude: Collection[Path], patterns: Sequence[str], seen: set[tuple[int, int, str]]
 ) -> Iterator[Found]:
     """A file of a list, unless it is an output, a folder, or left out."""
     if matches(photo.relative, patterns):
         return
-    above = identity(photo.path).parents
-    if any(leave_out(folder) or any(_is_same(folder, other) for other in exclude) for folder in above):
+    if any(_is_same(folder, other) for folder in canonical(photo.path).parents for other in exclude):
         return
     try:
         if not stat.S_ISDIR(photo.path.stat().st_mode) and _is_new(photo.path, photo.path.parent, seen):

@@ -18,7 +18,7 @@ from codiff_batch.batch.journal import Journal, journals_in, owner_of
 from codiff_batch.batch.journals import locked
 from codiff_batch.batch.ledger import find_folder, read_ledger
 from codiff_batch.batch.outcome import Code, Kind, Outcome, code_of
-from codiff_batch.batch.outputs import check_backup, sweep, write_atomically
+from codiff_batch.batch.outputs import check_backup, sweep
 from codiff_batch.batch.rows import Attempt, Made, Standing
 from codiff_batch.batch.scan import SUFFIXES
 from codiff_batch.errors import (
@@ -29,6 +29,7 @@ from codiff_batch.errors import (
     PhotoError,
     SourceChanged,
 )
+from codiff_batch.files.atomic import write_atomically
 from codiff_batch.files.identity import MARK_FOLDER, Stamp, canonical
 from codiff_batch.files.reading import Contents, read_whole, stamp_of
 from codiff_batch.jpeg import JpegPhoto

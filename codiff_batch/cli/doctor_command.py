@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
-from codiff_batch.cli.parameters import device_option, models_dir_option
+from codiff_batch.cli.parameters import device_option
+from codiff_batch.cli.processing_options import batch_option
 from codiff_batch.exit_codes import ExitCode
 
 
 @click.command("doctor")
 @device_option
-@models_dir_option
+@batch_option("models_dir")
 @click.pass_context
 def doctor_command(context: click.Context, device: str, models_dir: Path | None) -> None:
     """Show what this machine has, what would be used, how fast it is, and what is wrong.

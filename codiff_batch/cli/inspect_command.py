@@ -15,15 +15,10 @@ import click
 
 from codiff_batch.cli.parameters import (
     device_option,
-    max_bytes_option,
-    max_pixels_option,
-    min_qf_option,
-    model_option,
-    models_dir_option,
     none_found,
     sources,
-    types_option,
 )
+from codiff_batch.cli.processing_options import batch_option
 from codiff_batch.cli.remedies import explained
 from codiff_batch.errors import PhotoError
 from codiff_batch.exit_codes import ExitCode
@@ -78,13 +73,13 @@ class _Read:
 @click.command("inspect")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @click.option("--look", is_flag=True, help="Have CaVE look at every photo, even where the header decides.")
-@min_qf_option
-@model_option
+@batch_option("min_qf")
+@batch_option("model")
 @device_option
-@max_pixels_option
-@max_bytes_option
-@types_option
-@models_dir_option
+@batch_option("max_pixels")
+@batch_option("max_bytes")
+@batch_option("types")
+@batch_option("models_dir")
 @sources
 @click.pass_context
 def inspect_command(

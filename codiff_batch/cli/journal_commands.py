@@ -24,8 +24,8 @@ def status_command(folder: Path, as_json: bool) -> None:
 
     DIR is an output folder, the backup folder of --in-place, or the photo folder beside a default output folder.
     """
+    from codiff_batch.batch.outcome import SHOWN_FAILURES
     from codiff_batch.batch.status import read_status
-    from codiff_batch.batch.summary import SHOWN_FAILURES
     from codiff_batch.files.text import printable
 
     status = read_status(folder)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from codiff_batch.cli.parameters import models_dir_option
+from codiff_batch.cli.processing_options import batch_option
 from codiff_batch.errors import CannotInstall
 from codiff_batch.files.text import printable
 from codiff_batch.models.catalogue import FULL_MODEL
@@ -22,7 +22,7 @@ def models_command() -> None:
 
 
 @models_command.command("list")
-@models_dir_option
+@batch_option("models_dir")
 def list_command(models_dir: Path | None) -> None:
     """List bundled, installed and known models."""
     from codiff_batch.models.catalogue import available, user_models_dir
@@ -35,7 +35,7 @@ def list_command(models_dir: Path | None) -> None:
 
 @models_command.command("show")
 @click.argument("name")
-@models_dir_option
+@batch_option("models_dir")
 def show_command(name: str, models_dir: Path | None) -> None:
     """Show a model's card: sizes, licence, scores, and how it was trained."""
     from codiff_batch.models.card import read_card
@@ -48,7 +48,7 @@ def show_command(name: str, models_dir: Path | None) -> None:
 @models_command.command("pull")
 @click.argument("name", default=FULL_MODEL)
 @click.option("--mirror", "mirrors", multiple=True, metavar="ID", help="Repository to download from.")
-@models_dir_option
+@batch_option("models_dir")
 def pull_command(name: str, mirrors: tuple[str, ...], models_dir: Path | None) -> None:
     """Download the base of a known model, and say what to download by hand."""
     from codiff_batch.models.hub import pull_base, source_of
@@ -79,7 +79,7 @@ def pull_command(name: str, mirrors: tuple[str, ...], models_dir: Path | None) -
 @click.option("--name", default=FULL_MODEL, show_default=True, help="Name of the model, for --model.")
 @click.option("--precision", type=click.Choice(["fp16", "bf16"]), default="fp16", show_default=True)
 @click.option("--replace", "replace_existing", is_flag=True, help="Replace an installed model of this name.")
-@models_dir_option
+@batch_option("models_dir")
 def import_command(
     codiff: Path,
     cave: Path,

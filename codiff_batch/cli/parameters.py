@@ -6,15 +6,13 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 import click
 
 from codiff_batch.batch.shard import Shard
 from codiff_batch.files.text import printable
-from codiff_batch.models.catalogue import DEFAULT_MODEL
-from codiff_batch.rasters.kinds import SUFFIXES, TYPES_HELP
-from codiff_batch.settings import FLOATS_HELP, Floats
+from codiff_batch.rasters.kinds import SUFFIXES
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -151,67 +149,12 @@ def sources(command: Command) -> Command:
     return command
 
 
-min_qf_option = click.option(
-    "--min-qf",
-    type=click.FloatRange(0, 100),
-    default=60,
-    show_default=True,
-    metavar="N",
-    help="Skip photos of at least this JPEG quality factor, 0..100.",
-)
-
-model_option = click.option(
-    "--model",
-    default=DEFAULT_MODEL,
-    show_default=True,
-    metavar="NAME",
-    help="Model to use: a name from 'models list', or the path of a model folder.",
-)
-
 device_option = click.option(
     "--device",
     default="auto",
     show_default=True,
     metavar="DEVICE",
     help="Where the networks run: auto, cpu, cuda, cuda:N or mps; auto takes a GPU if there is one.",
-)
-
-precision_option = click.option(
-    "--precision", type=click.Choice(get_args(Floats)), default="auto", show_default=True, help=FLOATS_HELP
-)
-
-models_dir_option = click.option(
-    "--models-dir", type=folder, help="Folder of installed models, instead of the user's data directory."
-)
-
-max_pixels_option = click.option(
-    "--max-megapixels",
-    "max_pixels",
-    type=Millions(),
-    default=200,
-    show_default=True,
-    metavar="N",
-    help="Refuse larger photos before decoding them.",
-)
-
-max_bytes_option = click.option(
-    "--max-megabytes",
-    "max_bytes",
-    type=Millions(),
-    default=256,
-    show_default=True,
-    metavar="N",
-    help="Refuse larger files before reading them.",
-)
-
-
-types_option = click.option(
-    "--types",
-    type=Types(),
-    default="jpeg",
-    show_default=True,
-    metavar="TYPE[,...]",
-    help=TYPES_HELP,
 )
 
 

@@ -15,14 +15,11 @@ from codiff_batch.batch.options import BatchOptions
 from codiff_batch.cli.parameters import (
     device_option,
     list_again,
-    max_bytes_option,
-    max_pixels_option,
-    min_qf_option,
-    models_dir_option,
+    none_found,
     output_file_option,
-    precision_option,
     sources,
 )
+from codiff_batch.cli.processing_options import batch_option
 from codiff_batch.exit_codes import ExitCode
 from codiff_batch.settings import Floats, Judging
 
@@ -67,7 +64,7 @@ class _Shares(_List):
 
 
 @click.command("preview")
-@min_qf_option
+@batch_option("min_qf")
 @output_file_option("preview.html", "The page to write, complete in one file.")
 @click.option(
     "--photos",
@@ -107,10 +104,10 @@ class _Shares(_List):
     help=f"Have CaVE look at every photo, even where the header decides.  [default: for up to {FEW} photos]",
 )
 @device_option
-@precision_option
-@max_pixels_option
-@max_bytes_option
-@models_dir_option
+@batch_option("precision")
+@batch_option("max_pixels")
+@batch_option("max_bytes")
+@batch_option("models_dir")
 @click.option("-q", "--quiet", is_flag=True, help="Print failures only: no progress, no summary.")
 @sources
 @click.pass_context
@@ -160,7 +157,7 @@ def preview_command(
     options.check()
     made = _make(options, chosen, photos, look=look, quiet=quiet)
     if not made.photos:
-        click.echo("no JPEG files found; folders are searched for .jpg, .jpeg, .jpe and .jfif", err=True)
+        click.echo(none_found(("jpeg",)), err=True)
         return
     write_preview(output, replace(made, listed=list_again(ctx)))
     failed = sum(photo.outcome.outcome == "failed" for photo in made.photos)

@@ -79,6 +79,15 @@ def _options(once: bool) -> Iterator[Callable[[Any], Any]]:
             yield _field_option(each, types[each.name])
 
 
+def batch_option(name: str) -> Callable[[Any], Any]:
+    """The option of one field of :class:`BatchOptions`, or of a setting in it, for other commands."""
+    types = get_type_hints(BatchOptions)
+    for each in fields(BatchOptions):
+        if each.name == name:
+            return _field_option(each, types[name])
+    return knob_option({**knobs(Judging), **knobs(Settings)}[name])
+
+
 def knob_option(knob: Knob) -> Callable[[Any], Any]:
     """The option of a setting."""
     name = knob.name.replace("_", "-")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from codiff_batch.cli.parameters import device_option, models_dir_option, precision_option
+from codiff_batch.cli.parameters import device_option
+from codiff_batch.cli.processing_options import batch_option
 from codiff_batch.errors import OptionsConflict
 from codiff_batch.settings import Floats
 
@@ -30,8 +31,8 @@ from codiff_batch.settings import Floats
     help="With --folder: exit after this long without a client.",
 )
 @device_option
-@precision_option
-@models_dir_option
+@batch_option("precision")
+@batch_option("models_dir")
 def serve_command(
     stdio: bool,
     folder: Path | None,

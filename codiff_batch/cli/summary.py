@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from codiff_batch.batch.options import BatchOptions
-from codiff_batch.batch.outcome import Kind, Outcome, words
-from codiff_batch.batch.summary import SHOWN_FAILURES
+from codiff_batch.batch.outcome import SHOWN_FAILURES, Kind, Outcome, words
 from codiff_batch.cli.remedies import hint_of
 from codiff_batch.files.text import printable
 

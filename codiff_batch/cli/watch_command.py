@@ -58,13 +58,11 @@ def watch_command(
     Outputs go where a batch would put them. Every photo is done once; a journal in the output folder keeps track.
     """
     from codiff_batch.cli.signals import GentleStop
-    from codiff_batch.models.catalogue import find
     from codiff_batch.watch.daemon import Daemon, WatchOptions
     from codiff_batch.watch.logs import log_outcome, start_log
 
     options = replace(options, paths=folders)
     options.check()
-    find(options.model, options.models_dir)
     start_log(as_json=log_json, verbose=verbose)
     failed = False
     with GentleStop() as signals:

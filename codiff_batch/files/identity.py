@@ -61,7 +61,7 @@ def key_of(path: Path, *, follow: bool = True) -> FileKey | None:
 
 def canonical(path: Path) -> Path:
     """A path spelled in full, with links followed except one at its end: for records, not for comparing."""
-    return path.parent.resolve() / path.name
+    return Path(os.path.realpath(path.parent)) / path.name
 
 
 def seen_from(folder: Path, path: Path) -> Path:

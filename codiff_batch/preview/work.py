@@ -69,7 +69,7 @@ class Sample:
 
     @property
     def before(self) -> NDArray[np.uint8]:
-        """The shown part as the file has it."""
+        """The shown part as it is in the file."""
         return self.part.pixels[self.inner.place]
 
     @property
@@ -205,7 +205,7 @@ def _pace(samples: Sequence[Sample], setting: Setting, restorer: Restorer, looki
     done = [sample for sample in samples if setting in sample.versions]
     if not done:
         return Pace(0.0, 0.0)
-    # Medians, because the first picture of a size is slow: the libraries prepare themselves for it.
+    # Medians, because the first picture of each size is slow: the libraries prepare for it.
     sizes = [sample.part.pixels.shape[0] * sample.part.pixels.shape[1] / 1e6 for sample in done]
     network = statistics.median(s.versions[setting].seconds / size for s, size in zip(done, sizes, strict=True))
     wholes = [sample.photo.header for sample in done]

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from codiff_batch.batch.outputs import keep_backup, sweep, write_atomically
+from codiff_batch.batch.outputs import keep_backup, sweep
 from codiff_batch.errors import BackupUnfit, OutputExists, PhotoError
+from codiff_batch.files.atomic import write_atomically
 from tests.photos import write
 
 

@@ -78,7 +78,7 @@ def test_somebody_who_may_only_read_can_ask(run, tmp_path_factory: pytest.TempPa
             journal.begin("tiny@1", 1, [])
             code = (
                 "import sys, os, tomllib, codiff_batch.cli.main as m, codiff_batch.cli.journal_commands, "
-                "codiff_batch.batch.status, codiff_batch.batch.summary\n"
+                "codiff_batch.batch.status\n"
                 "os.setgid(65534); os.setuid(65534)\n"
                 f"m.main(['status', {str(folder / 'out')!r}])"
             )

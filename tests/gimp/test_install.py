@@ -137,7 +137,7 @@ def test_in_an_activated_environment_all_is_well_with_a_note(gimp: Path, tmp_pat
     assert told.returncode == 0
     assert f"{gimp}: no problems found" in told.stdout
     if Path("/usr/bin/python3").exists():
-        assert f"note: a GIMP started from this shell would take {python}" in told.stdout
+        assert f"note: a GIMP started from this shell would use {python}" in told.stdout
 
 
 def test_the_plug_in_has_the_engines_ranges_and_defaults() -> None:

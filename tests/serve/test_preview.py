@@ -137,7 +137,8 @@ def test_a_part_has_the_cells_of_the_whole(tmp_path: Path, sampling: str, window
     part = levels[window].copy()
     free = part.copy()
     expected = project_to_cells(levels, photo)[window].astype(int)
-    difference = np.abs(project_to_cells(part, cut(photo, photo.coefficients(), window)).astype(int) - expected)
+    shown = cut(photo, photo.coefficients(), window)
+    difference = np.abs(project_to_cells(part, shown).astype(int) - expected)
     # How often a block is corrected depends on its neighbours, within the margin of its cells.
     assert difference.mean() < np.abs(free - expected).mean() / 4
     assert difference.max() <= 3

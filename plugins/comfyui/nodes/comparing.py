@@ -32,10 +32,16 @@ class BeforeAfter(io.ComfyNode):
                 io.Float.Input(
                     "split", default=0.5, min=0.0, max=1.0, step=0.01, tooltip="Where the line is, from left to right."
                 ),
-                io.Int.Input("side", default=0, min=0, max=8192, tooltip="Show a square of so many pixels; 0 for all."),
+                io.Int.Input(
+                    "side",
+                    default=0,
+                    min=0,
+                    max=8192,
+                    tooltip="Side of the square to show, in pixels; 0 for all.",
+                ),
                 io.Float.Input("x", default=0.5, min=0.0, max=1.0, step=0.01, tooltip="Middle of that square across."),
                 io.Float.Input("y", default=0.5, min=0.0, max=1.0, step=0.01, tooltip="Middle of that square down."),
-                io.Int.Input("zoom", default=1, min=1, max=8, tooltip="Enlarge each pixel so many times."),
+                io.Int.Input("zoom", default=1, min=1, max=8, tooltip="Enlarge by this factor."),
             ],
             outputs=[io.Image.Output(display_name="comparison", tooltip="The picture of both.")],
             **aliases("compare", "difference", "slider"),

@@ -25,12 +25,12 @@ class EstimateQuality(io.ComfyNode):
             category=CATEGORY,
             description=(
                 "CaVE reads from the pixels how hard they were compressed, whatever the file says: a photo that was "
-                "crushed and saved again at high quality is found out. Feed it pixels that were not resized."
+                "crushed and saved again at high quality is recognised. Feed it pixels that were not resized."
             ),
             inputs=[
                 io.Image.Input("image", tooltip="One image or a batch, unscaled, from 'Load JPEG (CODiff)'."),
                 MODEL.Input("model", tooltip="From 'Load CODiff Model'."),
-                JPEG.Input("jpeg", optional=True, tooltip="The file, whose tables are the second witness."),
+                JPEG.Input("jpeg", optional=True, tooltip="The file, whose tables are a second witness."),
             ],
             outputs=[
                 io.Float.Output(
@@ -73,7 +73,7 @@ class SkipIfGood(io.ComfyNode):
                 "list, though: for the photos of a folder set 'min_qf' of 'Restore JPEG (CODiff)' instead."
             ),
             inputs=[
-                io.Image.Input("image", tooltip="The image as it is."),
+                io.Image.Input("image", tooltip="The unrestored image."),
                 io.Float.Input(
                     "quality",
                     default=0.0,
@@ -91,7 +91,7 @@ class SkipIfGood(io.ComfyNode):
             ],
             outputs=[
                 io.Image.Output(display_name="image", tooltip="The image itself, or the restored one."),
-                io.Boolean.Output(display_name="skipped", tooltip="Whether the image was good already."),
+                io.Boolean.Output(display_name="skipped", tooltip="Whether the image was already good."),
             ],
             **aliases("switch", "jpeg quality gate"),
         )

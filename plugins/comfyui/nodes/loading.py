@@ -117,14 +117,14 @@ class LoadJPEGFolder(io.ComfyNode):
                     default=EXAMPLE_FOLDER,
                     tooltip="Folder inside ComfyUI's input folder; empty for the latter.",
                 ),
-                io.Boolean.Input("subfolders", default=False, tooltip="Look into folders inside it as well."),
-                io.Int.Input("first", default=0, min=0, max=1_000_000, tooltip="Photos to pass over, by name."),
+                io.Boolean.Input("subfolders", default=False, tooltip="Include subfolders."),
+                io.Int.Input("first", default=0, min=0, max=1_000_000, tooltip="Photos to skip, in order of name."),
                 io.Int.Input(
                     "count",
                     default=100,
                     min=1,
                     max=10_000,
-                    tooltip="Photos to load at most; their pixels stay on disk until a node works on them.",
+                    tooltip="Load at most this many photos; their pixels stay on disk until a node works on them.",
                 ),
             ],
             outputs=[

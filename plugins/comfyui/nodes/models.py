@@ -70,7 +70,7 @@ class LoadModel(io.ComfyNode):
                     options=precisions(),
                     default="auto",
                     optional=True,
-                    tooltip="Floats of the networks: 'auto' takes what is faster on this machine.",
+                    tooltip="Floating-point format of the networks; 'auto' takes whichever is faster on this machine.",
                 ),
             ],
             outputs=[

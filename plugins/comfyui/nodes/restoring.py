@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class RestoreJPEG(io.ComfyNode):
-    """Takes compression artifacts out."""
+    """Removes compression artifacts."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -41,12 +41,12 @@ class RestoreJPEG(io.ComfyNode):
             display_name="Restore JPEG (CODiff)",
             category=CATEGORY,
             description=(
-                "Takes JPEG artifacts out in one denoising step. With 'jpeg' connected and the image unchanged, the "
+                "Removes JPEG artifacts in one denoising step. With 'jpeg' connected and the image unchanged, the "
                 "result is the command line's: the file's tables guide the network, and every coefficient stays in the "
                 "cell that the file recorded."
             ),
             inputs=[
-                io.Image.Input("image", tooltip="One image or a batch, unscaled and unturned."),
+                io.Image.Input("image", tooltip="One image or a batch, neither scaled nor rotated."),
                 MODEL.Input("model", tooltip="From 'Load CODiff Model'."),
                 JPEG.Input(
                     "jpeg", optional=True, tooltip="The image's file, from 'Load JPEG (CODiff)'. Restores better."
@@ -57,7 +57,7 @@ class RestoreJPEG(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.05,
-                    tooltip="0 changes nothing, 1 restores fully, between them a blend.",
+                    tooltip="0 changes nothing, 1 restores fully, in between blends both.",
                 ),
                 io.Boolean.Input(
                     "constrain",
@@ -91,7 +91,7 @@ class RestoreJPEG(io.ComfyNode):
                     max=100.0,
                     step=1.0,
                     optional=True,
-                    tooltip="Leave images alone that are at least this good, each by itself; 0 restores all.",
+                    tooltip="Leave images alone if at least this good; each is judged by itself. 0 restores all.",
                 ),
             ],
             outputs=[

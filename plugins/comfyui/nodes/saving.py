@@ -30,18 +30,18 @@ class SaveJPEG(io.ComfyNode):
             display_name="Save JPEG (CODiff)",
             category=CATEGORY,
             description=(
-                "Saves an image as JPEG with its source's EXIF, colour profile, XMP, comments and all, byte for byte. "
-                "The file appears whole or not at all, and never replaces another. An image that nothing changed is "
-                "saved as its source's very bytes."
+                "Saves an image as JPEG with all of its source's metadata (EXIF, colour profile, XMP, comments), byte "
+                "for byte. The file appears whole or not at all, and never replaces another. An unchanged image is "
+                "saved byte for byte as its source."
             ),
             is_output_node=True,
             inputs=[
-                io.Image.Input("image", tooltip="The picture, of the source's size and not turned."),
+                io.Image.Input("image", tooltip="The picture, of the source's size and not rotated."),
                 JPEG.Input("jpeg", tooltip="The source, from 'Load JPEG (CODiff)': its metadata is carried over."),
                 io.String.Input(
                     "filename_prefix",
                     default="codiff/%source%",
-                    tooltip="Name inside the output folder; %source% becomes the source's, subfolders included.",
+                    tooltip="Name inside the output folder; %source% becomes the source's name with its subfolders.",
                 ),
                 io.Int.Input("quality", default=95, min=1, max=100, tooltip="JPEG quality, always 4:4:4."),
                 io.Boolean.Input(

@@ -73,7 +73,7 @@ class CodiffBatch(Gimp.PlugIn):
         procedure.set_documentation(
             _("Remove JPEG artifacts from photos in one diffusion step"),
             _(
-                "Restores what JPEG compression did to the selected layers, within the selection. Colours are not "
+                "Removes JPEG artifacts from the selected layers, within the selection. Colours are not "
                 "converted. If a picture still lies on its JPEG's grid, the file's own quantization tables guide and "
                 "bound the result."
             ),

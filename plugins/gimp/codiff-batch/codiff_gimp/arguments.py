@@ -15,7 +15,7 @@ from codiff_gimp.texts import N_, _  # noqa: E402
 PROCEDURE = "plug-in-codiff-batch-remove-jpeg-artifacts"
 NAMES = ("model", "strength", "texture", "quality", "constrain", "output", "scope", "precision", "jpeg")
 _PRECISIONS = (
-    (N_("Automatic"), N_("What is faster on this machine")),
+    (N_("Automatic"), N_("Whichever is faster on this machine")),
     ("32 bit", "float32"),
     ("16 bit", "bfloat16"),
 )
@@ -32,13 +32,13 @@ CHOICES = {
         N_("_Apply to"),
         N_("What to restore"),
         {
-            "selected-layers": (N_("Selected layers"), N_("The layers that are selected in this image")),
-            "all-images": (N_("All open images"), N_("In every open image the layers that are selected there")),
+            "selected-layers": (N_("Selected layers"), N_("The selected layers of this image")),
+            "all-images": (N_("All open images"), N_("The selected layers of every open image")),
         },
     ),
     "precision": (
         N_("_Precision"),
-        N_("Floats that the networks compute in"),
+        N_("Floating-point format of the networks"),
         dict(zip(PRECISIONS, _PRECISIONS, strict=True)),
     ),
 }
@@ -67,7 +67,7 @@ def add_arguments(procedure: Gimp.Procedure) -> None:
     procedure.add_double_argument(
         "quality",
         _("JPEG _quality (0: automatic)"),
-        _("How hard the picture was compressed, 1 to 100; 0 lets the file and the pixels tell"),
+        _("How strongly the picture was compressed, 1 to 100; 0 reads it from the file and the pixels"),
         OFF,
         RANGES["qf"][1],
         OFF,
@@ -76,7 +76,7 @@ def add_arguments(procedure: Gimp.Procedure) -> None:
     procedure.add_boolean_argument(
         "constrain",
         _("Keep _within the JPEG's quantization cells"),
-        _("Only what would have given the very same JPEG; where the picture still lies on its file's grid"),
+        _("Only results that would give exactly the same JPEG; for pictures still on their file's grid"),
         SWITCHES["constrain"],
         flags,
     )
@@ -88,7 +88,7 @@ def add_arguments(procedure: Gimp.Procedure) -> None:
     procedure.add_string_argument(
         "jpeg",
         _("JPEG _file"),
-        _("For scripts: the file that the image was loaded from, which GIMP does not tell"),
+        _("For scripts: the file the image was loaded from, if GIMP does not know it"),
         "",
         flags,
     )

@@ -117,7 +117,7 @@ class Dialog:
     def _meet(self, hello: dict[str, Any]) -> None:
         """The engine is there."""
         self._fill_models(hello["models"])
-        self._told.set_text(_("Looking at the picture…"))
+        self._told.set_text(_("Examining the picture…"))
         assert self._assistant.engine is not None
         picture = seen(self._image, self._layer, self._assistant.engine.file("in"))
         self._assistant.ask({"do": "estimate", **picture}, lambda answer: self._judge(picture, answer))
@@ -178,11 +178,11 @@ class Dialog:
         )
         reason = ""
         if self._on_grid is None:
-            reason = _("Known as soon as the engine has seen the picture.")
+            reason = _("Available once the engine has seen the picture.")
         elif not self._on_grid:
-            reason = _("The picture does not lie on a JPEG file's grid any more: it was cropped, scaled or painted on.")
+            reason = _("The picture is no longer on a JPEG file's grid: it was cropped, scaled or painted on.")
         elif values["quality"]:
-            reason = _("With a quality by hand the file's own cells do not count.")
+            reason = _("With a manual quality, the file's own cells do not count.")
         self._allow("constrain", reason)
         self._preview.set_settings(values)
 

@@ -28,4 +28,6 @@ def open_page() -> None:
     try:
         Gio.AppInfo.launch_default_for_uri(page().as_uri(), None)
     except GLib.Error as error:
-        raise Refused(_("No browser opens {page}: {reason}").format(page=page(), reason=error.message)) from None
+        raise Refused(
+            _("Cannot open {page} in a browser: {reason}").format(page=page(), reason=error.message)
+        ) from None

@@ -96,11 +96,11 @@ def check(image: Gimp.Image, drawable: Gimp.Drawable, *, in_place: bool) -> tupl
         Refused: it may not; says why.
     """
     if not isinstance(drawable, Gimp.Layer):
-        raise Refused(_("Choose a layer; channels and layer masks carry no JPEG artifacts."))
+        raise Refused(_("Choose a layer; channels and layer masks have no JPEG artifacts."))
     if drawable.is_group():
         raise Refused(_("Choose a layer inside the group: a group has no pixels of its own."))
     if drawable.is_indexed():
-        raise Refused(_("An image in indexed mode has no room for the result; convert it to RGB first."))
+        raise Refused(_("An indexed image cannot hold the result; convert it to RGB first."))
     locked = [item for item in _ancestry(drawable) if item.get_lock_content()]
     if in_place and (locked or drawable.get_lock_position()):
         raise Refused(
@@ -127,10 +127,10 @@ def put(results: list[tuple[Job, Path]]) -> None:
     for job, _file in results:
         job.check_again()
     image = results[0][0].image
-    done(image.undo_group_start(), _("GIMP begins no undo step."))
+    done(image.undo_group_start(), _("GIMP could not start an undo step."))
     try:
         targets = [_put_one(job, file) for job, file in results]
-        done(image.set_selected_layers(targets), _("GIMP does not select the result."))
+        done(image.set_selected_layers(targets), _("GIMP could not select the result."))
     finally:
         image.undo_group_end()
 
@@ -145,14 +145,14 @@ def _put_one(job: Job, file: Path) -> Gimp.Layer:
         done(Gimp.floating_sel_to_layer(floating), _("The floating selection cannot become a layer; anchor it first."))
     copy = job.layer.copy()
     if copy is None:
-        raise Refused(_("GIMP does not copy the layer."))
+        raise Refused(_("GIMP could not copy the layer."))
     above = floating if floating is not None else job.layer
     place = job.image.get_item_position(above)
-    done(job.image.insert_layer(copy, above.get_parent(), place), _("GIMP does not add the new layer."))
+    done(job.image.insert_layer(copy, above.get_parent(), place), _("GIMP could not add the new layer."))
     try:
         copy.set_name(_("{layer} (JPEG artifacts removed)").format(layer=job.layer.get_name()))
         for unlock in (copy.set_lock_content, copy.set_lock_position, copy.set_lock_visibility):
-            done(unlock(False), _("GIMP does not unlock the new layer."))
+            done(unlock(False), _("GIMP could not unlock the new layer."))
         _write(job, copy, file)
         if _stacking_shows(job.layer):
             if job.layer.get_lock_visibility():
@@ -161,7 +161,7 @@ def _put_one(job: Job, file: Path) -> Gimp.Layer:
                         name=job.layer.get_name()
                     )
                 )
-            done(job.layer.set_visible(False), _("GIMP does not hide the original."))
+            done(job.layer.set_visible(False), _("GIMP could not hide the original."))
     except Refused:
         job.image.remove_layer(copy)
         raise
@@ -173,8 +173,8 @@ def _write(job: Job, target: Gimp.Layer, file: Path) -> None:
     shadow = target.get_shadow_buffer()
     shadow.set(Gegl.Rectangle.new(x, y, width, height), Pixels(job.layer).format, file.read_bytes())
     shadow.flush()
-    done(target.merge_shadow(True), _("GIMP does not accept the result."))
-    done(target.update(x, y, width, height), _("GIMP does not show the result."))
+    done(target.merge_shadow(True), _("GIMP did not accept the result."))
+    done(target.update(x, y, width, height), _("GIMP could not show the result."))
 
 
 def _stacking_shows(layer: Gimp.Layer) -> bool:

@@ -32,7 +32,7 @@ class Preview(Gtk.Box):
         self._settings: dict[str, Any] = {}
         self._timer = 0
         self._serial = 0
-        self._comparison = Comparison(_("Drag the line: left of it is the picture before, right of it after"))
+        self._comparison = Comparison(_("Drag the line: before on the left, after on the right"))
         size = (layer.get_width(), layer.get_height())
         scale = THUMBNAIL / max(size)
         small = layer.get_thumbnail(*(max(1, round(side * scale)) for side in size), Gimp.PixbufTransparency.KEEP_ALPHA)

@@ -84,7 +84,7 @@ def restore_all_images(settings: dict[str, Any], engine: Engine) -> None:
     for image in images:
         try:
             if image.get_base_type() == Gimp.ImageBaseType.INDEXED:
-                raise Refused(_("An image in indexed mode has no room for the result; convert it to RGB first."))
+                raise Refused(_("An indexed image cannot hold the result; convert it to RGB first."))
             restore(image, image.get_selected_layers(), {**settings, "jpeg": ""}, engine)
         except Refused as error:
             refusals.append(f"{image.get_name() if image.is_valid() else '?'}: {error}")
