@@ -13,19 +13,23 @@ import time
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from codiff_batch.jpeg import JpegPhoto
+from codiff_batch.models.card import read_card
+from codiff_batch.models.catalogue import DEFAULT_MODEL, find
+from codiff_batch.settings import FLOATS_HELP, Floats, Judging, Settings, knobs
 from tests.hosts.comfyui.client import ROOT, ComfyUI, Ended
 from tests.tiny_model import make_tiny_model
 
 PHOTO = "shrine-path-q10.jpg"
 GOOD = "strudel-fine-q95.jpg"
 TURNED = "oatmeal-q30-turned-gps.jpg"
+RESTORE, GATE = "CODiffRestoreJPEG", "CODiffSkipIfGood"
 
 Prompt = dict[str, dict[str, Any]]
 
@@ -522,6 +526,17 @@ def test_models_of_comfyuis_model_folders_are_offered(comfyui: ComfyUI, folder: 
     assert f"by {name}" in text_of(ended, "restore")
 
 
+def test_a_quality_by_hand_is_the_command_lines_and_lifts_the_gate(comfyui: ComfyUI, tmp_path: Path) -> None:
+    prompt = restoring(GOOD, qf=30.0, min_qf=60.0)
+    prompt["model"]["inputs"]["model"] = "fast"
+    ended = comfyui.run(prompt)
+    there = command_line(comfyui.base / "input" / GOOD, tmp_path / "out", "--model", "fast", "--qf", "30")
+    assert np.array_equal(picture(comfyui, ended), there)
+    assert "restored" in text_of(ended, "restore")
+    prompt["restore"]["inputs"]["qf"] = 0.5
+    assert "a number from 1 to 100" in comfyui.run(prompt).message
+
+
 @pytest.mark.parametrize("floats", ["fp32", "bf16"])
 def test_the_precision_is_the_command_lines(comfyui: ComfyUI, tmp_path: Path, floats: str) -> None:
     prompt = restoring(PHOTO)
@@ -542,6 +557,33 @@ def test_each_node_and_input_explains_itself(comfyui: ComfyUI) -> None:
             for label, (_, options) in told["input"].get(kind, {}).items():
                 assert options["tooltip"], (name, label)
         assert all(told["output_tooltips"]), name
+
+
+def test_inputs_are_the_engines_settings(comfyui: ComfyUI) -> None:
+    """Each default, limit, notch and sentence is that of ``settings.py``; a number that may be off begins with 0."""
+    nodes = {kind: comfyui.get(f"/object_info/{kind}")[kind]["input"] for kind in (RESTORE, GATE)}
+    inputs = {
+        name: told for kind in ("required", "optional") for name, (_, told) in nodes[RESTORE].get(kind, {}).items()
+    }
+    of_the_gate = nodes[GATE]["required"]["min_qf"][1]
+    settings = knobs(Settings) | knobs(Judging)
+    assert set(settings) <= set(inputs)
+    for name, knob in settings.items():
+        assert inputs[name]["tooltip"].startswith(knob.help)
+    numbers = {name: knob for name, knob in settings.items() if not knob.is_switch}
+    texture = read_card(find(DEFAULT_MODEL)).texture
+    firsts = {"strength": settings["strength"].default, "texture": texture, "min_qf": 0, "qf": 0}
+    assert {name: inputs[name]["default"] for name in numbers} == firsts
+    lows = {name: 0 if firsts[name] == 0 else knob.low for name, knob in numbers.items()}
+    for name, knob in numbers.items():
+        assert (inputs[name]["min"], inputs[name]["max"], inputs[name]["step"]) == (lows[name], knob.high, knob.step)
+    assert inputs["constrain"]["default"] == settings["constrain"].default
+    judging = settings["min_qf"]
+    assert (of_the_gate["default"], of_the_gate["min"], of_the_gate["max"]) == (60, judging.low, judging.high)
+    floats = comfyui.get("/object_info/CODiffLoadModel")["CODiffLoadModel"]["input"]["optional"]["precision"]
+    assert str(get_args(Floats)[0]) == floats[1]["default"]
+    assert all(name in str(floats) for name in get_args(Floats))
+    assert floats[1]["tooltip"] == FLOATS_HELP
 
 
 def test_help_pages_languages_and_examples_are_served(comfyui: ComfyUI) -> None:
@@ -602,10 +644,13 @@ for operator in ("nms", "qnms"):
 import comfy.options
 comfy.options.enable_args_parsing()
 import importlib
-importlib.import_module({pack.name!r} + ".nodes.bridge").engine()
+pack = importlib.import_module({pack.name!r} + ".nodes")
+print(*(node.GET_SCHEMA().node_id for node in pack.NODES))
+pack.bridge.engine()
 """
     (tmp_path / "input").mkdir()
     told = subprocess.run([comfyui_python, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert told.returncode != 0
+    assert len(told.stdout.split()) == 8  # all nodes can be placed
     where = "PATH-OF-THE-CLONE (the folder with plugins/comfyui in it" if copied else f'"{ROOT}"'
     assert f'"{comfyui_python}" -m pip install {where}' in told.stderr
