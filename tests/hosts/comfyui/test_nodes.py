@@ -141,6 +141,9 @@ def test_a_good_photo_is_never_restored(comfyui: ComfyUI) -> None:
     assert np.array_equal(picture(comfyui, ended), JpegPhoto.open(comfyui.base / "input" / GOOD).pixels())
     assert "restore" not in ended.executed
     assert "good already" in text_of(ended, "skip")
+    prompt = gate(PHOTO, min_qf=40.0)
+    prompt["skip"]["inputs"]["quality"] = 40.0  # as the judge has it, that is good enough
+    assert "restore" not in comfyui.run(prompt).executed
 
 
 def test_a_bad_photo_is_restored_behind_the_gate(comfyui: ComfyUI) -> None:
@@ -246,6 +249,20 @@ def test_a_folder_takes_the_memory_of_a_few_photos(comfyui: ComfyUI) -> None:
     assert ended.event == "execution_success", ended.message
     assert len(ended.outputs["restore"]["text"]) == 12
     assert comfyui.peak_memory() - before < 350e6
+    waiting = comfyui.base / "temp"
+    assert len(list(waiting.glob("codiff-*.npy"))) == 12
+    prompt["load"]["inputs"]["count"] = 11
+
+    def interrupt(value: int, total: int) -> None:
+        if (value, total) == (2, 11):
+            comfyui.post("/interrupt", {})
+
+    ended = comfyui.run(prompt, on_progress=interrupt)
+    assert ended.event == "execution_interrupted"
+    assert ended.executed == ["load"]  # not even all of its headers were read
+    assert ended.progress[-1][0] < 11
+    assert comfyui.run(restoring(GOOD, strength=0.0)).event == "execution_success"
+    assert not list(waiting.glob("codiff-*.npy"))  # what nobody has any more is gone
 
 
 def test_progress_counts_over_the_list_and_an_interruption_ends_it(comfyui: ComfyUI) -> None:
@@ -306,6 +323,7 @@ def test_only_what_lies_in_the_input_folder_is_loaded(comfyui: ComfyUI, secret: 
         str(secret),
         climbing,
         "album/../" + climbing,
+        f"codiff-examples/../{PHOTO}",
         "made.jpg [output]",
         "/dev/zero",
         "/etc/nothing",
@@ -318,6 +336,11 @@ def test_only_what_lies_in_the_input_folder_is_loaded(comfyui: ComfyUI, secret: 
             status, answer = comfyui.post("/prompt", {"prompt": restoring(name)})
             assert status == 400, name
             assert expected in str(answer["node_errors"]["load"]), name
+        for name in (str(secret.parent), os.path.relpath(secret.parent, inside), "codiff-examples/..", "/"):
+            folder = node("CODiffLoadJPEGFolder", folder=name, subfolders=True, first=0, count=9)
+            status, answer = comfyui.post("/prompt", {"prompt": {**restoring(PHOTO), "load": folder}})
+            assert status == 400, name
+            assert "is outside the input folder" in str(answer["node_errors"]["load"]), name
         offered = comfyui.get("/object_info/CODiffLoadJPEG")["CODiffLoadJPEG"]["input"]["required"]["image"]
         assert PHOTO in str(offered)
         assert "pipe.jpg" not in str(offered)
@@ -392,7 +415,10 @@ def test_alpha_and_what_is_finer_or_brighter_than_8_bits_is_kept(comfyui: ComfyU
     prompt["restore"]["inputs"]["strength"] = 0.0
     assert comfyui.run(prompt).event == "execution_success"
     assert np.array_equal(np.load(comfyui.base / "output/out.npy"), values)
-    prompt["restore"]["inputs"]["strength"] = 1.0
+    prompt["restore"]["inputs"] |= {"strength": 1.0, "min_qf": 1.0}
+    assert "left alone" in text_of(comfyui.run(prompt), "restore")
+    assert np.array_equal(np.load(comfyui.base / "output/out.npy"), values)
+    prompt["restore"]["inputs"]["min_qf"] = 0.0
     ended = comfyui.run(prompt)
     assert ended.event == "execution_success", ended.message
     restored = np.load(comfyui.base / "output/out.npy")
@@ -448,6 +474,41 @@ def test_a_resized_image_is_refused_in_a_sentence(comfyui: ComfyUI) -> None:
     ended = comfyui.run(prompt)
     assert ended.event == "execution_error"
     assert "Restore before resizing or cropping" in ended.message
+
+
+def test_only_what_came_by_a_loader_is_saved(comfyui: ComfyUI, secret: Path) -> None:
+    """Neither another picture's metadata nor the bytes of a file that a prompt names."""
+    prompt = saving(GOOD)
+    prompt["other"] = node("CODiffLoadJPEG", image="macaroni-q35-422.jpg")
+    size = {"width": 200, "height": 100, "crop": "disabled", "upscale_method": "bilinear"}
+    prompt["resized"] = node("ImageScale", image=["other", 0], **size)
+    prompt["save"]["inputs"]["image"] = ["resized", 0]
+    del prompt["png"], prompt["restore"], prompt["model"]
+    assert "Restore before resizing or cropping" in comfyui.run(prompt).message
+    prompt["save"]["inputs"]["image"] = ["load", 0]
+    before = set((comfyui.base / "output").rglob("*.jpg"))
+    for forged in (str(secret), {"path": str(secret), "name": "diary"}, None):
+        prompt["save"]["inputs"]["jpeg"] = forged
+        assert "takes a file from 'Load JPEG (CODiff)'" in comfyui.run(prompt).message
+    assert set((comfyui.base / "output").rglob("*.jpg")) == before
+
+
+def test_files_beyond_the_limits_end_in_a_sentence(comfyui: ComfyUI) -> None:
+    data = bytearray((ROOT / "examples/photos" / PHOTO).read_bytes())
+    frame = data.index(b"\xff\xc0") + 5
+    data[frame : frame + 4] = b"\xff\xdc" * 2
+    comfyui.upload_into("giant.jpg", bytes(data))
+    comfyui.upload_into("heavy.jpg", b"")
+    heavy = comfyui.base / "input/heavy.jpg"
+    os.truncate(heavy, 2**40)  # bytes that nobody wrote take no room
+    try:
+        for name, words in (("giant.jpg", "65500x65500 pixels"), ("heavy.jpg", "over the limit of 256 MB")):
+            ended = comfyui.run(restoring(name))
+            assert ended.event == "execution_error"
+            assert words in ended.message
+            assert name in ended.message
+    finally:
+        heavy.unlink()
 
 
 def test_a_batch_with_one_file_is_refused_and_without_it_is_restored(comfyui: ComfyUI) -> None:
