@@ -189,14 +189,25 @@ def changed(image: torch.Tensor, before: NDArray[np.uint8], after: NDArray[np.ui
     return torch.cat([result, image[..., 3:]], dim=2)[None] if image.shape[2] == 4 else result[None]
 
 
+def from_a_loader(jpeg: object) -> None:
+    """Check that what is on a CODIFF_JPEG wire is one: a program's prompt may hold anything in its place.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not isinstance(jpeg, JpegFile):
+        raise ValueError("The input 'jpeg' takes a file from 'Load JPEG (CODiff)', not a value.")
+
+
 def only_image(image: torch.Tensor, jpeg: JpegFile | None) -> None:
     """Check that a CODIFF_JPEG can belong to an image.
 
     Raises:
-        ValueError: the batch has several images, or the sizes differ.
+        ValueError: it is none, the batch has several images, or the sizes differ.
     """
     if jpeg is None:
         return
+    from_a_loader(jpeg)
     if image.shape[0] > 1:
         raise ValueError(
             f"The image input holds {image.shape[0]} images, but a CODIFF_JPEG is the file of one. Use 'Load JPEG "

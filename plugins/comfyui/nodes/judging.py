@@ -9,7 +9,19 @@ import torch
 from comfy.model_management import throw_exception_if_processing_interrupted
 from comfy_api.latest import io, ui
 
-from .bridge import CATEGORY, JPEG, MODEL, JpegFile, LoadedModel, aliases, in_its_own_words, only_image, to_pixels
+from .bridge import (
+    CATEGORY,
+    JPEG,
+    MODEL,
+    JpegFile,
+    LoadedModel,
+    aliases,
+    engine,
+    in_its_own_words,
+    only_image,
+    to_pixels,
+)
+from .offering import limits, number
 from .running import restorer_of
 
 
@@ -76,15 +88,11 @@ class SkipIfGood(io.ComfyNode):
                 io.Image.Input("image", tooltip="The unrestored image."),
                 io.Float.Input(
                     "quality",
-                    default=0.0,
-                    min=0.0,
-                    max=100.0,
                     force_input=True,
+                    **limits("min_qf"),
                     tooltip="From 'Estimate JPEG Quality'.",
                 ),
-                io.Float.Input(
-                    "min_qf", default=60.0, min=0.0, max=100.0, step=1.0, tooltip="At least this good is good enough."
-                ),
+                number("min_qf"),
                 io.Image.Input(
                     "restored", lazy=True, tooltip="From 'Restore JPEG (CODiff)'; made only if it is needed."
                 ),
@@ -99,13 +107,21 @@ class SkipIfGood(io.ComfyNode):
     @classmethod
     def check_lazy_status(cls, quality: float, min_qf: float, **others: Any) -> list[str]:
         """Ask for the restored image only where it is needed."""
-        return [] if quality >= min_qf else ["restored"]
+        return [] if _is_good(quality, min_qf) else ["restored"]
 
     @classmethod
     def execute(
         cls, image: torch.Tensor, quality: float, min_qf: float, restored: torch.Tensor | None = None
     ) -> io.NodeOutput:
         """Choose."""
-        good = quality >= min_qf
+        good = _is_good(quality, min_qf)
         text = f"quality {quality:.0f}: " + ("good already" if good else "restored")
         return io.NodeOutput(image if good else restored, good, ui=ui.PreviewText(text))
+
+
+def _is_good(quality: float, min_qf: float) -> bool:
+    """What the judge calls good enough."""
+    engine()
+    from codiff_batch.engine.judge import is_good
+
+    return is_good(quality, min_qf)

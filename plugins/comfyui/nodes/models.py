@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
 
 import comfy.model_management
 import comfy.model_patcher
@@ -12,6 +11,7 @@ import torch
 from comfy_api.latest import io
 
 from .bridge import CATEGORY, MODEL, LoadedModel, aliases, engine, in_its_own_words
+from .offering import precision
 from .running import interruptible
 
 FOLDER = "codiff"
@@ -34,17 +34,6 @@ def model_folders() -> dict[str, Path]:
     return dict(sorted(found.items(), key=lambda item: (item[0] != "compact", item[0])))
 
 
-def precisions() -> list[str]:
-    """What codiff-batch offers; without it the node can still be placed."""
-    try:
-        engine()
-    except RuntimeError:
-        return ["auto"]
-    from codiff_batch.settings import Floats
-
-    return list(get_args(Floats))
-
-
 class LoadModel(io.ComfyNode):
     """A model by name."""
 
@@ -65,13 +54,7 @@ class LoadModel(io.ComfyNode):
                     options=list(model_folders()),
                     tooltip="A model folder of models/codiff (or of extra_model_paths.yaml), or one of codiff-batch.",
                 ),
-                io.Combo.Input(
-                    "precision",
-                    options=precisions(),
-                    default="auto",
-                    optional=True,
-                    tooltip="Floating-point format of the networks; 'auto' takes whichever is faster on this machine.",
-                ),
+                precision(),
             ],
             outputs=[
                 MODEL.Output(display_name="model", tooltip="CaVE, which judges, and the generator, which restores.")

@@ -22,6 +22,7 @@ from .bridge import (
     own_pixels,
     to_pixels,
 )
+from .offering import OFF, number, switch
 from .running import progress_bar, restorer_of
 from .stored import Stored, stored
 
@@ -51,19 +52,8 @@ class RestoreJPEG(io.ComfyNode):
                 JPEG.Input(
                     "jpeg", optional=True, tooltip="The image's file, from 'Load JPEG (CODiff)'. Restores better."
                 ),
-                io.Float.Input(
-                    "strength",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    tooltip="0 changes nothing, 1 restores fully, in between blends both.",
-                ),
-                io.Boolean.Input(
-                    "constrain",
-                    default=True,
-                    tooltip="Keep the result inside the file's quantization cells. Needs 'jpeg' and its own image.",
-                ),
+                number("strength"),
+                switch("constrain", also="Needs 'jpeg' and its own image."),
                 io.Int.Input(
                     "tile",
                     default=0,
@@ -75,24 +65,9 @@ class RestoreJPEG(io.ComfyNode):
                 io.Int.Input(
                     "tiles_at_once", default=0, min=0, max=64, tooltip="Tiles per step; 0 for what suits the device."
                 ),
-                io.Float.Input(
-                    "texture",
-                    default=0.6,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    optional=True,
-                    tooltip="How much texture 'compact' adds: 0 restores faithfully, 1 looks sharpest.",
-                ),
-                io.Float.Input(
-                    "min_qf",
-                    default=0.0,
-                    min=0.0,
-                    max=100.0,
-                    step=1.0,
-                    optional=True,
-                    tooltip="Leave images alone if at least this good; each is judged by itself. 0 restores all.",
-                ),
+                number("texture", optional=True),
+                number("min_qf", also="Each image is judged by itself; 0 restores all.", optional=True, off=True),
+                number("qf", also="0 leaves it to them.", optional=True, off=True),
             ],
             outputs=[
                 io.Image.Output(display_name="image", tooltip="The restored image, of the same size."),
@@ -112,8 +87,9 @@ class RestoreJPEG(io.ComfyNode):
         tile: int,
         tiles_at_once: int,
         jpeg: JpegFile | None = None,
-        texture: float = 0.6,
-        min_qf: float = 0.0,
+        texture: float | None = None,
+        min_qf: float = OFF,
+        qf: float = OFF,
     ) -> io.NodeOutput:
         """Restore, one image of a batch after the other."""
         only_image(image, jpeg)
@@ -126,8 +102,9 @@ class RestoreJPEG(io.ComfyNode):
             from codiff_batch.settings import Judging, Settings
 
             amount = texture if model.card.adds_texture else None
-            settings = Settings(strength=strength, texture=amount, constrain=constrain)
-            judging = Judging(min_qf=min_qf) if min_qf else None
+            by_hand = None if qf == OFF else qf
+            settings = Settings(strength=strength, texture=amount, constrain=constrain, qf=by_hand)
+            judging = None if min_qf == OFF else Judging(min_qf=min_qf)
             for index, one in enumerate(image):
                 place = jpeg.place if jpeg is not None else (index, image.shape[0])
                 results.append(_restore(one, restorer, jpeg, place, settings, judging))

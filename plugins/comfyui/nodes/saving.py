@@ -12,7 +12,18 @@ import torch
 from comfy.model_management import throw_exception_if_processing_interrupted
 from comfy_api.latest import io, ui
 
-from .bridge import CATEGORY, JPEG, JpegFile, aliases, engine, in_its_own_words, only_image, own_pixels, to_pixels
+from .bridge import (
+    CATEGORY,
+    JPEG,
+    JpegFile,
+    aliases,
+    engine,
+    from_a_loader,
+    in_its_own_words,
+    only_image,
+    own_pixels,
+    to_pixels,
+)
 
 COM, APPLICATIONS = 0xFE, range(0xE0, 0xF0)
 LONGEST_COMMENT = 65_533
@@ -72,6 +83,7 @@ class SaveJPEG(io.ComfyNode):
         embed_workflow: bool = False,
     ) -> io.NodeOutput:
         """Encode and write."""
+        from_a_loader(jpeg)
         only_image(image, jpeg)
         throw_exception_if_processing_interrupted()
         package = engine()

@@ -30,7 +30,15 @@ SIDE = 420
 Example = dict[str, tuple[str, tuple[int, int], tuple[int, int], dict[str, Any]]]
 """Nodes by id: class, place, size, inputs."""
 
-RESTORING = {"strength": 1.0, "constrain": True, "tile": 0, "tiles_at_once": 0, "texture": 0.6, "min_qf": 0.0}
+RESTORING = {
+    "strength": 1.0,
+    "constrain": True,
+    "tile": 0,
+    "tiles_at_once": 0,
+    "texture": 0.6,
+    "min_qf": 0.0,
+    "qf": 0.0,
+}
 SAVING = {"filename_prefix": "codiff/%source%", "quality": 95, "include_signed": False, "embed_workflow": False}
 JUDGED = {"image": ["1", 0], "model": ["2", 0], "jpeg": ["1", 1]}
 """What the photo of node 1 and the model of node 2 feed."""

@@ -13,19 +13,23 @@ import time
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from codiff_batch.jpeg import JpegPhoto
+from codiff_batch.models.card import read_card
+from codiff_batch.models.catalogue import DEFAULT_MODEL, find
+from codiff_batch.settings import FLOATS_HELP, Floats, Judging, Settings, knobs
 from tests.hosts.comfyui.client import ROOT, ComfyUI, Ended
 from tests.tiny_model import make_tiny_model
 
 PHOTO = "shrine-path-q10.jpg"
 GOOD = "strudel-fine-q95.jpg"
 TURNED = "oatmeal-q30-turned-gps.jpg"
+RESTORE, GATE = "CODiffRestoreJPEG", "CODiffSkipIfGood"
 
 Prompt = dict[str, dict[str, Any]]
 
@@ -137,6 +141,9 @@ def test_a_good_photo_is_never_restored(comfyui: ComfyUI) -> None:
     assert np.array_equal(picture(comfyui, ended), JpegPhoto.open(comfyui.base / "input" / GOOD).pixels())
     assert "restore" not in ended.executed
     assert "good already" in text_of(ended, "skip")
+    prompt = gate(PHOTO, min_qf=40.0)
+    prompt["skip"]["inputs"]["quality"] = 40.0  # as the judge has it, that is good enough
+    assert "restore" not in comfyui.run(prompt).executed
 
 
 def test_a_bad_photo_is_restored_behind_the_gate(comfyui: ComfyUI) -> None:
@@ -242,6 +249,20 @@ def test_a_folder_takes_the_memory_of_a_few_photos(comfyui: ComfyUI) -> None:
     assert ended.event == "execution_success", ended.message
     assert len(ended.outputs["restore"]["text"]) == 12
     assert comfyui.peak_memory() - before < 350e6
+    waiting = comfyui.base / "temp"
+    assert len(list(waiting.glob("codiff-*.npy"))) == 12
+    prompt["load"]["inputs"]["count"] = 11
+
+    def interrupt(value: int, total: int) -> None:
+        if (value, total) == (2, 11):
+            comfyui.post("/interrupt", {})
+
+    ended = comfyui.run(prompt, on_progress=interrupt)
+    assert ended.event == "execution_interrupted"
+    assert ended.executed == ["load"]  # not even all of its headers were read
+    assert ended.progress[-1][0] < 11
+    assert comfyui.run(restoring(GOOD, strength=0.0)).event == "execution_success"
+    assert not list(waiting.glob("codiff-*.npy"))  # what nobody has any more is gone
 
 
 def test_progress_counts_over_the_list_and_an_interruption_ends_it(comfyui: ComfyUI) -> None:
@@ -302,6 +323,7 @@ def test_only_what_lies_in_the_input_folder_is_loaded(comfyui: ComfyUI, secret: 
         str(secret),
         climbing,
         "album/../" + climbing,
+        f"codiff-examples/../{PHOTO}",
         "made.jpg [output]",
         "/dev/zero",
         "/etc/nothing",
@@ -314,6 +336,11 @@ def test_only_what_lies_in_the_input_folder_is_loaded(comfyui: ComfyUI, secret: 
             status, answer = comfyui.post("/prompt", {"prompt": restoring(name)})
             assert status == 400, name
             assert expected in str(answer["node_errors"]["load"]), name
+        for name in (str(secret.parent), os.path.relpath(secret.parent, inside), "codiff-examples/..", "/"):
+            folder = node("CODiffLoadJPEGFolder", folder=name, subfolders=True, first=0, count=9)
+            status, answer = comfyui.post("/prompt", {"prompt": {**restoring(PHOTO), "load": folder}})
+            assert status == 400, name
+            assert "is outside the input folder" in str(answer["node_errors"]["load"]), name
         offered = comfyui.get("/object_info/CODiffLoadJPEG")["CODiffLoadJPEG"]["input"]["required"]["image"]
         assert PHOTO in str(offered)
         assert "pipe.jpg" not in str(offered)
@@ -388,7 +415,10 @@ def test_alpha_and_what_is_finer_or_brighter_than_8_bits_is_kept(comfyui: ComfyU
     prompt["restore"]["inputs"]["strength"] = 0.0
     assert comfyui.run(prompt).event == "execution_success"
     assert np.array_equal(np.load(comfyui.base / "output/out.npy"), values)
-    prompt["restore"]["inputs"]["strength"] = 1.0
+    prompt["restore"]["inputs"] |= {"strength": 1.0, "min_qf": 1.0}
+    assert "left alone" in text_of(comfyui.run(prompt), "restore")
+    assert np.array_equal(np.load(comfyui.base / "output/out.npy"), values)
+    prompt["restore"]["inputs"]["min_qf"] = 0.0
     ended = comfyui.run(prompt)
     assert ended.event == "execution_success", ended.message
     restored = np.load(comfyui.base / "output/out.npy")
@@ -444,6 +474,41 @@ def test_a_resized_image_is_refused_in_a_sentence(comfyui: ComfyUI) -> None:
     ended = comfyui.run(prompt)
     assert ended.event == "execution_error"
     assert "Restore before resizing or cropping" in ended.message
+
+
+def test_only_what_came_by_a_loader_is_saved(comfyui: ComfyUI, secret: Path) -> None:
+    """Neither another picture's metadata nor the bytes of a file that a prompt names."""
+    prompt = saving(GOOD)
+    prompt["other"] = node("CODiffLoadJPEG", image="macaroni-q35-422.jpg")
+    size = {"width": 200, "height": 100, "crop": "disabled", "upscale_method": "bilinear"}
+    prompt["resized"] = node("ImageScale", image=["other", 0], **size)
+    prompt["save"]["inputs"]["image"] = ["resized", 0]
+    del prompt["png"], prompt["restore"], prompt["model"]
+    assert "Restore before resizing or cropping" in comfyui.run(prompt).message
+    prompt["save"]["inputs"]["image"] = ["load", 0]
+    before = set((comfyui.base / "output").rglob("*.jpg"))
+    for forged in (str(secret), {"path": str(secret), "name": "diary"}, None):
+        prompt["save"]["inputs"]["jpeg"] = forged
+        assert "takes a file from 'Load JPEG (CODiff)'" in comfyui.run(prompt).message
+    assert set((comfyui.base / "output").rglob("*.jpg")) == before
+
+
+def test_files_beyond_the_limits_end_in_a_sentence(comfyui: ComfyUI) -> None:
+    data = bytearray((ROOT / "examples/photos" / PHOTO).read_bytes())
+    frame = data.index(b"\xff\xc0") + 5
+    data[frame : frame + 4] = b"\xff\xdc" * 2
+    comfyui.upload_into("giant.jpg", bytes(data))
+    comfyui.upload_into("heavy.jpg", b"")
+    heavy = comfyui.base / "input/heavy.jpg"
+    os.truncate(heavy, 2**40)  # bytes that nobody wrote take no room
+    try:
+        for name, words in (("giant.jpg", "65500x65500 pixels"), ("heavy.jpg", "over the limit of 256 MB")):
+            ended = comfyui.run(restoring(name))
+            assert ended.event == "execution_error"
+            assert words in ended.message
+            assert name in ended.message
+    finally:
+        heavy.unlink()
 
 
 def test_a_batch_with_one_file_is_refused_and_without_it_is_restored(comfyui: ComfyUI) -> None:
@@ -522,6 +587,17 @@ def test_models_of_comfyuis_model_folders_are_offered(comfyui: ComfyUI, folder: 
     assert f"by {name}" in text_of(ended, "restore")
 
 
+def test_a_quality_by_hand_is_the_command_lines_and_lifts_the_gate(comfyui: ComfyUI, tmp_path: Path) -> None:
+    prompt = restoring(GOOD, qf=30.0, min_qf=60.0)
+    prompt["model"]["inputs"]["model"] = "fast"
+    ended = comfyui.run(prompt)
+    there = command_line(comfyui.base / "input" / GOOD, tmp_path / "out", "--model", "fast", "--qf", "30")
+    assert np.array_equal(picture(comfyui, ended), there)
+    assert "restored" in text_of(ended, "restore")
+    prompt["restore"]["inputs"]["qf"] = 0.5
+    assert "a number from 1 to 100" in comfyui.run(prompt).message
+
+
 @pytest.mark.parametrize("floats", ["fp32", "bf16"])
 def test_the_precision_is_the_command_lines(comfyui: ComfyUI, tmp_path: Path, floats: str) -> None:
     prompt = restoring(PHOTO)
@@ -542,6 +618,33 @@ def test_each_node_and_input_explains_itself(comfyui: ComfyUI) -> None:
             for label, (_, options) in told["input"].get(kind, {}).items():
                 assert options["tooltip"], (name, label)
         assert all(told["output_tooltips"]), name
+
+
+def test_inputs_are_the_engines_settings(comfyui: ComfyUI) -> None:
+    """Each default, limit, notch and sentence is that of ``settings.py``; a number that may be off begins with 0."""
+    nodes = {kind: comfyui.get(f"/object_info/{kind}")[kind]["input"] for kind in (RESTORE, GATE)}
+    inputs = {
+        name: told for kind in ("required", "optional") for name, (_, told) in nodes[RESTORE].get(kind, {}).items()
+    }
+    of_the_gate = nodes[GATE]["required"]["min_qf"][1]
+    settings = knobs(Settings) | knobs(Judging)
+    assert set(settings) <= set(inputs)
+    for name, knob in settings.items():
+        assert inputs[name]["tooltip"].startswith(knob.help)
+    numbers = {name: knob for name, knob in settings.items() if not knob.is_switch}
+    texture = read_card(find(DEFAULT_MODEL)).texture
+    firsts = {"strength": settings["strength"].default, "texture": texture, "min_qf": 0, "qf": 0}
+    assert {name: inputs[name]["default"] for name in numbers} == firsts
+    lows = {name: 0 if firsts[name] == 0 else knob.low for name, knob in numbers.items()}
+    for name, knob in numbers.items():
+        assert (inputs[name]["min"], inputs[name]["max"], inputs[name]["step"]) == (lows[name], knob.high, knob.step)
+    assert inputs["constrain"]["default"] == settings["constrain"].default
+    judging = settings["min_qf"]
+    assert (of_the_gate["default"], of_the_gate["min"], of_the_gate["max"]) == (60, judging.low, judging.high)
+    floats = comfyui.get("/object_info/CODiffLoadModel")["CODiffLoadModel"]["input"]["optional"]["precision"]
+    assert str(get_args(Floats)[0]) == floats[1]["default"]
+    assert all(name in str(floats) for name in get_args(Floats))
+    assert floats[1]["tooltip"] == FLOATS_HELP
 
 
 def test_help_pages_languages_and_examples_are_served(comfyui: ComfyUI) -> None:
@@ -602,10 +705,13 @@ for operator in ("nms", "qnms"):
 import comfy.options
 comfy.options.enable_args_parsing()
 import importlib
-importlib.import_module({pack.name!r} + ".nodes.bridge").engine()
+pack = importlib.import_module({pack.name!r} + ".nodes")
+print(*(node.GET_SCHEMA().node_id for node in pack.NODES))
+pack.bridge.engine()
 """
     (tmp_path / "input").mkdir()
     told = subprocess.run([comfyui_python, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert told.returncode != 0
+    assert len(told.stdout.split()) == 8  # all nodes can be placed
     where = "PATH-OF-THE-CLONE (the folder with plugins/comfyui in it" if copied else f'"{ROOT}"'
     assert f'"{comfyui_python}" -m pip install {where}' in told.stderr

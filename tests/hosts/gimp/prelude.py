@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys  # noqa: F401 - scripts use it
 import threading
 import time
 import traceback

@@ -206,6 +206,13 @@ tell(errors=errors, engines=engines, pictures=pictures, defaults=defaults)
 
 
 LOCKED = ("set_lock_content", "set_lock_position")
+CALLS = {
+    "Image": ("undo_group_start", "insert_layer", "set_selected_layers"),
+    "Item": ("set_lock_content", "set_lock_position", "set_lock_visibility", "set_visible"),
+    "Drawable": ("merge_shadow", "update"),
+    "Layer": ("copy",),
+}
+"""What putting a result in place asks GIMP for, by the class that does it."""
 
 
 def test_a_locked_layer_is_refused_in_place_and_its_copy_is_unlocked_and_restored(gimp: Gimp) -> None:
@@ -215,29 +222,96 @@ for lock in {LOCKED}:
     image = load("{PHOTO}")
     (layer,) = image.get_layers()
     getattr(layer, lock)(True)
+    layer.set_lock_visibility(True)
     keep(layer, "source")
     in_place = remove_artifacts(image, [layer], model="fast", output="in-place")
     untouched = values(layer) == (FOLDER / "source").read_bytes()
     new = remove_artifacts(image, [layer], model="fast")
     copy = image.get_layers()[0]
-    locks = [copy.get_lock_content(), copy.get_lock_position()]
+    locks = [copy.get_lock_content(), copy.get_lock_position(), copy.get_lock_visibility()]
     results[lock] = [in_place, untouched, new, locks, values(copy) != values(layer)]
 group = Gimp.GroupLayer.new(image)
 image.insert_layer(group, None, 0)
 layer.set_lock_position(False)
 image.reorder_item(layer, group, 0)
 group.set_lock_content(True)
-tell(results=results, group=remove_artifacts(image, [layer], model="fast"))
+locked_group = remove_artifacts(image, [layer], model="fast")
+group.set_lock_content(False)
+layer.set_opacity(40.0)
+seen = remove_artifacts(image, [layer], model="fast")
+tell(results=results, group=locked_group, seen=seen, inside=len(group.get_children()), shown=layer.get_visible())
 """)
     for lock in LOCKED:
         in_place, untouched, new, locks, restored = told["results"][lock]
         assert "is locked" in in_place
         assert untouched
         assert new is None
-        assert locks == [False, False]
+        assert locks == [False] * 3
         assert restored
     assert "The group" in told["group"]
     assert "is locked" in told["group"]
+    assert "The visibility of" in told["seen"]
+    assert (told["inside"], told["shown"]) == (1, True)
+
+
+def test_what_gimp_does_not_do_is_told_and_leaves_no_half_done_layer(gimp: Gimp) -> None:
+    """Each call in turn answers that it failed, as calls of GIMP's procedures do: they raise nothing."""
+    told = gimp.run(f"""
+sys.path.insert(0, str(FOLDER / "gimp/plug-ins/codiff-batch"))
+from codiff_gimp.layers import Job, put
+from codiff_gimp.pixels import Pixels
+from codiff_gimp.texts import Refused
+
+image = load("{PHOTO}")
+(layer,) = image.get_layers()
+layer.set_opacity(40.0)
+result = FOLDER / "result.raw"
+Pixels(layer).write(result)
+refusals = {{}}
+for kind, names in {CALLS}.items():
+    kind = getattr(Gimp, kind)
+    for name in names:
+        does = getattr(kind, name)
+        setattr(kind, name, lambda *_arguments: None if name == "copy" else False)
+        try:
+            put([(Job.of(image, layer, in_place=False), result)])
+            refusals[name] = None
+        except Refused as refused:
+            refusals[name] = str(refused)
+        finally:
+            setattr(kind, name, does)
+        here = image.get_layers()
+        refusals[name] = [refusals[name], len(here), layer.get_visible()]
+        if len(here) > 1:
+            image.remove_layer(here[0])
+        layer.set_visible(True)
+put([(Job.of(image, layer, in_place=False), result)])
+layers = len(image.get_layers())
+image.select_rectangle(Gimp.ChannelOps.REPLACE, 100, 100, 200, 200)
+Gimp.edit_copy([layer])
+(floating,) = Gimp.edit_paste(layer, False)
+does, Gimp.floating_sel_to_layer = Gimp.floating_sel_to_layer, lambda _floating: False
+try:
+    put([(Job.of(image, floating, in_place=False), result)])
+    floats = None
+except Refused as refused:
+    floats = str(refused)
+finally:
+    Gimp.floating_sel_to_layer = does
+tell(refusals=refusals, layers=layers, floats=floats)
+""")
+    assert told["layers"] == 2
+    assert "cannot become a layer" in told["floats"]
+    refusals = told["refusals"]
+    assert len(refusals) == sum(map(len, CALLS.values()))
+    words, *done = refusals.pop("set_selected_layers")
+    assert "GIMP does not select the result." in words
+    assert done == [2, False]  # the result is there by then
+    for name, (words, layers, shown) in refusals.items():
+        assert words is not None, name
+        assert words.startswith("GIMP "), name
+        assert (layers, shown) == (1, True), name
+    assert len({words for words, _, _ in refusals.values()}) == len(refusals) - 2  # three of them unlock
 
 
 def test_where_stacking_would_show_the_original_is_hidden(gimp: Gimp) -> None:
@@ -248,7 +322,7 @@ def seen(image):
     return values(flat.merge_visible_layers(Gimp.MergeType.CLIP_TO_IMAGE))
 
 results = {{}}
-for case in ("plain", "opacity", "mode", "mask", "alpha"):
+for case in ("plain", "opacity", "mode", "mask", "alpha", "effect"):
     image = load("{PHOTO}")
     (layer,) = image.get_layers()
     below = Gimp.Layer.new(image, "below", 512, 512, Gimp.ImageType.RGB_IMAGE, 100.0, Gimp.LayerMode.NORMAL)
@@ -268,13 +342,16 @@ for case in ("plain", "opacity", "mode", "mask", "alpha"):
         Gimp.Selection.feather(image, 30)
         layer.edit_clear()
         Gimp.Selection.none(image)
+    if case == "effect":
+        blur = Gimp.DrawableFilter.new(layer, "gegl:gaussian-blur", "blur")
+        layer.append_filter(blur)
     before = seen(image)
     error = remove_artifacts(image, [layer], strength=0.0)
     results[case] = [error, seen(image) == before, layer.get_visible()]
 tell(**results)
 """)
     assert told.pop("plain") == [None, True, True]
-    assert len(told) == 4
+    assert len(told) == 5
     for case, result in told.items():
         assert result == [None, True, False], case
 

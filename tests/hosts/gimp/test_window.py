@@ -26,6 +26,7 @@ EDITS = {
     "removed": "image.remove_layer(layer)",
     "selection was changed": "image.select_rectangle(2, 10, 10, 400, 400)",
     "mode or profile": "image.convert_grayscale()",
+    "image was closed": "close_all()",
 }
 """What a person does while the filter works, by what it says then."""
 
@@ -144,6 +145,11 @@ def test_the_dialog_previews_and_the_result_is_one_undo_step(
     screen.keys(window.id, "ctrl+f")
     screen.wait_for("2 layers)")
     assert TITLE not in screen.windows().values()
+    gimp.run("(image,) = Gimp.get_images(); image.set_selected_layers(image.get_layers())")
+    screen.keys(window.id, "ctrl+f")
+    screen.wait_for("4 layers)")
+    screen.keys(window.id, "ctrl+z")
+    screen.wait_for("2 layers)")  # both in one step
 
 
 @pytest.mark.parametrize("words", EDITS)
@@ -156,21 +162,81 @@ def test_an_edit_made_while_the_filter_works_stays_and_nothing_is_written(
 (layer,) = image.get_layers()
 stop("codiff_batch", "serve")
 {EDITS[words]}
-for layer in image.get_layers():
+layers = [layer for image in Gimp.get_images() for layer in image.get_layers()]
+for layer in layers:
     keep(layer, "edited")
 go_on("codiff_batch", "serve")
-tell(layers=len(image.get_layers()))
+tell(layers=len(layers))
 """)
     window.said(words)
     after = gimp.run("""
-(image,) = Gimp.get_images()
-for layer in image.get_layers():
+layers = [layer for image in Gimp.get_images() for layer in image.get_layers()]
+for layer in layers:
     keep(layer, "after")
-tell(layers=len(image.get_layers()))
+tell(layers=len(layers))
 """)
     assert after == told
     if told["layers"]:
         assert (gimp.folder / "after").read_bytes() == (gimp.folder / "edited").read_bytes()
+
+
+def test_presets_set_their_values_and_what_does_nothing_is_greyed_out_with_a_reason(gimp: Gimp, screen: Screen) -> None:
+    """The dialog itself, in GIMP, on a photo whose file it knows."""
+    told = gimp.run(f"""
+sys.path.insert(0, str(FOLDER / "gimp/plug-ins/codiff-batch"))
+from codiff_gimp.dialog import Dialog
+from codiff_gimp.presets import PRESETS
+from gi.repository import GLib, Gtk
+
+image = load("{PHOTO}")
+procedure = Gimp.get_pdb().lookup_procedure("plug-in-codiff-batch-remove-jpeg-artifacts")
+config = procedure.create_config()
+dialog = Dialog(procedure, config, image, image.get_layers()[0])
+widgets = {{
+    "texture": dialog._dialog.get_scale_entry("texture", 1.0),
+    "constrain": dialog._dialog.get_widget("constrain", Gtk.CheckButton),
+}}
+
+def state(name):
+    reason = dialog._reasons[name]
+    return [widgets[name].get_sensitive(), reason.get_visible(), reason.get_text()]
+
+def look():
+    while GLib.MainContext.default().iteration(False):
+        pass
+    return [state("texture"), state("constrain")]
+
+starting = look()
+while dialog._on_grid is None:
+    GLib.MainContext.default().iteration(True)
+there = look()
+presets = {{}}
+for preset in PRESETS:
+    dialog._preset.set_active_id(preset.label)
+    now = {{name: config.get_property(name) for name in preset.values}}
+    presets[preset.label] = [now, preset.values, dialog._preset.get_active_id()]
+config.set_property("strength", 0.33)
+own = dialog._preset.get_active_id()
+dialog._model.set_active_id("fast")
+fast = look()
+dialog._preset.set_active_id(PRESETS[0].label)
+compact = look()
+config.set_property("quality", 30.0)
+by_hand = look()
+dialog._assistant.leave().close()
+dialog._dialog.destroy()
+tell(starting=starting, there=there, presets=presets, own=own, fast=fast, compact=compact, by_hand=by_hand)
+""")
+    yes = [True, False, ""]
+    assert told["starting"] == [yes, [False, True, "Known as soon as the engine has seen the picture."]]
+    assert told["there"] == told["compact"] == [yes, yes]
+    assert told["fast"] == [[False, True, "This model adds no texture."], yes]
+    assert told["by_hand"] == [yes, [False, True, "With a quality by hand the file's own cells do not count."]]
+    assert len(told["presets"]) == 5
+    for label, (now, wanted, shown) in told["presets"].items():
+        assert now == wanted, label
+        assert shown == label
+    assert told["own"] == "own"
 
 
 def test_a_second_images_dialog_does_not_wait_for_the_first_images_work(

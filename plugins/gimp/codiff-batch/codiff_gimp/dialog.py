@@ -23,6 +23,8 @@ from codiff_gimp.texts import Refused, _  # noqa: E402
 from codiff_gimp.work import seen  # noqa: E402
 
 OWN_VALUES = "own"
+DIGITS = {"strength": 2, "texture": 2, "quality": 0}
+"""Sliders, from top to bottom, with the decimals that they show."""
 
 
 class Dialog:
@@ -74,7 +76,7 @@ class Dialog:
     def _settings(self) -> Gtk.Box:
         """The right side."""
         box = Gtk.Box(orientation=Gtk.Orientation.VERTICAL, spacing=6, width_request=480)
-        names = Gtk.SizeGroup(mode=Gtk.SizeGroupMode.HORIZONTAL)
+        names, numbers = (Gtk.SizeGroup(mode=Gtk.SizeGroupMode.HORIZONTAL) for _column in range(2))
 
         def add(widget: Gtk.Widget) -> None:
             box.pack_start(widget, False, False, 0)
@@ -96,8 +98,12 @@ class Dialog:
         self._model.connect("changed", self._take_model)
         add_named(_("_Model"), self._model)
         add(self._summary)
-        for name in ("strength", "texture", "quality"):
+        for name in DIGITS:
             scale = self._dialog.get_scale_entry(name, 1.0)
+            scale.set_digits(DIGITS[name])
+            for part in scale.get_children():
+                if isinstance(part, Gtk.SpinButton):
+                    numbers.add_widget(part)
             names.add_widget(scale.get_label() if hasattr(scale, "get_label") else scale)
             add(scale)
             if name in self._reasons:
