@@ -125,11 +125,21 @@ def claim(folder: Path, holds: Holds) -> Mark:
     return mark
 
 
-def withdraw(folder: Path) -> None:
-    """Take back the mark of a folder that turned out to be none to write to."""
-    shutil.rmtree(folder / MARK_FOLDER, ignore_errors=True)
-    with contextlib.suppress(OSError):
-        _record(folder).unlink()
+@contextlib.contextmanager
+def tried(folder: Path) -> Iterator[None]:
+    """Leave no mark in a folder that turns out to be none to write to.
+
+    Around the lock: network file systems keep a file that is open, and with it the folder that the mark is in.
+    """
+    new = not is_marked(folder)
+    try:
+        yield
+    except OptionsConflict:
+        if new:
+            shutil.rmtree(folder / MARK_FOLDER, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                _record(folder).unlink()
+        raise
 
 
 def _around(path: Path) -> Iterator[Path]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from codiff_batch.batch.marks import backups_around
 from codiff_batch.errors import BackupUnfit, OutputExists, PhotoError, SourceChanged, SourceIsLink
 from codiff_batch.files.atomic import TEMPORARY_PREFIX, make_durable, write_atomically
-from codiff_batch.files.identity import key_of, same_file
+from codiff_batch.files.identity import key_of, same_file, shows
 from codiff_batch.files.reading import Contents, digest_of, read_whole, sha256, stamp_of
 
 __all__ = ["Original", "keep_backup", "put_in_place", "put_output", "sweep", "write_atomically"]
@@ -67,8 +67,10 @@ def put_output(
         PhotoError: the file system refuses.
     """
 
-    def guard() -> None:
+    def guard(temporary: Path) -> None:
         _refuse_changed(original.path, original.seen)
+        if shows(original.path.parent, temporary) and same_file(original.path.with_name(target.name), original.path):
+            raise OutputExists(f"{target} is the photo itself; choose another folder")
         if os.path.lexists(target) and not may_replace(target, original.path, ours=ours, overwrite=overwrite):
             raise OutputExists(f"{target} exists already")
 
@@ -149,7 +151,10 @@ def put_in_place(original: Original, data: bytes, backup: Path, *, record: Calla
     record()
     digest = sha256(original.data)
 
-    def guard() -> None:
+    def guard(temporary: Path) -> None:
+        # Made beside the photo: where it is seen beside the backup as well, both are one file, by two mounts.
+        if shows(backup.parent, temporary):
+            raise BackupUnfit(f"the backup {backup} is the photo itself; choose another folder")
         check_backup(backup, digest, photo=original.path)
         refuse_links(original.path)
         _refuse_other_bytes(original.path, original.seen)
