@@ -23,6 +23,7 @@ from codiff_batch.batch.journal import holds_backups, journals_in
 from codiff_batch.errors import FolderUnavailable, OptionsConflict, PhotoError, Role
 from codiff_batch.files.atomic import write_atomically
 from codiff_batch.files.identity import MARK_FOLDER, folders_above, mount_of
+from codiff_batch.models.plain import read_json
 
 MARK = "mark.json"
 
@@ -57,12 +58,9 @@ def read_mark(folder: Path) -> Mark | None:
     Raises:
         JournalDamaged: the folder has a journal of version 0.1, which kept no marks, and nobody can tell what it holds.
     """
-    place = folder / MARK_FOLDER
-    try:
-        told = json.loads((place / MARK).read_text(encoding="ascii"))
-        return Mark(str(told["id"]), Holds(told["holds"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
+    # Whoever may put photos into a folder may put anything there under this name: a pipe, a device, a bomb.
+    with contextlib.suppress(ValueError):
+        return read_json(folder / MARK_FOLDER / MARK, Mark)
     # Version 0.1 kept journals without a mark.
     if not (journals := journals_in(folder)):
         return None
