@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 
@@ -73,6 +73,9 @@ COMMIT_SECONDS = 1.0
 BUSY_SECONDS = 600.0
 """How long to wait for another process that writes: it may have been stopped in the middle."""
 
+UnixTime = Annotated[float, msgspec.Meta(ge=0, le=1 << 40)]
+"""Seconds, as far as calendars go."""
+
 _NAME = re.compile(r"journal-(all|\d+-of-\d+)\.sqlite")
 
 
@@ -81,8 +84,8 @@ class Run:
     """One start of the program."""
 
     id: int
-    started: float
-    ended: float | None
+    started: UnixTime
+    ended: UnixTime | None
     photos: int | None
     """How many were planned for this folder; None for a daemon, which never knows."""
     known: int
@@ -121,12 +124,24 @@ def holds_backups(path: Path) -> bool:
         JournalDamaged: it cannot be read.
     """
     try:
-        with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+        with contextlib.closing(connect_to_read(path)) as database:
             version = database.execute("PRAGMA user_version").fetchone()[0]
             where = "standing WHERE in_place" if version else "photos WHERE backup IS NOT NULL"
             return database.execute(f"SELECT 1 FROM {where} LIMIT 1").fetchone() is not None
     except sqlite3.Error as error:
         raise JournalDamaged(_DAMAGED.format(path=path)) from error
+
+
+def connect_to_read(path: Path) -> sqlite3.Connection:
+    """Open a journal without the right to write.
+
+    Raises:
+        sqlite3.OperationalError: it cannot be opened so.
+    """
+    for part in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm", "-journal"))):
+        if part.exists() and not part.is_file():  # For a pipe, SQLite would wait for ever.
+            raise sqlite3.OperationalError(f"{part.name} is not a file")
+    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
 
 
 def folder_of(path: Path) -> Path:
@@ -398,15 +413,15 @@ def all_attempts(database: sqlite3.Connection, folder: Path) -> list[Attempt]:
 
 def latest_run(database: sqlite3.Connection) -> Run | None:
     """The latest run."""
-    columns = ", ".join(field.name for field in fields(Run))
-    row = database.execute(f"SELECT {columns} FROM runs ORDER BY id DESC LIMIT 1").fetchone()
-    return None if row is None else Run(*row)
+    columns = [field.name for field in fields(Run)]
+    row = database.execute(f"SELECT {', '.join(columns)} FROM runs ORDER BY id DESC LIMIT 1").fetchone()
+    return None if row is None else msgspec.convert(dict(zip(columns, row, strict=True)), Run)
 
 
 def all_roots(database: sqlite3.Connection) -> dict[Path, Path]:
     """Every folder that a run took photos from, and where its disk was mounted."""
     roots: dict[Path, Path] = {}
     for (text,) in database.execute("SELECT roots FROM runs GROUP BY roots ORDER BY max(id)"):
-        with contextlib.suppress(ValueError, TypeError, AttributeError):
+        with contextlib.suppress(ValueError, TypeError, AttributeError, RecursionError):
             roots |= {Path(root): Path(mount) for root, mount in json.loads(text).items()}
     return roots

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from codiff_batch import __version__
 from codiff_batch.batch.journal import Journal, journal_path, journals_in
 from codiff_batch.batch.ledger import Ledger, read_journal
-from codiff_batch.batch.marks import Holds, check_present, claim, is_marked, withdraw
+from codiff_batch.batch.marks import Holds, check_present, claim, tried
 from codiff_batch.batch.migration import old_digest
 from codiff_batch.batch.options import BatchOptions
 from codiff_batch.batch.outputs import sweep
@@ -22,7 +22,7 @@ from codiff_batch.batch.overlaps import refuse_same_folder
 from codiff_batch.batch.plan import Task
 from codiff_batch.batch.rows import Attempt, Made, Standing
 from codiff_batch.engine.judge import RULE
-from codiff_batch.errors import FolderLocked, FolderUnavailable, OptionsConflict, Role
+from codiff_batch.errors import FolderLocked, FolderUnavailable, Role
 from codiff_batch.files.atomic import make_folders
 from codiff_batch.files.identity import MARK_FOLDER, canonical
 from codiff_batch.models.card import read_card
@@ -103,15 +103,10 @@ class Journals:
             for folder in folders:
                 check_present(folder.path, new=options.new_folder)
             for folder in folders:
-                new = not is_marked(folder.path)
+                self._exit.enter_context(tried(folder.path))
                 self._lock(folder)
-                mark = claim(folder.path, Holds.BACKUPS if options.in_place else Holds.OUTPUTS)
-                try:
-                    refuse_same_folder(mark, tasks)
-                except OptionsConflict:
-                    if new:
-                        withdraw(folder.path)
-                    raise
+                claim(folder.path, Holds.BACKUPS if options.in_place else Holds.OUTPUTS)
+                refuse_same_folder(folder.path, folder.sources, tasks)
                 journal = self._open(folder.path)
                 journal.begin(f"{self.made.model}@{self.made.weights}", folder.photos, folder.sources)
                 self._exit.callback(journal.end)

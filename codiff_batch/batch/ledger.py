@@ -17,6 +17,7 @@ from codiff_batch.batch.journal import (
     all_roots,
     all_standing,
     check,
+    connect_to_read,
     folder_of,
     in_words,
     journals_in,
@@ -115,7 +116,7 @@ def _in_memory(path: Path) -> sqlite3.Connection:
     """A copy of a journal as it is at this moment."""
     copy = sqlite3.connect(":memory:", isolation_level=None)
     try:
-        with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+        with contextlib.closing(connect_to_read(path)) as database:
             database.backup(copy)
     except sqlite3.OperationalError:
         # A journal that a run left open needs recovery first, which a read-only disk does not allow.

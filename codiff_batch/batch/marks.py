@@ -23,6 +23,7 @@ from codiff_batch.batch.journal import holds_backups, journals_in
 from codiff_batch.errors import FolderUnavailable, OptionsConflict, PhotoError, Role
 from codiff_batch.files.atomic import write_atomically
 from codiff_batch.files.identity import MARK_FOLDER, folders_above, mount_of
+from codiff_batch.models.plain import read_json
 
 MARK = "mark.json"
 
@@ -57,12 +58,9 @@ def read_mark(folder: Path) -> Mark | None:
     Raises:
         JournalDamaged: the folder has a journal of version 0.1, which kept no marks, and it cannot be read.
     """
-    place = folder / MARK_FOLDER
-    try:
-        told = json.loads((place / MARK).read_text(encoding="ascii"))
-        return Mark(str(told["id"]), Holds(told["holds"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
+    # Whoever may put photos into a folder may put anything there under this name: a pipe, a device, a bomb.
+    with contextlib.suppress(ValueError):
+        return read_json(folder / MARK_FOLDER / MARK, Mark)
     # Version 0.1 kept journals without a mark.
     if not (journals := journals_in(folder)):
         return None
@@ -125,11 +123,21 @@ def claim(folder: Path, holds: Holds) -> Mark:
     return mark
 
 
-def withdraw(folder: Path) -> None:
-    """Remove the mark from a folder that must not be written to after all."""
-    shutil.rmtree(folder / MARK_FOLDER, ignore_errors=True)
-    with contextlib.suppress(OSError):
-        _record(folder).unlink()
+@contextlib.contextmanager
+def tried(folder: Path) -> Iterator[None]:
+    """Leave no mark in a folder that turns out to be none to write to.
+
+    Around the lock: network file systems keep a file that is open, and with it the folder that the mark is in.
+    """
+    new = not is_marked(folder)
+    try:
+        yield
+    except OptionsConflict:
+        if new:
+            shutil.rmtree(folder / MARK_FOLDER, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                _record(folder).unlink()
+        raise
 
 
 def _around(path: Path) -> Iterator[Path]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from codiff_batch.batch.marks import backups_around
 from codiff_batch.errors import BackupUnfit, OutputExists, PhotoError, SourceChanged, SourceIsLink
 from codiff_batch.files.atomic import TEMPORARY_PREFIX, make_durable, write_atomically
-from codiff_batch.files.identity import key_of, same_file
+from codiff_batch.files.identity import key_of, same_file, shows
 from codiff_batch.files.reading import Contents, digest_of, read_whole, sha256, stamp_of
 
 
@@ -67,12 +67,17 @@ def put_output(
         PhotoError: the file system refuses.
     """
 
-    def guard() -> None:
+    def check() -> None:
         _refuse_changed(original.path, original.seen)
         if os.path.lexists(target) and not may_replace(target, original.path, ours=ours, overwrite=overwrite):
             raise OutputExists(f"{target} already exists")
 
-    guard()  # Here as well, so that nothing is written in vain, and a photo that is gone is not called a failed write.
+    def guard(temporary: Path) -> None:
+        if shows(original.path.parent, temporary) and same_file(original.path.with_name(target.name), original.path):
+            raise OutputExists(f"{target} is the photo itself; choose another folder")
+        check()
+
+    check()  # Here as well, so that nothing is written in vain, and a photo that is gone is not called a failed write.
     replaces = os.path.lexists(target)
     write_atomically(target, data, like=original.path, overwrite=replaces, owner=owner, guard=guard)
 
@@ -150,7 +155,10 @@ def put_in_place(original: Original, data: bytes, backup: Path, *, record: Calla
     record()
     digest = sha256(original.data)
 
-    def guard() -> None:
+    def guard(temporary: Path) -> None:
+        # Made beside the photo: where it is seen beside the backup as well, both are one file, by two mounts.
+        if shows(backup.parent, temporary):
+            raise BackupUnfit(f"the backup {backup} is the photo itself; choose another folder")
         check_backup(backup, digest, photo=original.path)
         refuse_links(original.path)
         _refuse_other_bytes(original.path, original.seen)

@@ -6,13 +6,15 @@ changed.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codiff_batch.batch.marks import Mark, backups_around, is_marked, read_mark
-from codiff_batch.errors import OptionsConflict
-from codiff_batch.files.identity import FileKey, folders_above, key_of
+from codiff_batch.batch.marks import backups_around
+from codiff_batch.errors import FolderUnavailable, OptionsConflict, Role
+from codiff_batch.files.atomic import TEMPORARY_PREFIX
+from codiff_batch.files.identity import MARK_FOLDER, FileKey, folders_above, key_of, shows
 
 if TYPE_CHECKING:
     from codiff_batch.batch.plan import Task
@@ -50,15 +52,29 @@ def refuse_backups(folders: Iterable[Path]) -> None:
             raise OptionsConflict(f"{backups} holds the untouched originals of earlier runs, which stay as they are")
 
 
-def refuse_same_folder(mark: Mark, tasks: Iterable[Task]) -> None:
-    """Refuse a folder whose new mark shows up in a folder of photos: both are the same folder, mounted twice.
+def refuse_same_folder(root: Path, sources: Iterable[Path], tasks: Iterable[Task]) -> None:
+    """Refuse a folder that holds photos, or lies above them, by another mount: no number of the system's tells that.
+
+    Args:
+        root: the folder, marked.
+        sources: folders that are searched, and photos that were named one by one.
+        tasks: what was found already.
 
     Raises:
         OptionsConflict: with the sentence.
+        FolderUnavailable: the folder cannot be written to.
     """
-    for folder in {folder for task in tasks for folder in _source_folders(task)}:
-        if is_marked(folder) and read_mark(folder) == mark:
-            raise OptionsConflict(f"files would be written among the photos: {folder} is the same folder")
+    searched = {folder for task in tasks for folder in _source_folders(task)} | set(filter(Path.is_dir, sources))
+    above = {folder for path in (*searched, *sources) for folder in folders_above(path)}
+    try:
+        with tempfile.NamedTemporaryFile(prefix=TEMPORARY_PREFIX, dir=root / MARK_FOLDER) as file:
+            for folder in searched | above:
+                # Outputs may lie above photos that were named one by one, if nothing hides that they do.
+                hidden = folder in searched or key_of(folder) != key_of(root)
+                if hidden and shows(folder / MARK_FOLDER, Path(file.name)):
+                    raise OptionsConflict(f"files would be written among the photos: {folder} is the same folder")
+    except OSError as error:
+        raise FolderUnavailable(f"cannot write to {root}: {error.strerror or error}", Role.OUTPUT) from error
 
 
 def _refuse_sources(task: Task, sources: dict[FileKey, Path]) -> None:

@@ -126,8 +126,9 @@ def attempt_of(row: Row, folder: Path) -> Attempt | None:
     """Read a row; None if it is not one."""
     named = dict(zip(ATTEMPT, row, strict=True))
     named |= {name: _path(named[name]) for name in ("place", "source")}
-    told, output = _told(named["outcome"]) or {}, _path(named.pop("output"))
-    named["outcome"] = told | {"source": named["source"], "output": None if output is None else folder / output}
+    told, output = _told(named["outcome"]), _path(named.pop("output"))
+    places = {"source": named["source"], "output": None if output is None else folder / output}
+    named["outcome"] = told | places if isinstance(told, dict) else None
     named |= {"made": _told(named["made"]), "stamp": _told(named["stamp"])}
     try:
         return msgspec.convert(named, Attempt)
@@ -146,9 +147,11 @@ def _stored(value: Any) -> object:
 def _told(text: object) -> Any:
     try:
         return json.loads(text) if isinstance(text, str | bytes) else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
 def _path(value: object) -> Path | None:
-    return Path(os.fsdecode(value)) if isinstance(value, bytes | str) else None
+    """A path that a file can have; None for anything else."""
+    name = os.fsdecode(value) if isinstance(value, bytes | str) else None
+    return None if name is None or "\0" in name else Path(name)

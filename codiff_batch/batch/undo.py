@@ -141,7 +141,7 @@ def _put_back(row: Standing, root: Path, roots: dict[Path, Path], books: _Books,
 def _replace(photo: Path, found: Contents | None, backup: Path, original: str) -> None:
     data = check_backup(backup, original, photo=photo)
 
-    def guard() -> None:
+    def guard(temporary: Path) -> None:
         if found is not None and stamp_of(photo, follow=False) != found.stamp:
             raise SourceChanged("is being changed by another program, and is left alone")
 

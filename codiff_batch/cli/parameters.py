@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -15,6 +16,9 @@ from codiff_batch.files.text import printable
 from codiff_batch.rasters.kinds import SUFFIXES
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+LARGEST_MILLIONS = 1e12
+"""More bytes or pixels than any file system holds."""
 
 folder = click.Path(file_okay=False, path_type=Path)
 
@@ -50,14 +54,25 @@ class Types(click.ParamType[tuple[str, ...]]):
         return tuple(kind for kind in SUFFIXES if kind in named)
 
 
+class Number(click.FloatRange):
+    """A number in a range. What is not a number is in none, though no comparison says so."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Parse, or fail as a wrong command line does."""
+        number: float = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number", param, ctx)
+        return number
+
+
 class Millions(click.ParamType[int]):
-    """Megapixels or megabytes above zero, as pixels or bytes."""
+    """Megapixels or megabytes, at least one pixel or byte, as pixels or bytes."""
 
     name = "millions"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Parse, or fail as an invalid command line."""
-        return round(click.FloatRange(min=0, min_open=True).convert(value, param, ctx) * 1e6)
+        return round(Number(1e-6, LARGEST_MILLIONS).convert(value, param, ctx) * 1e6)
 
 
 class ShardType(click.ParamType[Shard]):

@@ -12,7 +12,7 @@ import click
 
 from codiff_batch.batch.options import BatchOptions
 from codiff_batch.batch.shard import Shard
-from codiff_batch.cli.parameters import Command, Devices, Millions, ShardType, Types, folder
+from codiff_batch.cli.parameters import Command, Devices, Millions, Number, ShardType, Types, folder
 from codiff_batch.settings import Judging, Knob, Settings, knobs
 
 SPELLED = {
@@ -96,7 +96,7 @@ def knob_option(knob: Knob) -> Callable[[Any], Any]:
     unit = f"  [{knob.unit}]" if knob.unit else ""
     return click.option(
         f"--{name}",
-        type=click.FloatRange(knob.low, knob.high),
+        type=Number(knob.low, knob.high),
         default=_short(knob.default),
         show_default=knob.default is not None,
         metavar="N",
@@ -146,7 +146,7 @@ def _type(hint: Any, limits: Mapping[str, Any]) -> click.ParamType[Any]:
         Path: folder,
         Shard: ShardType(),
         int: click.IntRange(low, high),
-        float: click.FloatRange(low if above is None else above, high, min_open=above is not None),
+        float: Number(low if above is None else above, high, min_open=above is not None),
         str: click.STRING,
     }
     return known[kind]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from codiff_batch.cli.parameters import device_option
+from codiff_batch.cli.parameters import Number, device_option
 from codiff_batch.cli.processing_options import batch_option
 from codiff_batch.errors import OptionsConflict
 from codiff_batch.settings import Floats
@@ -24,7 +24,7 @@ from codiff_batch.settings import Floats
 @click.option("--host", type=int, metavar="PID", help="With --folder: exit when this process exits.")
 @click.option(
     "--idle",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     default=300,
     show_default=True,
     metavar="SECONDS",

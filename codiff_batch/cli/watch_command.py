@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from codiff_batch.batch.options import BatchOptions
-from codiff_batch.cli.parameters import exclude_option
+from codiff_batch.cli.parameters import Number, exclude_option
 from codiff_batch.cli.processing_options import processing_options
 from codiff_batch.exit_codes import ExitCode
 
@@ -17,7 +17,7 @@ from codiff_batch.exit_codes import ExitCode
 @processing_options(once=False)
 @click.option(
     "--settle",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     default=5,
     show_default=True,
     metavar="SECONDS",
@@ -25,7 +25,7 @@ from codiff_batch.exit_codes import ExitCode
 )
 @click.option(
     "--rescan",
-    type=click.FloatRange(min=1),
+    type=Number(min=1),
     default=300,
     show_default=True,
     metavar="SECONDS",

@@ -35,7 +35,7 @@ def write_atomically(
     like: Path | None = None,
     overwrite: bool = False,
     owner: str = "one",
-    guard: Callable[[], None] = lambda: None,
+    guard: Callable[[Path], None] = lambda temporary: None,
 ) -> None:
     """Write a file by way of a temporary one in the same folder: write, fsync, rename, fsync the folder.
 
@@ -45,7 +45,7 @@ def write_atomically(
             takes them; folders that are made get the modes of the folders it lies in.
         overwrite: replace an existing file; else it is left untouched.
         owner: goes into the temporary file's name, so that leftovers of a killed run can be told apart.
-        guard: called when all is ready and only the rename is left; what it raises stops the write.
+        guard: called with the temporary file when only the rename is left; what it raises stops the write.
 
     Raises:
         OutputExists: the file exists and may not be overwritten.
@@ -64,7 +64,7 @@ def write_atomically(
             # By descriptor: in another user's folder, the name may lead to another file by now.
             _resemble(handle, like)
             os.fsync(handle)
-            guard()
+            guard(temporary)
             _put_in_place(temporary, path, overwrite)
             _check_own(handle, path, data)
         sync_folder(path.parent)

@@ -81,6 +81,14 @@ def same_file(one: Path, other: Path) -> bool:
     return key is not None and key == key_of(other)
 
 
+def shows(folder: Path, made: Path) -> bool:
+    """Return True if a file that was just made under a random name is seen in a folder: it lies in that folder.
+
+    Device and inode tell nothing where one folder is mounted twice, as network shares can be.
+    """
+    return os.path.lexists(folder / made.name)
+
+
 def folders_above(path: Path) -> Iterator[Path]:
     """The existing folders above a path, links followed, from the nearest to the root."""
     for folder in path.absolute().parents:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from codiff_batch.errors import CannotInstall
 
-_ASIDE = re.compile(r"\.(?P<name>.+)-[^-]+-old")
-"""A model set aside while another one takes its name."""
+_UNDER_WAY = re.compile(r"\.(?P<name>.+?)-[^-]+(?P<aside>-old)?")
+"""A model that is being installed, or one that was set aside while another one took its name."""
 
 
 @contextmanager
@@ -33,7 +33,7 @@ def appearing(folder: Path) -> Iterator[Path]:
         with FileLock(_lock(folder)):
             # Left by a killed import; no other process works here while we hold the lock.
             _put_back(folder)
-            for left in folder.parent.glob(f".{folder.name}-*"):
+            for left, _ in _under_way(folder.parent, folder.name):
                 shutil.rmtree(left, ignore_errors=True)
             partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
             try:
@@ -50,7 +50,7 @@ def appearing(folder: Path) -> Iterator[Path]:
 def put_back(root: Path) -> None:
     """Rename models that a killed import had set aside back; do nothing while an import is running."""
     with contextlib.suppress(OSError):
-        names = {match["name"] for path in root.iterdir() if (match := _ASIDE.fullmatch(path.name))}
+        names = {found["name"] for _, found in _under_way(root) if found["aside"]}
         for folder in (root / name for name in names):
             from filelock import FileLock, Timeout
 
@@ -59,9 +59,18 @@ def put_back(root: Path) -> None:
 
 
 def _put_back(folder: Path) -> None:
-    for aside in folder.parent.glob(f".{folder.name}-*-old"):
-        if not os.path.lexists(folder):
-            aside.replace(folder)
+    for path, found in _under_way(folder.parent, folder.name):
+        if found["aside"] and not os.path.lexists(folder):
+            path.replace(folder)
+
+
+def _under_way(root: Path, name: str | None = None) -> list[tuple[Path, re.Match[str]]]:
+    """What imports have under way or left in a folder, of one model or of all.
+
+    Never by the beginning of a name: one model's may be that of another, which somebody else installs now.
+    """
+    found = [(path, match) for path in root.iterdir() if (match := _UNDER_WAY.fullmatch(path.name))]
+    return [(path, match) for path, match in found if name in (None, match["name"])]
 
 
 def _take_place(partial: Path, folder: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -129,3 +132,20 @@ def test_without_a_state_directory_the_program_works_as_well(run, photos: Path, 
     write(Path("file"), b"")
     monkeypatch.setenv("XDG_STATE_HOME", "file")
     assert run(photos, "--model", model).code == 0
+
+
+@pytest.mark.parametrize("mark", ["pipe", "device", "bomb"])
+def test_whatever_lies_where_a_mark_would_be_holds_nobody_up(photos: Path, model: Path, mark: str) -> None:
+    place = Path(".codiff-batch/mark.json")
+    place.parent.mkdir()
+    match mark:
+        case "pipe":
+            os.mkfifo(place)
+        case "device":
+            place.symlink_to("/dev/zero")
+        case "bomb":
+            place.write_text("[" * 100_000)
+    command = [sys.executable, "-m", "codiff_batch", "photos", "--dry-run", "--model", str(model)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    ran = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    assert (ran.returncode, ran.stderr.split(":")[0]) == (0, "2 photos")

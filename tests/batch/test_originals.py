@@ -15,7 +15,7 @@ from codiff_batch.batch import outputs, plan
 from codiff_batch.batch.marks import Holds, claim
 from codiff_batch.batch.outputs import Original, put_in_place, put_output
 from codiff_batch.errors import BackupUnfit, OutputExists, PhotoError, SourceChanged, SourceIsLink
-from codiff_batch.files.identity import Stamp
+from codiff_batch.files.identity import Stamp, same_file
 from codiff_batch.files.reading import read_whole, sha256
 from tests.cli.test_restore import tree
 from tests.photos import jpeg, scene, write
@@ -135,7 +135,7 @@ def in_mounts_of_its_own(script: str) -> subprocess.CompletedProcess[str]:
 def test_photos_seen_through_another_mount_are_found_out_by_the_folders_mark(
     run, photos: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A network share of the same folder has other device numbers; only what is written there can be recognised."""
+    """Another mount of a folder has other numbers; only what is written there can be recognised."""
     monkeypatch.setattr(plan, "refuse_overlaps", lambda tasks: None)
     before = tree(Path())
     for place in (("--in-place", "--backup", "photos"), ("-o", "photos")):
@@ -144,6 +144,33 @@ def test_photos_seen_through_another_mount_are_found_out_by_the_folders_mark(
         assert "is the same folder" in ran.err
         assert tree(Path()) == before
         assert not Path("photos/.codiff-batch").exists()
+
+
+@pytest.mark.skipif(shutil.which("bindfs") is None, reason="needs bindfs, for a mount with numbers of its own")
+@pytest.mark.parametrize(
+    "command",
+    [
+        "photos/a.jpg -o again --overwrite",
+        "photos/a.jpg --in-place --backup again",
+        "photos/trip photos/more -o again --overwrite",
+        "photos/trip photos/more --in-place --backup again",
+        "watch photos --once --settle 0 -o again --overwrite",
+        "watch photos --once --settle 0 --in-place --backup again",
+        "watch photos/trip photos/more --once --settle 0 -o again --overwrite",
+    ],
+)
+def test_a_share_that_is_mounted_twice_is_one_folder(photos: Path, model: Path, command: str) -> None:
+    write(Path("photos/more/c.jpg"), jpeg(10))
+    before = tree(Path("photos"))
+    Path("again").mkdir()
+    program = f"python -m codiff_batch {command} --model {model}"
+    ran = in_mounts_of_its_own(f"bindfs photos again || exit 77; {program}; code=$?; umount again; exit $code")
+    if ran.returncode == 77:
+        pytest.skip("this machine allows no FUSE")
+    assert ran.returncode == 2, ran.stderr
+    assert "is the same folder" in ran.stderr
+    assert tree(Path("photos")) == before
+    assert not list(Path("photos").rglob(".codiff-batch*"))
 
 
 @pytest.mark.parametrize("arguments", [[], ["--in-place", "--backup", "other"], ["-o", "elsewhere"]])
@@ -183,7 +210,7 @@ def test_backups_are_never_overwritten_by_outputs(run, photos: Path, model: Path
 def test_the_guard_alone_saves_the_originals(run, photos: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With every check at planning taken out, what is left is the commit's own look at the backup."""
     monkeypatch.setattr(plan, "refuse_overlaps", lambda tasks: None)
-    monkeypatch.setattr("codiff_batch.batch.journals.refuse_same_folder", lambda mark, tasks: None)
+    monkeypatch.setattr("codiff_batch.batch.journals.refuse_same_folder", lambda *folders: None)
     Path("link").symlink_to("photos")
     farm_of_links(Path("farm"))
     before = {name: Path("photos", name).read_bytes() for name in PHOTOS}
@@ -252,6 +279,23 @@ def test_a_backup_that_is_not_the_original_stops_the_rename(tmp_path: Path, harm
         commit(lambda: harm(commit))
     assert commit.photo.read_bytes() == b"the original"
     assert not list(tmp_path.glob(".codiff-batch-*"))
+
+
+def test_the_commit_sees_through_a_second_mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two mounts of one share: no number of the system's says that the backup, or the output, is the photo."""
+    (tmp_path / "again").symlink_to(tmp_path)
+    monkeypatch.setattr(outputs, "key_of", lambda path: None)
+    commit = Commit(tmp_path)
+    commit.backup = tmp_path / "again/photo.jpg"
+    with pytest.raises(BackupUnfit, match="the photo itself"):
+        commit()
+    monkeypatch.setattr(outputs, "same_file", lambda one, other: same_file(one, other) and "again" not in one.parts)
+    with pytest.raises(OutputExists, match="the photo itself"):
+        put_output(commit.backup, b"new", commit.original, ours=frozenset(), overwrite=True, owner="all")
+    assert commit.photo.read_bytes() == b"the original"
+    put_output(
+        commit.backup.with_suffix(".png"), b"new", commit.original, ours=frozenset(), overwrite=True, owner="all"
+    )
 
 
 def edit_that_keeps_size_and_times(photo: Path) -> None:
@@ -340,8 +384,8 @@ def test_a_file_that_appears_at_the_last_moment_is_not_replaced(
     photo, output = write(tmp_path / "a.jpg", b"photo"), tmp_path / "out/a.jpg"
     write_atomically = outputs.write_atomically
 
-    def appears(path: Path, data: bytes, *, guard: Callable[[], None], **options: object) -> None:
-        write_atomically(path, data, guard=lambda: (guard(), write(output, b"somebody's"))[0], **options)  # type: ignore[arg-type]
+    def appears(path: Path, data: bytes, *, guard: Callable[[Path], None], **options: object) -> None:
+        write_atomically(path, data, guard=lambda own: (guard(own), write(output, b"somebody's"))[0], **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(outputs, "write_atomically", appears)
     with pytest.raises(OutputExists):

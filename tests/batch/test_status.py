@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -93,3 +94,43 @@ def test_somebody_who_may_only_read_can_ask(run, tmp_path_factory: pytest.TempPa
         assert ran.stdout.startswith("1 restored")
     finally:
         shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ("UPDATE runs SET started = 'yesterday'", 4),
+        ("UPDATE runs SET started = 1e300", 4),
+        ("UPDATE runs SET photos = 'many'", 4),
+        ("UPDATE runs SET model = x'ff00'", 4),
+        ("UPDATE standing SET place = x'612f00', source = x'2f6100'", 4),
+        ("UPDATE attempts SET source = x'2f6100'", 0),
+        ("UPDATE attempts SET outcome = 7", 0),
+        ("UPDATE runs SET roots = replace(hex(zeroblob(50000)), '0', '[')", 0),
+        ("UPDATE attempts SET outcome = replace(hex(zeroblob(50000)), '0', '[')", 0),
+    ],
+)
+def test_whatever_a_journal_says_ends_in_one_line(run, tmp_path: Path, model: Path, change: str, code: int) -> None:
+    folder, kept = photos(tmp_path / "p", 1), tmp_path / "kept"
+    run(folder, "--in-place", "--backup", kept, "--model", model)
+    with contextlib.closing(sqlite3.connect(journal_path(kept, "all"))) as database:
+        database.execute(change)
+        database.commit()
+    for ran in (run("status", kept), run("status", "--json", kept), run("undo", kept)):
+        assert ran.code == code
+        assert ran.err.count("\n") <= 1
+    if code:
+        assert "is damaged" in ran.err
+
+
+@pytest.mark.parametrize("end", ["", "-wal", "-shm", "-journal"])
+def test_a_pipe_in_place_of_a_file_of_the_journal_holds_nobody_up(tmp_path: Path, end: str) -> None:
+    path = journal_path(tmp_path, "all")
+    Journal(path).close()
+    beside = path.with_name(path.name + end)
+    beside.unlink(missing_ok=True)
+    os.mkfifo(beside)
+    command = [sys.executable, "-m", "codiff_batch", "status", str(tmp_path)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[2])
+    assert ran.stderr.count("\n") <= 1
+    assert "Traceback" not in ran.stderr

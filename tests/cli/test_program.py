@@ -173,3 +173,28 @@ def test_a_mistake_of_the_program_ends_with_one(tmp_path: Path) -> None:
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert ran.returncode == 1
     assert "ZeroDivisionError" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("photos", "--max-megapixels", "inf"),
+        ("photos", "--max-megabytes", "1e400"),
+        ("photos", "--max-megabytes", "1e-9"),
+        ("photos", "--timeout", "nan"),
+        ("photos", "--strength", "nan"),
+        ("inspect", "photos", "--min-qf", "nan"),
+        ("watch", "photos", "--settle", "nan"),
+        ("watch", "photos", "--rescan", "nan"),
+        ("serve", "--stdio", "--idle", "nan"),
+    ],
+)
+def test_what_is_no_number_is_a_wrong_command_line(
+    run, tmp_path: Path, monkeypatch, arguments: tuple[str, ...]
+) -> None:
+    write(tmp_path / "photos/a.jpg", jpeg(20))
+    monkeypatch.chdir(tmp_path)
+    ran = run(*arguments)
+    assert ran.code == 2
+    assert f"Invalid value for '{arguments[-2]}'" in ran.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["photos"]

@@ -123,7 +123,7 @@ def test_the_guard_has_the_last_word(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jpg", b"old")
     seen: list[list[str]] = []
 
-    def guard() -> None:
+    def guard(temporary: Path) -> None:
         seen.append(sorted(re.sub(r"one-.*\.tmp", "one-*.tmp", p.name) for p in tmp_path.iterdir()))
         raise PhotoError("not now")
 

@@ -82,3 +82,18 @@ def test_an_import_that_fails_leaves_the_model_that_a_killed_one_had_set_aside(t
 def test_listing_puts_back_what_was_set_aside(tmp_path: Path) -> None:
     write(tmp_path / ".x-abc-old/model.json", b"{}")
     assert "x" in {entry.name for entry in available(tmp_path)}
+
+
+def test_of_two_imports_at_once_neither_takes_what_is_the_others(tmp_path: Path) -> None:
+    """One model's name may be the beginning of another's, or look like a pattern."""
+    for name in ("codiff-sd21", "codiff-sd21-old", "c*"):
+        with appearing(tmp_path / name) as partial:
+            write(partial / "model.json", name.encode())
+            aside = partial.with_name(f".{name}-killed-old")
+            write(aside / "model.json", b"set aside by an import that was killed")
+            for other in ("codiff", "c", "c*f"):
+                with appearing(tmp_path / other) as own:
+                    write(own / "model.json", b"another")
+            assert aside.exists()
+        assert content(tmp_path / name) == name
+    assert visible(tmp_path) == sorted(["c", "c*", "c*f", "codiff", "codiff-sd21", "codiff-sd21-old"])
