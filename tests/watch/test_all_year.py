@@ -98,7 +98,7 @@ def test_where_the_system_allows_no_more_watches_folders_are_scanned_and_that_is
     log = (tmp_path / "log").read_text()
     assert (tmp_path / "out/8/late.jpg").exists(), log
     assert photo.exists()
-    assert log.count("cannot see all folders by events") == 1
+    assert log.count("cannot watch all folders by events") == 1
     assert len(log.splitlines()) < 8
 
 
