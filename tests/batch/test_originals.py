@@ -405,3 +405,20 @@ def test_a_photo_that_is_gone_is_said_to_have_changed(tmp_path: Path) -> None:
     with pytest.raises(SourceChanged, match="No such file"):
         put_output(tmp_path / "out/a.jpg", b"new", commit.original, ours=frozenset(), overwrite=False, owner="all")
     assert not list(tmp_path.iterdir())
+
+
+def test_every_half_written_file_carries_the_name_of_whose_run_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next run of that owner removes what a killed one left, of outputs and of backups."""
+    fsync, seen = os.fsync, set()
+
+    def noted(handle: int) -> None:
+        seen.update((path.parent.name, path.name[:21]) for path in tmp_path.rglob(".codiff-batch-*.tmp"))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    commit = Commit(tmp_path / "photos")
+    put_output(tmp_path / "out/a.jpg", b"new", commit.original, ours=frozenset(), overwrite=False, owner="1-of-2")
+    put_in_place(commit.original, b"restored", commit.backup, record=lambda: None, owner="1-of-2")
+    assert seen == {(folder, ".codiff-batch-1-of-2-") for folder in ("out", "kept", "photos")}

@@ -417,6 +417,12 @@ def test_names_are_kept_in_full_wherever_the_run_was_started(
     assert {row.source.parent for row in rows} == {photos.resolve()}
     outputs = {attempt.outcome.output for attempt in ledger.attempts.values()}
     assert all(output is not None and output.is_absolute() for output in outputs)
+    if "-o" in place:
+        Path("out").rename("moved")
+        moved = read_ledger(Path("moved").resolve()).attempts.values()
+        assert {attempt.outcome.output.parent for attempt in moved if attempt.outcome.output} == {
+            Path("moved").resolve()
+        }
 
 
 @pytest.mark.parametrize("place", [("-o", "out"), ("--in-place", "--backup", "out")], ids=["beside", "in place"])
