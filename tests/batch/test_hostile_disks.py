@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from codiff_batch.batch import recall
-from codiff_batch.batch.process import PhotoSteps, Work
+from codiff_batch.batch.process import Opened, PhotoSteps, Sight, Work
 from codiff_batch.engine.restorer import Restorer
 from codiff_batch.files.reading import Contents
 from codiff_batch.jpeg import JpegPhoto
@@ -277,3 +277,21 @@ def test_a_photo_that_vanishes_right_after_it_was_written_stops_nothing(
     monkeypatch.setattr(PhotoSteps, "record", vanished)
     ran = run(tmp_path / "p", "--in-place", "--backup", tmp_path / "kept", "--model", model)
     assert "2 restored, 0 skipped, 0 failed" in ran.err
+
+
+@pytest.mark.parametrize("options", [(), ("--copy-skipped", "--min-qf", 1)], ids=["restored", "copied"])
+def test_an_output_that_is_edited_while_its_photo_is_looked_at_again_stays(
+    run, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[object, ...]
+) -> None:
+    photo, output = write(tmp_path / "p/a.jpg", jpeg(20)), tmp_path / "p-restored/a.jpg"
+    run(photo.parent, "--model", model, *options)
+    write(photo, jpeg(25))
+    decode = PhotoSteps.decode
+
+    def edited(self: PhotoSteps, opened: Opened) -> Sight:
+        output.write_bytes(b"edited by hand")
+        return decode(self, opened)
+
+    monkeypatch.setattr(PhotoSteps, "decode", edited)
+    run(photo.parent, "--model", model, *options)
+    assert output.read_bytes() == b"edited by hand"
