@@ -295,3 +295,10 @@ def test_an_output_that_is_edited_while_its_photo_is_looked_at_again_stays(
     monkeypatch.setattr(PhotoSteps, "decode", edited)
     run(photo.parent, "--model", model, *options)
     assert output.read_bytes() == b"edited by hand"
+
+
+def test_a_dry_run_reads_no_giants_either(run, tmp_path: Path, model: Path) -> None:
+    with write(tmp_path / "p/giant.jpg", jpeg(20)).open("r+b") as file:
+        file.truncate(3_000_000)
+    ran = run(tmp_path / "p", "--dry-run", "--max-megabytes", 1, "--model", model)
+    assert "0 would be restored, 0 skipped, 1 failed" in ran.err
