@@ -188,8 +188,7 @@ def _refuse_outside(photo: Path, roots: dict[Path, Path]) -> None:
 def _mounts(photo: Path, roots: dict[Path, Path]) -> list[Path]:
     """Where the disks of the folders that a photo lies in were mounted."""
     inside = canonical(photo)
-    around = {root for root in roots if inside == canonical(root) or inside.is_relative_to(root.resolve())}
-    return [roots[root] for root in around]
+    return [mount for root, mount in roots.items() if inside.is_relative_to(root.resolve())]
 
 
 def _backup_of(row: Standing, root: Path) -> Path:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from codiff_batch.batch import recall
+from codiff_batch.batch.process import Opened, PhotoSteps, Sight, Work
 from codiff_batch.engine.restorer import Restorer
 from codiff_batch.files.reading import Contents
 from codiff_batch.jpeg import JpegPhoto
@@ -260,3 +261,44 @@ def test_a_folder_of_outputs_that_may_not_be_entered_costs_its_photos_alone(
         assert "1 restored, 0 skipped, 1 failed" in ran.err
         assert "Permission denied" in ran.err
         assert Path("photos/closed/deep/b.jpg").read_bytes() == jpeg(20)
+
+
+def test_a_photo_that_vanishes_right_after_it_was_written_stops_nothing(
+    run, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        write(tmp_path / "p" / name, jpeg(20, image=scene(seed=ord(name[0]))))
+    record = PhotoSteps.record
+
+    def vanished(self: PhotoSteps, work: Work) -> None:
+        work.task.source.unlink()
+        record(self, work)
+
+    monkeypatch.setattr(PhotoSteps, "record", vanished)
+    ran = run(tmp_path / "p", "--in-place", "--backup", tmp_path / "kept", "--model", model)
+    assert "2 restored, 0 skipped, 0 failed" in ran.err
+
+
+@pytest.mark.parametrize("options", [(), ("--copy-skipped", "--min-qf", 1)], ids=["restored", "copied"])
+def test_an_output_that_is_edited_while_its_photo_is_looked_at_again_stays(
+    run, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[object, ...]
+) -> None:
+    photo, output = write(tmp_path / "p/a.jpg", jpeg(20)), tmp_path / "p-restored/a.jpg"
+    run(photo.parent, "--model", model, *options)
+    write(photo, jpeg(25))
+    decode = PhotoSteps.decode
+
+    def edited(self: PhotoSteps, opened: Opened) -> Sight:
+        output.write_bytes(b"edited by hand")
+        return decode(self, opened)
+
+    monkeypatch.setattr(PhotoSteps, "decode", edited)
+    run(photo.parent, "--model", model, *options)
+    assert output.read_bytes() == b"edited by hand"
+
+
+def test_a_dry_run_reads_no_giants_either(run, tmp_path: Path, model: Path) -> None:
+    with write(tmp_path / "p/giant.jpg", jpeg(20)).open("r+b") as file:
+        file.truncate(3_000_000)
+    ran = run(tmp_path / "p", "--dry-run", "--max-megabytes", 1, "--model", model)
+    assert "0 would be restored, 0 skipped, 1 failed" in ran.err

@@ -66,6 +66,7 @@ def test_an_output_that_somebody_edited_is_never_replaced(run, photos: Path, res
     ran = run(photos, "--model", model, "--strength", 0.5, "-v")
     assert "3 restored, 1 skipped" in ran.err
     assert "output already exists" in ran.err
+    assert read_ledger(restored).attempts[Path("1.jpg")].outcome.output == restored / "1.jpg"
     assert (restored / "1.jpg").read_bytes() == b"edited by hand"
 
 

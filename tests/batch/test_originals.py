@@ -62,6 +62,11 @@ def linked_elsewhere_among_the_photos(folder: Path) -> None:
     (folder / "trip").symlink_to(Path("photos/other").resolve())
 
 
+def linked_elsewhere_above_a_folder_that_is_to_be_made(folder: Path) -> None:
+    write(Path("photos/trip/deep/d.jpg"), jpeg(10))
+    linked_elsewhere_among_the_photos(folder)
+
+
 @pytest.mark.parametrize(
     ("sources", "backup", "prepare"),
     [
@@ -74,6 +79,7 @@ def linked_elsewhere_among_the_photos(folder: Path) -> None:
         (["photos"], "farm", farm_of_hard_links),
         (["photos"], "farm", linked_subfolder),
         (["photos"], "farm", linked_elsewhere_among_the_photos),
+        (["photos"], "farm", linked_elsewhere_above_a_folder_that_is_to_be_made),
         (["photos/trip"], "photos", None),
         (["photos/a.jpg"], "photos", None),
         (["photos/trip", "others"], "photos", lambda _: Path("others").mkdir()),
@@ -112,6 +118,14 @@ def test_a_copy_that_would_be_a_photo_is_refused_though_its_output_would_not(
     assert ran.code == 2
     assert "would be a photo itself" in ran.err
     assert tree(Path()) == before
+
+
+def test_an_output_of_another_ending_that_would_be_a_photo_is_refused(run, photos: Path, model: Path) -> None:
+    Path("out").mkdir()
+    Path("out/a.png").hardlink_to("photos/a.jpg")
+    ran = run("photos", "-o", "out", "--overwrite", "--format", "png", "--model", model)
+    assert ran.code == 2
+    assert "would be a photo itself" in ran.err
 
 
 def test_a_bind_mount_of_the_photos_is_the_photos(photos: Path, model: Path) -> None:
@@ -449,3 +463,20 @@ def test_a_photo_that_is_gone_is_said_to_have_changed(tmp_path: Path) -> None:
     with pytest.raises(SourceChanged, match="No such file"):
         put_output(tmp_path / "out/a.jpg", b"new", commit.original, ours=frozenset(), overwrite=False, owner="all")
     assert not list(tmp_path.iterdir())
+
+
+def test_every_half_written_file_carries_the_name_of_whose_run_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next run of that owner removes what a killed one left, of outputs and of backups."""
+    fsync, seen = os.fsync, set()
+
+    def noted(handle: int) -> None:
+        seen.update((path.parent.name, path.name[:21]) for path in tmp_path.rglob(".codiff-batch-*.tmp"))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    commit = Commit(tmp_path / "photos")
+    put_output(tmp_path / "out/a.jpg", b"new", commit.original, ours=frozenset(), overwrite=False, owner="1-of-2")
+    put_in_place(commit.original, b"restored", commit.backup, record=lambda: None, owner="1-of-2")
+    assert seen == {(folder, ".codiff-batch-1-of-2-") for folder in ("out", "kept", "photos")}

@@ -25,6 +25,8 @@ from codiff_batch.files.identity import Stamp
 from codiff_batch.files.reading import Contents, sha256
 from codiff_batch.jpeg import JpegPhoto
 from tests.cli.test_restore import tree
+from tests.jpeg.samples import with_segments
+from tests.jpeg.test_carrying import c2pa
 from tests.photos import jpeg, scene, write
 from tests.tiny_model import make_tiny_model
 
@@ -417,6 +419,12 @@ def test_names_are_kept_in_full_wherever_the_run_was_started(
     assert {row.source.parent for row in rows} == {photos.resolve()}
     outputs = {attempt.outcome.output for attempt in ledger.attempts.values()}
     assert all(output is not None and output.is_absolute() for output in outputs)
+    if "-o" in place:
+        Path("out").rename("moved")
+        moved = read_ledger(Path("moved").resolve()).attempts.values()
+        assert {attempt.outcome.output.parent for attempt in moved if attempt.outcome.output} == {
+            Path("moved").resolve()
+        }
 
 
 @pytest.mark.parametrize("place", [("-o", "out"), ("--in-place", "--backup", "out")], ids=["beside", "in place"])
@@ -449,3 +457,20 @@ def test_the_note_says_which_photo_it_was_made_from_and_how_bad_that_was(run, ph
         note = JpegPhoto.open(output).metadata().restored_by
         assert f" model=tiny qf={attempt.outcome.estimated_qf:.0f} " in f"{note} "
         assert f" source={originals[output.name][:16]} " in f"{note} "
+
+
+def test_of_two_photos_with_one_output_the_second_is_refused(run, photos: Path, model: Path) -> None:
+    (photos / "1.jpg").rename(photos / "0.jpeg")
+    ran = run(photos, "--model", model, "--format", "png")
+    assert ran.code == 3
+    assert "1 restored, 0 skipped, 1 failed" in ran.err
+
+
+def test_a_signed_photo_is_left_alone_unless_told(run, photos: Path, model: Path) -> None:
+    signed = with_segments(jpeg(15), c2pa(1, b"jumd c2pa manifest"))
+    write(photos / "0.jpg", signed)
+    ran = run(photos, "--model", model, "-v")
+    assert "1 restored, 1 skipped" in ran.err
+    assert "signed" in ran.err
+    assert not (photos.with_name("photos-restored") / "0.jpg").exists()
+    assert "1 restored, 1 skipped" in run(photos, "--model", model, "--include-signed").err

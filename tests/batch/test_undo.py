@@ -99,14 +99,28 @@ def test_undo_waits_for_no_run_and_works_beside_none(run, originals: dict[str, b
         ran = run("undo", "kept")
         assert ran.code == 5
         assert run("undo", "kept", "--dry-run").code == 0
+    Journal(journal_path(Path("kept"), "1-of-2")).close()
+    with FileLock("kept/.codiff-batch/lock-1-of-2"):
+        assert run("undo", "kept").code == 5
     assert photos() == restored
+    assert run("undo", "kept").code == 0
+
+
+def test_a_photo_that_is_its_original_already_is_left_as_it_is(run, originals: dict[str, bytes]) -> None:
+    write(Path("photos/0.jpg"), originals["0.jpg"])
+    ran = run("undo", "kept")
+    assert ran.code == 0
+    assert "2 originals put back, 1 are in place already, 0 failed" in ran.err
+    assert photos() == originals
 
 
 def test_a_disk_that_carries_both_may_be_mounted_elsewhere(run, originals: dict[str, bytes]) -> None:
     Path("new place").mkdir()
     for name in ("photos", "kept"):
         Path(name).rename(Path("new place", name))
-    assert run("undo", "new place/kept").code == 0
+    Path("far/away").mkdir(parents=True)
+    Path("far/away/kept").symlink_to("../../new place/kept")
+    assert run("undo", "far/away/kept").code == 0
     os.chdir("new place")
     assert photos() == originals
 

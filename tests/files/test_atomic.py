@@ -45,9 +45,16 @@ def test_mode_and_times_are_on_the_disk_as_the_bytes_are(tmp_path: Path, monkeyp
     os.utime(source, ns=(1, 2))
     synced = []
     fsync = os.fsync
-    monkeypatch.setattr(os, "fsync", lambda handle: (synced.append(os.fstat(handle)), fsync(handle)))
-    write_atomically(tmp_path / "out.jpg", b"y" * 100, like=source)
-    file = synced[0]
+    out = tmp_path / "out.jpg"
+
+    def noted(handle: int) -> None:
+        synced.append((os.fstat(handle), out.exists()))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    write_atomically(out, b"y" * 100, like=source)
+    (file, has_appeared), *_ = synced
+    assert not has_appeared
     assert (stat.S_IMODE(file.st_mode), file.st_mtime_ns, file.st_size) == (0o640, 2, 100)
 
 
@@ -185,6 +192,15 @@ def test_without_hard_links_a_name_that_is_taken_stays(tmp_path: Path, monkeypat
     (tmp_path / "b.jpg").symlink_to("gone")
     with pytest.raises(OutputExists):
         write_atomically(tmp_path / "b.jpg", b"two")
+    assert (tmp_path / "a.jpg").read_bytes() == b"one"
+
+
+def test_where_there_are_hard_links_nothing_is_renamed_to_a_name_that_was_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rename would replace what appears in the meantime."""
+    monkeypatch.setattr(Path, "rename", lambda path, target: pytest.fail("renamed"))
+    write_atomically(tmp_path / "a.jpg", b"one")
     assert (tmp_path / "a.jpg").read_bytes() == b"one"
 
 
