@@ -1,4 +1,4 @@
-"""Draws the pack's example workflows, their thumbnails, its icon and its banner, by the page and the engine themselves.
+"""Draws the pack's example workflows, their thumbnails, icon and banner, and the documentation's pictures of the page.
 
 Run ``python -m tests.hosts.comfyui.make_examples FOLDER`` after nodes changed, with the folder of :mod:`get_comfyui`.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from playwright.sync_api import FloatRect, Page
 
 from codiff_batch import Restorer, restore_photo
 from codiff_batch.jpeg import JpegPhoto
@@ -24,6 +25,9 @@ EXAMPLES = PACK / "example_workflows"
 PHOTOS = PACK / "example_photos"
 NAME = "codiff-example.jpg"
 FOLDER_NAME = "codiff-examples"
+PICTURES = ROOT / "docs/images"
+GRAPH: FloatRect = {"x": 0, "y": 0, "width": 1480, "height": 640}
+HELP: FloatRect = {"x": 0, "y": 0, "width": 1400, "height": 720}
 SIDE = 420
 """Of a thumbnail, in pixels."""
 
@@ -101,9 +105,39 @@ def main(folder: Path) -> None:
                     places = {node: [place, size] for node, (_, place, size, _) in example.items()}
                     workflow = show_graph(page, prompt_of(example), name, places)
                     (EXAMPLES / f"{name}.json").write_text(json.dumps(workflow, indent=1) + "\n", encoding="utf-8")
+                    if example is SKIPPING:
+                        take_picture_of_graph(page)
+            with open_page(comfyui.address) as page:
+                places = {node: [place, size] for node, (_, place, size, _) in ONE_PHOTO.items()}
+                show_graph(page, prompt_of(ONE_PHOTO), "Restore one photo", places)
+                take_picture_of_help(page)
         finally:
             comfyui.stop()
     draw_pictures()
+
+
+def take_picture_of_graph(page: Page) -> None:
+    """For the documentation: the graph on the canvas, after it ran."""
+    page.evaluate("() => { app.canvas.ds.offset = [90, 205]; app.canvas.setDirty(true, true); }")
+    page.get_by_role("button", name="Run", exact=True).first.click()
+    page.wait_for_function("() => app.graph.nodes.some(n => n.type === 'CODiffSaveJPEG' && n.imgs?.length)")
+    page.wait_for_timeout(1000)
+    page.screenshot(path=PICTURES / "comfyui-skip.jpg", type="jpeg", quality=90, clip=GRAPH)
+
+
+def take_picture_of_help(page: Page) -> None:
+    """For the documentation: what the page says of a node."""
+    page.evaluate(
+        """() => {
+            app.canvas.ds.offset = [490, 300];
+            app.canvas.selectNode(app.graph.nodes.find(node => node.type === 'CODiffRestoreJPEG'));
+        }"""
+    )
+    page.get_by_test_id("info-button").click()
+    page.get_by_text("ringing and colour bleeding").wait_for()
+    page.mouse.move(900, 800)  # no tooltips
+    page.wait_for_timeout(1000)
+    page.screenshot(path=PICTURES / "comfyui-help.jpg", type="jpeg", quality=90, clip=HELP)
 
 
 def draw_pictures() -> None:

@@ -19,6 +19,7 @@ def open_page(address: str, *, width: int = 1600, height: int = 900) -> Iterator
     with browser() as chromium:
         page = chromium.new_page(viewport={"width": width, "height": height})
         page.set_default_timeout(PATIENCE_MS)
+        page.add_init_script("localStorage.setItem('vueNodesBannerDismissed', 'true')")  # an advertisement
         page.goto(address)
         page.wait_for_function("() => !!(window.app && window.LiteGraph?.registered_node_types?.CODiffRestoreJPEG)")
         yield page
