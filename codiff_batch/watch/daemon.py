@@ -187,7 +187,9 @@ class Daemon:
         self._homes = {root: Home(journal_path(root, self._options.owner)) for root in roots}
 
     def _is_at_home(self) -> bool:
-        """Return True if the output folders are those whose journals are open; start a new one where it was moved away.
+        """Return True if the output folders are those whose journals are open.
+
+        Where one was moved away a new one is started, and where its disk came back its journal is opened again.
 
         Raises:
             FolderLocked, FolderUnavailable: another run has begun one, or nobody waits for it.
@@ -209,7 +211,10 @@ class Daemon:
                 raise
             self._say_once(f"{error}; waiting")
             return False
-        log.warning("%s was moved away or deleted; beginning another, with all photos", lost[0])
+        if states[lost[0]] == "back":
+            log.warning("the disk of %s is back", lost[0])
+        else:
+            log.warning("%s was moved away or deleted; beginning another, with all photos", lost[0])
         self._anew = True
         return True
 

@@ -173,6 +173,37 @@ def test_a_home_tells_a_folder_that_is_gone_from_a_disk_that_is_not_mounted(tmp_
     assert home.state() == "elsewhere"
 
 
+@pytest.mark.skipif(shutil.which("bindfs") is None, reason="needs bindfs, for a disk that goes and comes back")
+@needs_mount
+def test_a_disk_that_comes_back_under_another_number_is_worked_on_again(tmp_path: Path, model: Path) -> None:
+    """A stick that is plugged in again is another device, and so is a share that is mounted again."""
+    write(tmp_path / "photo.jpg", jpeg(20))
+    for folder in ("in", "real", "disk"):
+        (tmp_path / folder).mkdir()
+    script = """
+        cd "$2"; bindfs -f real disk & stick=$!
+        for i in $(seq 100); do mountpoint -q disk && break; sleep .1; done
+        mountpoint -q disk || exit 77
+        $P watch in -o disk/out --settle 0.2 --model "$1" 2> log & daemon=$!
+        for i in $(seq 300); do grep -q watching log && break; sleep .1; done
+        cp photo.jpg in/a.jpg
+        for i in $(seq 300); do grep -q restored log && break; sleep .1; done
+        kill -9 $stick; umount -l disk
+        for i in $(seq 300); do grep -q "waiting for it" log && break; sleep .1; done
+        cp photo.jpg in/b.jpg; sleep 2; ls -A disk
+        bindfs real disk
+        for i in $(seq 300); do [ -e disk/out/b.jpg ] && break; sleep .1; done
+        ls disk/out; kill $daemon; wait $daemon; umount disk
+    """
+    ran = in_mount_namespace(script, model, tmp_path)
+    if ran.returncode == 77:
+        pytest.skip("this machine allows no FUSE")
+    log = (tmp_path / "log").read_text()
+    assert ran.stdout.split() == ["a.jpg", "b.jpg"], log
+    assert log.count("waiting for it") == 1
+    assert log.count("is back") == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [(("--device", "cuda:77"), 4), (("--device", "cuda:0,cuda:1"), 2), (("--device", "abacus"), 4)],
