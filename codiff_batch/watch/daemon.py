@@ -188,7 +188,9 @@ class Daemon:
         self._homes = {root: Home(journal_path(root, self._options.owner)) for root in roots}
 
     def _is_at_home(self) -> bool:
-        """Return True if the output folders are those whose journals are open; replace those that were moved away.
+        """Return True if the output folders are those whose journals are open.
+
+        One that was moved away is replaced; one whose disk came back has its journal opened again.
 
         Raises:
             FolderLocked, FolderUnavailable: another run has started one, or the daemon is to end once all is done.
@@ -210,7 +212,10 @@ class Daemon:
                 raise
             self._say_once(f"{error}; waiting")
             return False
-        log.warning("%s was moved away or deleted; starting a new one, with all photos", lost[0])
+        if states[lost[0]] == "back":
+            log.warning("the disk of %s is back", lost[0])
+        else:
+            log.warning("%s was moved away or deleted; starting a new one, with all photos", lost[0])
         self._restarted = True
         return True
 

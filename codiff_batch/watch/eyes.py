@@ -23,10 +23,25 @@ from watchdog.events import (
 )
 from watchdog.observers import Observer
 
+from codiff_batch.files.identity import FileKey, key_of
+
 log = logging.getLogger(__name__)
 
-NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "fuse", "9p", "afs", "afpfs", "webdav", "davfs", "glusterfs", "ceph")
-"""Prefixes of the names of file systems on which another machine's writes raise no event."""
+NETWORK_FILE_SYSTEMS = (
+    "nfs",
+    "cifs",
+    "smb",
+    "fuse",
+    "9p",
+    "afs",
+    "afpfs",
+    "webdav",
+    "davfs",
+    "glusterfs",
+    "ceph",
+    "autofs",
+)
+"""Prefixes of the names of file systems on which another machine's writes raise no event; autofs becomes one of them."""
 
 HINTS = 100_000
 """Paths that are kept between two checks; if there are more, the folder is scanned instead."""
@@ -36,7 +51,8 @@ def raises_no_events(folder: Path) -> bool:
     """Return True if a folder lies on a file system whose changes have to be polled for."""
     path = folder.resolve()
     mounts = [p for p in psutil.disk_partitions(all=True) if path.is_relative_to(p.mountpoint)]
-    kind = max(mounts, key=lambda p: len(p.mountpoint)).fstype if mounts else ""
+    # Of several at one place, the last one listed is what is seen: a share lies on the autofs that mounted it.
+    kind = max(reversed(mounts), key=lambda p: len(p.mountpoint)).fstype if mounts else ""
     return kind.lower().startswith(NETWORK_FILE_SYSTEMS)
 
 
@@ -55,7 +71,7 @@ class Eyes:
         self.blind = ""
         """Why some existing folders are not watched; empty if all are."""
         self._observer: Any = None
-        self._inode = 0
+        self._key: FileKey | None = None
         self._overflow = _OverflowListener(self._lost)
 
     def __enter__(self) -> Eyes:
@@ -77,7 +93,8 @@ class Eyes:
         wanted: list[type[FileSystemEvent]] = [FileCreatedEvent, FileClosedEvent, FileMovedEvent]
         observer: Any = None
         try:
-            self._inode = self._folder.stat().st_ino
+            found = self._folder.stat()
+            self._key = FileKey(found.st_dev, found.st_ino)
             target = Path(os.path.realpath(self._folder))
             handler = _Handler(target, self._folder, self._hints, self._lost)
             observer = _observer(self._note)
@@ -104,10 +121,8 @@ class Eyes:
         observer = self._observer
         if observer is None or not observer.is_alive() or not all(e.is_alive() for e in observer.emitters):
             return False
-        try:
-            return self._folder.stat().st_ino == self._inode
-        except OSError:
-            return False
+        # Roots of disks have the same inode on all of them.
+        return self._key is not None and key_of(self._folder) == self._key
 
     def _note(self, error: OSError | RuntimeError) -> None:
         self.blind = str(getattr(error, "strerror", None) or error)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-State = Literal["there", "gone", "elsewhere"]
+from codiff_batch.batch.journal import folder_of
+from codiff_batch.batch.marks import read_mark
+
+State = Literal["there", "gone", "elsewhere", "back"]
 
 
 class Home:
@@ -16,13 +19,15 @@ class Home:
         self._journal = journal
         found = journal.stat()
         self._device, self._inode = found.st_dev, found.st_ino
+        self._mark = read_mark(folder_of(journal))
 
     def state(self) -> State:
         """Look.
 
         Returns:
-            ``there``; ``gone`` if the folder was moved away or deleted, so that another may be made in its place; or
-            ``elsewhere`` if its disk is not mounted, so that what is written now would land on another one.
+            ``there``; ``gone`` if the folder was moved away or deleted, so that another may be made in its place;
+            ``elsewhere`` if its disk is not mounted, so that what is written now would land on another one; or
+            ``back`` if it is mounted again, as another device: what is open leads to the one that went.
         """
         try:
             found = self._journal.stat()
@@ -30,7 +35,10 @@ class Home:
                 return "there"
         except OSError:
             pass
-        return "gone" if _device_of(self._journal) == self._device else "elsewhere"
+        if _device_of(self._journal) == self._device:
+            return "gone"
+        back = self._mark is not None and self._journal.exists() and read_mark(folder_of(self._journal)) == self._mark
+        return "back" if back else "elsewhere"
 
 
 def _device_of(path: Path) -> int | None:

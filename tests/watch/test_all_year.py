@@ -9,12 +9,14 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from codiff_batch.batch.options import BatchOptions
 from codiff_batch.errors import OptionsConflict
 from codiff_batch.watch.daemon import Daemon, WatchOptions
+from codiff_batch.watch.eyes import raises_no_events
 from codiff_batch.watch.home import Home
 from codiff_batch.watch.retries import FIRST_PAUSE, LONGEST_PAUSE, Retries, passes
 from tests.batch.test_hostile_disks import in_mount_namespace, needs_mount
@@ -171,6 +173,70 @@ def test_a_home_tells_a_folder_that_is_gone_from_a_disk_that_is_not_mounted(tmp_
         assert home.state() == "gone"  # another one
     home._device += 1  # as it is where the mount point shows through
     assert home.state() == "elsewhere"
+
+
+@pytest.mark.parametrize(
+    ("mounts", "polled"),
+    [
+        ([("/", "ext4"), ("/srv", "autofs"), ("/srv", "nfs4")], True),
+        ([("/", "ext4"), ("/srv", "autofs"), ("/srv", "xfs")], False),
+        ([("/", "ext4"), ("/srv", "autofs")], True),  # mounted when somebody looks into it
+        ([("/", "ext4"), ("/srv", "cifs"), ("/srv", "xfs")], False),
+        ([("/", "nfs4"), ("/srv", "xfs")], False),
+    ],
+)
+def test_of_several_mounts_at_one_place_the_last_one_is_seen(
+    monkeypatch: pytest.MonkeyPatch, mounts: list[tuple[str, str]], polled: bool
+) -> None:
+    found = [SimpleNamespace(mountpoint=place, fstype=kind) for place, kind in mounts]
+    monkeypatch.setattr("psutil.disk_partitions", lambda all: found)
+    assert raises_no_events(Path("/srv/photos")) is polled
+
+
+@needs_mount
+def test_another_disk_at_the_same_place_is_seen_though_its_root_has_the_same_number(tmp_path: Path) -> None:
+    look = f"""if True:
+        import subprocess
+        from pathlib import Path
+        from codiff_batch.watch.eyes import Eyes
+        folder = Path({str(tmp_path)!r})
+        with Eyes(folder) as eyes:
+            before = eyes.see(), folder.stat().st_ino
+            subprocess.run(["mount", "-t", "tmpfs", "none", folder], check=True)
+            print(before == (True, folder.stat().st_ino), eyes.see())"""
+    ran = in_mount_namespace('mount -t tmpfs none "$2"; "$1" -c "$3"', sys.executable, tmp_path, look)
+    assert ran.stdout == "True False\n", ran.stderr
+
+
+@pytest.mark.skipif(shutil.which("bindfs") is None, reason="needs bindfs, for a disk that goes and comes back")
+@needs_mount
+def test_a_disk_that_comes_back_under_another_number_is_worked_on_again(tmp_path: Path, model: Path) -> None:
+    """A stick that is plugged in again is another device, and so is a share that is mounted again."""
+    write(tmp_path / "photo.jpg", jpeg(20))
+    for folder in ("in", "real", "disk"):
+        (tmp_path / folder).mkdir()
+    script = """
+        cd "$2"; bindfs -f real disk & stick=$!
+        for i in $(seq 100); do mountpoint -q disk && break; sleep .1; done
+        mountpoint -q disk || exit 77
+        $P watch in -o disk/out --settle 0.2 --model "$1" 2> log & daemon=$!
+        for i in $(seq 300); do grep -q watching log && break; sleep .1; done
+        cp photo.jpg in/a.jpg
+        for i in $(seq 300); do grep -q restored log && break; sleep .1; done
+        kill -9 $stick; umount -l disk
+        for i in $(seq 300); do grep -q "waiting for it" log && break; sleep .1; done
+        cp photo.jpg in/b.jpg; sleep 2; ls -A disk
+        bindfs real disk
+        for i in $(seq 300); do [ -e disk/out/b.jpg ] && break; sleep .1; done
+        ls disk/out; kill $daemon; wait $daemon; umount disk
+    """
+    ran = in_mount_namespace(script, model, tmp_path)
+    if ran.returncode == 77:
+        pytest.skip("this machine allows no FUSE")
+    log = (tmp_path / "log").read_text()
+    assert ran.stdout.split() == ["a.jpg", "b.jpg"], log
+    assert log.count("waiting for it") == 1
+    assert log.count("is back") == 1
 
 
 @pytest.mark.parametrize(
