@@ -41,7 +41,7 @@ NETWORK_FILE_SYSTEMS = (
     "ceph",
     "autofs",
 )
-"""Prefixes of the names of file systems on which another machine's writes raise no event; autofs becomes one of them."""
+"""Prefixes of the names of file systems on which another machine's writes raise no event; autofs turns into one."""
 
 HINTS = 100_000
 """Paths that are kept between two checks; if there are more, the folder is scanned instead."""
