@@ -63,8 +63,10 @@ def linked_elsewhere_among_the_photos(folder: Path) -> None:
 
 
 def linked_elsewhere_above_a_folder_that_is_to_be_made(folder: Path) -> None:
-    write(Path("photos/trip/deep/d.jpg"), jpeg(10))
-    linked_elsewhere_among_the_photos(folder)
+    write(Path("photos/far/deep/d.jpg"), jpeg(10))
+    write(Path("photos/other/c.jpg"), jpeg(10))
+    folder.mkdir()
+    (folder / "far").symlink_to(Path("photos/other").resolve())
 
 
 @pytest.mark.parametrize(

@@ -440,7 +440,9 @@ def test_a_photo_that_is_as_it_was_is_not_read_again(
         return read(path, **named)
 
     monkeypatch.setattr(recall, "read_whole", noted)
-    assert "2 skipped" in run(photos, *place, "--model", model).err
+    ran = run(photos, *place, "--model", model)
+    assert "2 skipped" in ran.err
+    assert "done before" in ran.err
     assert names == []
     os.utime(photos / "1.jpg")
     for _ in range(2):
@@ -461,6 +463,8 @@ def test_the_note_says_which_photo_it_was_made_from_and_how_bad_that_was(run, ph
 
 def test_of_two_photos_with_one_output_the_second_is_refused(run, photos: Path, model: Path) -> None:
     (photos / "1.jpg").rename(photos / "0.jpeg")
+    told = run(photos, "--model", model, "--format", "png", "--dry-run").err
+    assert "1 would be restored, 0 skipped, 1 failed" in told
     ran = run(photos, "--model", model, "--format", "png")
     assert ran.code == 3
     assert "1 restored, 0 skipped, 1 failed" in ran.err
