@@ -131,7 +131,7 @@ def _sample(sample: Sample, settings: Sequence[Setting]) -> dict[str, Any]:
     orientation, icc = metadata.orientation, sample.icc
     before = sample.before
     facts = [metadata.camera, f"{header.width}x{header.height}", header.sampling, header.process]
-    box = _turned(sample.shown, header.width, header.height, orientation)
+    box = frame(sample.shown, header.width, header.height, orientation)
     height, width = (before.shape[1], before.shape[0]) if (orientation or 1) > 4 else before.shape[:2]
     return {
         "photo": sample.chosen.number,
@@ -170,7 +170,7 @@ def _picture(picture: Image.Image, orientation: int | None, icc: bytes | None, k
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _turned(box: Box, width: int, height: int, orientation: int | None) -> list[float]:
+def frame(box: Box, width: int, height: int, orientation: int | None) -> list[float]:
     """Left, top, width and height of a box as fractions of the upright picture."""
     left, top, wide, high = box.left / width, box.top / height, box.width / width, box.height / height
     right, bottom = 1 - left - wide, 1 - top - high

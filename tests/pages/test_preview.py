@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,10 +16,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 from playwright.sync_api import Page, expect
 
 from codiff_batch.pages.files import render
+from codiff_batch.pages.thumbnails import upright
+from codiff_batch.preview.box import Box
+from codiff_batch.preview.page import frame
 from tests.browser import browser, keep
 from tests.photos import jpeg, scene, write
 
@@ -148,6 +152,22 @@ def test_a_line_below_what_was_looked_at_gives_a_range(before: Path) -> None:
         assert said is not None
         assert int(said[1]) <= len(dry_run(before, 40)) <= int(said[2])
         expect(page.locator("#unseen")).to_contain_text("--look")
+        page.locator("#line").fill("0")
+        expect(page.locator("#promise")).to_contain_text("0 of 17 photos restored")  # whatever the pixels are like
+
+
+@pytest.mark.slow
+def test_the_time_is_that_of_the_judging_and_of_what_would_be_restored(page: Page, before: Path) -> None:
+    told = data(before / "page.html")
+    page.locator("#line").fill("100")
+    below = [photo for photo in told["photos"] if photo["quality"] is not None and photo["quality"] < 100]
+    megapixels = sum(photo["size"][0] * photo["size"][1] for photo in below) / 1e6
+    for number, pace in enumerate(told["settings"]):
+        assert pace["perMegapixel"] > 0 < pace["perPhoto"]
+        page.keyboard.press(str(number + 1))
+        seconds = told["judging"] + len(below) * pace["perPhoto"] + megapixels * pace["perMegapixel"]
+        words = page.evaluate("seconds => duration(seconds)", seconds)
+        expect(page.locator("#promise")).to_contain_text(f"about {words}")
 
 
 @pytest.mark.slow
@@ -197,6 +217,48 @@ def test_the_command_for_a_list_takes_the_same_photos_from_any_folder(tmp_path: 
     assert done.returncode == 0, done.stderr
     restored = tmp_path / "it's here-restored"
     assert sorted(str(file.relative_to(restored)) for file in restored.rglob("*.jpg")) == sorted(names)
+
+
+def test_the_command_repeats_every_option_that_decides_and_pictures_keep_their_profile(tmp_path: Path) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    write(tmp_path / "in/photo.jpg", jpeg(20, icc_profile=profile))
+    write(tmp_path / "in/left out.jpg", jpeg(20))
+    asked = ["--exclude", "left*", "--device", "cpu", "--precision", "fp32", "--models-dir", "mine"]
+    asked += ["--max-megapixels", "20", "--max-megabytes", "50.5"]
+    (tmp_path / "mine").mkdir()
+    assert program("preview", "in", *asked, "--model", "fast", cwd=tmp_path).returncode == 0
+    told = data(tmp_path / "preview.html")
+    assert [photo["name"] for photo in told["photos"]] == ["photo.jpg"]
+    pieces = told["commands"]["posix"]
+    assert shlex.split(pieces["start"]) == ["codiff-batch", str(tmp_path / "in")]
+    assert shlex.split(pieces["end"]) == [
+        "--exclude=left*", "--device", "cpu", "--precision", "fp32", "--models-dir", str(tmp_path / "mine"),
+        "--max-megapixels", "20", "--max-megabytes", "50.5",
+    ]  # fmt: skip
+    assert not told["stdin"]
+    (sample,) = told["samples"]
+    for address in (sample["whole"], sample["before"], sample["versions"][0]["picture"]):
+        assert picture_of(address).info["icc_profile"] == profile
+
+
+def test_a_list_from_standard_input_has_to_be_given_again(tmp_path: Path) -> None:
+    write(tmp_path / "photo.jpg", jpeg(20))
+    command = [sys.executable, "-m", "codiff_batch", "preview", "--files-from", "-", "--model", "fast"]
+    subprocess.run(command, cwd=tmp_path, input=b"photo.jpg\n", check=True, capture_output=True)
+    told = data(tmp_path / "preview.html")
+    assert told["stdin"]
+    assert "--files-from -" in told["commands"]["posix"]["start"]
+
+
+@pytest.mark.parametrize("orientation", [None, *range(1, 9)])
+def test_the_frame_lies_where_the_shown_part_is_in_the_upright_picture(orientation: int | None) -> None:
+    box, height, width = Box(10, 30, 20, 50), 60, 100
+    pixels = np.zeros((height, width), np.uint8)
+    pixels[box.place] = 255
+    turned = upright(Image.fromarray(pixels), orientation)
+    left, top, right, bottom = turned.getbbox()
+    expected = [left / turned.width, top / turned.height, (right - left) / turned.width, (bottom - top) / turned.height]
+    assert frame(box, width, height, orientation) == pytest.approx(expected, abs=1e-4)
 
 
 def picture_of(address: str) -> Image.Image:
