@@ -81,7 +81,7 @@ def scan(
             continue
         if stat.S_ISDIR(found.st_mode):
             yield from _scan_folder(path, _Rule(path, exclude, patterns, types, leave_out), seen, entered)
-        elif not matches(Path(path.name), patterns) and _is_new(path, path.parent, seen):
+        elif not matches(path, path.parent, patterns) and _is_new(path, path.parent, seen):
             yield Found(path, None)
     for path in names:
         yield from _scan_listed(listed(path), exclude, patterns, leave_out, seen)
@@ -95,18 +95,26 @@ def listed(path: Path) -> Found:
     return Found(whole, here if whole.is_relative_to(here) else Path(whole.anchor))
 
 
-def matches(relative: Path, patterns: Sequence[str]) -> bool:
+def matches(path: Path, root: Path, patterns: Sequence[str]) -> bool:
     """Return True if a path below its root is left out.
 
     A pattern with the wildcards ``*``, ``?`` and ``[...]`` fits the whole path, its end after any slash, or any folder
     above, as tar's ``--exclude`` does: ``raw`` is any file or folder of that name, ``trip/*.jpg`` is everything below
-    any folder ``trip``.
+    any folder ``trip``. One that begins with the root itself, as it was named or in full, fits from there on.
     """
     if not patterns:
         return False
-    parts = relative.parts
+    parts = path.relative_to(root).parts
     ends = ["/".join(parts[start:stop]) for stop in range(1, len(parts) + 1) for start in range(stop)]
-    return any(fnmatchcase(end, pattern.removeprefix("./").rstrip("/")) for pattern in patterns for end in ends)
+    starts = ["/".join(parts[:stop]) for stop in range(1, len(parts) + 1)]
+    roots = [f"{spelt.as_posix().rstrip('/')}/" for spelt in (root, root.absolute())]
+    for pattern in (pattern.removeprefix("./").rstrip("/") for pattern in patterns):
+        if any(fnmatchcase(end, pattern) for end in ends):
+            return True
+        below = [pattern.removeprefix(spelt) for spelt in roots if pattern.startswith(spelt)]
+        if any(fnmatchcase(start, rest) for rest in below for start in starts):
+            return True
+    return False
 
 
 def identity(path: Path) -> Path:
@@ -163,7 +171,7 @@ class _Rule:
         return not any(_is_same(folder, other) for other in self.exclude) and not self._left_out(folder)
 
     def _left_out(self, path: Path) -> bool:
-        return matches(path.relative_to(self.root), self.patterns) or self.leave_out(path)
+        return matches(path, self.root, self.patterns) or self.leave_out(path)
 
 
 def _scan_folder(
@@ -205,7 +213,7 @@ def _scan_listed(
     seen: set[tuple[int, int, str]],
 ) -> Iterator[Found]:
     """A file of a list, unless it is an output, a folder, or left out."""
-    if matches(photo.relative, patterns):
+    if matches(photo.path, photo.root or Path(), patterns):
         return
     above = identity(photo.path).parents
     if any(leave_out(folder) or any(_is_same(folder, other) for other in exclude) for folder in above):
