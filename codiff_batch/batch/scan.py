@@ -77,7 +77,7 @@ def scan(
             continue
         if stat.S_ISDIR(found.st_mode):
             yield from _scan_folder(path, _Rule(path, exclude, patterns, types), seen, entered)
-        elif not matches(Path(path.name), patterns) and _is_new(path, path.parent, seen):
+        elif not matches(path, path.parent, patterns) and _is_new(path, path.parent, seen):
             yield Found(path, None)
     for path in names:
         yield from _scan_listed(listed(path), exclude, patterns, seen)
@@ -91,18 +91,26 @@ def listed(path: Path) -> Found:
     return Found(whole, here if whole.is_relative_to(here) else Path(whole.anchor))
 
 
-def matches(relative: Path, patterns: Sequence[str]) -> bool:
+def matches(path: Path, root: Path, patterns: Sequence[str]) -> bool:
     """Return True if a path below its root is left out.
 
     A pattern with the wildcards ``*``, ``?`` and ``[...]`` fits the whole path, its end after any slash, or any folder
     above, as tar's ``--exclude`` does: ``raw`` is any file or folder of that name, ``trip/*.jpg`` is everything below
-    any folder ``trip``.
+    any folder ``trip``. One that begins with the root itself, as it was named or in full, fits from there on.
     """
     if not patterns:
         return False
-    parts = relative.parts
+    parts = path.relative_to(root).parts
     ends = ["/".join(parts[start:stop]) for stop in range(1, len(parts) + 1) for start in range(stop)]
-    return any(fnmatchcase(end, pattern.removeprefix("./").rstrip("/")) for pattern in patterns for end in ends)
+    starts = ["/".join(parts[:stop]) for stop in range(1, len(parts) + 1)]
+    roots = [f"{spelt.as_posix().rstrip('/')}/" for spelt in (root, root.absolute())]
+    for pattern in (pattern.removeprefix("./").rstrip("/") for pattern in patterns):
+        if any(fnmatchcase(end, pattern) for end in ends):
+            return True
+        below = [pattern.removeprefix(spelt) for spelt in roots if pattern.startswith(spelt)]
+        if any(fnmatchcase(start, rest) for rest in below for start in starts):
+            return True
+    return False
 
 
 def accepts(
@@ -152,7 +160,7 @@ class _Rule:
         return not any(_is_same(folder, other) for other in self.exclude) and not self._left_out(folder)
 
     def _left_out(self, path: Path) -> bool:
-        return matches(path.relative_to(self.root), self.patterns)
+        return matches(path, self.root, self.patterns)
 
 
 def _scan_folder(
@@ -190,7 +198,7 @@ def _scan_listed(
     photo: Found, exclude: Collection[Path], patterns: Sequence[str], seen: set[tuple[int, int, str]]
 ) -> Iterator[Found]:
     """A file of a list, unless it is an output, a folder, or left out."""
-    if matches(photo.relative, patterns):
+    if matches(photo.path, photo.root or Path(), patterns):
         return
     if any(_is_same(folder, other) for folder in canonical(photo.path).parents for other in exclude):
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import math
 import os
 import sys
@@ -98,7 +99,12 @@ def _read_names(ctx: click.Context, param: click.Parameter, file: Path | None) -
         data = _stdin() if file == Path("-") else file.read_bytes()
     except OSError as error:
         raise click.BadParameter(f"{file}: {error.strerror}", ctx, param) from error
-    names = data.split(b"\0") if ctx.meta.get(_NULL) else data.splitlines()
+    if ctx.meta.get(_NULL):
+        names = data.split(b"\0")
+    elif b"\0" in data:  # Also a list in UTF-16, whose names would be none.
+        raise click.BadParameter(f"{file} has NUL characters in it; if they end the names, add --null", ctx, param)
+    else:
+        names = data.removeprefix(codecs.BOM_UTF8).splitlines()
     return tuple(Path(os.fsdecode(name)) for name in names if name)
 
 

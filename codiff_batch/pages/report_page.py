@@ -18,7 +18,7 @@ from codiff_batch.files.atomic import write_atomically
 from codiff_batch.pages.files import address, folder_beside, link, render, shown
 from codiff_batch.pages.thumbnails import Thumbnails, make_thumbnails
 
-_THUMBNAIL = re.compile(r"\d{6}-(before|after)\.(jpg|webp)")
+_THUMBNAIL = re.compile(r"\d{6}-(before|after)\.webp")
 
 
 @dataclass(frozen=True)

@@ -125,8 +125,8 @@ _ERRORS = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticE
 
 
 def _reader(data: bytes, kind: str) -> ImageFile:
-    """Pillow's reader for one kind; its own limit on pixels, a global setting, is only applied by Image.open."""
-    from PIL import BmpImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+    """Pillow's reader for one kind; without Image.open, only that of WebP applies Pillow's global limit on pixels."""
+    from PIL import BmpImagePlugin, Image, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
     readers: dict[str, type[ImageFile]] = {
         "png": PngImagePlugin.PngImageFile,
@@ -134,7 +134,10 @@ def _reader(data: bytes, kind: str) -> ImageFile:
         "tiff": TiffImagePlugin.TiffImageFile,
         "webp": WebPImagePlugin.WebPImageFile,
     }
-    return readers[kind](BytesIO(data))
+    try:
+        return readers[kind](BytesIO(data))
+    except Image.DecompressionBombError as error:
+        raise UnsupportedPicture(f"more pixels than the decoder of {_TITLES[kind]} takes") from error
 
 
 def _refuse(image: ImageFile, data: bytes, kind: str) -> None:

@@ -5,15 +5,21 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
+import socket
 import threading
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
-from queue import Queue
+from queue import Empty, Queue
 from typing import Any, Protocol
 
 Message = dict[str, Any]
 
 LONGEST_MESSAGE = 1 << 20
 """Bytes; pictures come in files, so no real message is nearly this long."""
+
+WAITING = 64
+"""Messages of a client that are kept until it is their turn."""
 
 
 class Channel(Protocol):
@@ -28,71 +34,115 @@ class Channel(Protocol):
     def send(self, message: Message) -> None:
         """Send, unless the client is gone."""
 
+    def offer(self, message: Message) -> None:
+        """Send what nobody needs later, if the client takes it at once."""
 
-class StdioChannel:
+
+class _Inbox:
+    """What a thread has read of a client: nobody else waits for a client that stops within a message."""
+
+    def __init__(self) -> None:
+        self._read: Queue[bytes | None] = Queue(WAITING)
+        self._gone = False
+        self._reader = threading.Thread(target=self._fill, daemon=True)
+        self._reader.start()
+
+    def receive(self) -> Message | None:
+        """The next message, waiting for it; None when the client is gone."""
+        message = None if self._gone else self._read.get()
+        self._gone = message is None
+        return None if message is None else parse(message)
+
+    def waiting(self) -> bool:
+        """Return True if :meth:`receive` would return at once."""
+        return self._gone or not self._read.empty()
+
+    def _fill(self) -> None:
+        for message in self._messages():
+            self._read.put(message)
+        self._read.put(None)
+
+    def _messages(self) -> Iterator[bytes]:
+        raise NotImplementedError
+
+
+class StdioChannel(_Inbox):
     """JSON objects, one per line. A client that closes standard input is gone."""
 
     def __init__(self) -> None:
-        self._lines: Queue[bytes | None] = Queue()
         # Other output, from a library for instance, must not get between the messages.
         self._out = os.dup(1)
         os.dup2(2, 1)
-        threading.Thread(target=self._read, daemon=True).start()
+        super().__init__()
 
-    def _read(self) -> None:
+    def _messages(self) -> Iterator[bytes]:
         # os.read rather than sys.stdin: a thread blocked in the latter makes Python abort at exit.
         rest = b""
         while data := os.read(0, 65536):
             *lines, rest = (rest + data).split(b"\n")
-            for line in lines:
-                self._lines.put(line)
+            yield from lines
             rest = rest[: LONGEST_MESSAGE + 1]  # Anything longer is not a valid message.
-        self._lines.put(None)
-
-    def receive(self) -> Message | None:
-        """The next message, waiting for it; None when the client is gone."""
-        line = self._lines.get()
-        if line is None:
-            self._lines.put(None)
-            return None
-        return parse(line)
-
-    def waiting(self) -> bool:
-        """Return True if :meth:`receive` would return at once."""
-        return not self._lines.empty()
 
     def send(self, message: Message) -> None:
         """Send, unless the client is gone."""
         try:
             os.write(self._out, json.dumps(message).encode() + b"\n")
         except BrokenPipeError:
-            self._lines.put(None)
+            self._gone = True
+
+    def offer(self, message: Message) -> None:
+        """Send: there is no other client to keep waiting."""
+        self.send(message)
 
 
-class SocketChannel:
+class SocketChannel(_Inbox):
     """JSON objects, one a message of :mod:`multiprocessing.connection`."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        super().__init__()
 
-    def receive(self) -> Message | None:
-        """The next message, waiting for it; None when the client is gone."""
-        try:
-            return parse(self._connection.recv_bytes(LONGEST_MESSAGE))
-        except (EOFError, OSError):  # One that is too long ends the connection.
-            return None
-
-    def waiting(self) -> bool:
-        """Return True if :meth:`receive` would return at once."""
-        try:
-            return self._connection.poll()
-        except OSError:
-            return True
+    def _messages(self) -> Iterator[bytes]:
+        with contextlib.suppress(EOFError, OSError):  # One that is too long ends the connection.
+            while True:
+                yield self._connection.recv_bytes(LONGEST_MESSAGE)
 
     def send(self, message: Message) -> None:
         """Send, unless the client is gone."""
         with contextlib.suppress(OSError):
             self._connection.send_bytes(json.dumps(message).encode())
+
+    def offer(self, message: Message) -> None:
+        """Send what nobody needs later, if the client takes it at once."""
+        if _takes_more(self._connection):
+            self.send(message)
+
+    def close(self) -> None:
+        """End the connection, and wait for whoever reads it: its number may be another client's next."""
+        hang_up(self._connection)
+        while self._reader.is_alive():
+            with contextlib.suppress(Empty):
+                self._read.get(timeout=0.1)  # the reader may wait for room
+        self._connection.close()
+
+
+def hang_up(connection: Connection) -> None:
+    """End a connection under a thread that waits for it."""
+    with contextlib.suppress(OSError, ValueError):
+        if os.name == "nt":
+            connection.close()
+        else:
+            with socket.socket(fileno=os.dup(connection.fileno())) as other:
+                other.shutdown(socket.SHUT_RDWR)
+
+
+def _takes_more(connection: Connection) -> bool:
+    """Return True if a short message can be sent without waiting for the client to read earlier ones."""
+    if not hasattr(select, "poll"):
+        return True  # Windows, where a pipe cannot be asked.
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLOUT)
+    return bool(poll.poll(0))
 
 
 def parse(data: bytes) -> Message:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import stat
 import threading
 import time
@@ -21,7 +20,7 @@ import psutil
 
 from codiff_batch.errors import Cancelled, CodiffError, FolderUnavailable, PhotoError
 from codiff_batch.files.reading import read_whole
-from codiff_batch.serve.channel import Channel, Message, SocketChannel
+from codiff_batch.serve.channel import Channel, Message, SocketChannel, hang_up
 from codiff_batch.serve.engine import Engine
 from codiff_batch.serve.turns import Turns
 
@@ -54,7 +53,7 @@ def serve(channel: Channel, engine: Engine, turns: Turns | None = None, files: s
         files.update(Path(name) for name in named if isinstance(name, str))
 
         def report(done: int, total: int, number: Any = number) -> None:
-            channel.send({"id": number, "event": "progress", "done": done, "total": total})
+            channel.offer({"id": number, "event": "progress", "done": done, "total": total})
             if channel.waiting():
                 _heed(channel.receive())
             turns.give_way()
@@ -156,7 +155,8 @@ class FolderServer:
             with contextlib.suppress(AuthenticationError, EOFError, OSError), connection:
                 self._let_in(connection)
                 self._spoken.append(pictures)
-                serve(SocketChannel(connection), self._engine, self._turns, pictures)
+                with contextlib.closing(SocketChannel(connection)) as channel:
+                    serve(channel, self._engine, self._turns, pictures)
         except Exception:
             traceback.print_exc()
         finally:
@@ -167,7 +167,7 @@ class FolderServer:
 
     def _let_in(self, connection: Connection) -> None:
         """Make a client show in time that it knows the key."""
-        timer = threading.Timer(KNOCK_SECONDS, _hang_up, [connection])
+        timer = threading.Timer(KNOCK_SECONDS, hang_up, [connection])
         timer.start()
         try:
             connections.deliver_challenge(connection, self._key)
@@ -206,16 +206,6 @@ def _check_private(folder: Path) -> None:
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
         raise FolderUnavailable(f"{folder} must be a folder of yours that nobody else may enter (chmod 700)")
-
-
-def _hang_up(connection: Connection) -> None:
-    """Close a connection that another thread is waiting on."""
-    with contextlib.suppress(OSError, ValueError):
-        if os.name == "nt":
-            connection.close()
-        else:
-            with socket.socket(fileno=os.dup(connection.fileno())) as other:
-                other.shutdown(socket.SHUT_RDWR)
 
 
 @contextlib.contextmanager

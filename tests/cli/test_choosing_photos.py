@@ -139,8 +139,32 @@ def test_what_matches_is_left_out_wherever_it_comes_from(here: Path, pattern: st
 
 
 def test_folders_above_the_one_that_was_named_are_not_matched(here: Path) -> None:
-    assert not matches(Path("a.jpg"), ["photos"])
+    assert not matches(Path("photos/a.jpg"), Path("photos"), ["photos"])
+    assert not matches(Path("photos/a.jpg"), Path("photos"), ["ph*"])
     assert len(list(scan([here], patterns=["photos", "pytest*"]))) == 3
+
+
+@pytest.mark.parametrize("pattern", ["photos/monday", "./photos/monday/", "photos/mon*", "{}/photos/monday"])
+def test_a_pattern_may_be_spelt_as_the_folder_was(here: Path, monkeypatch: pytest.MonkeyPatch, pattern: str) -> None:
+    """What the shell completes; to pass over it in silence would restore what was to be left alone."""
+    monkeypatch.chdir(here.parent)
+    patterns = [pattern.format(here.parent)]
+    named = [Path("photos")] if not pattern.startswith("{") else [Path("photos"), here]
+    for root in named:
+        assert [photo.relative for photo in scan([root], patterns=patterns)] == [Path("tuesday/1.jpg")]
+        assert not accepts(root / "monday/1.jpg", root, patterns=patterns)
+    listed = scan((), names=[Path("photos/monday/1.jpg"), here / "tuesday/1.jpg"], patterns=patterns)
+    assert [photo.path.parent.name for photo in listed] == ["tuesday"]
+
+
+def test_lists_of_other_systems_are_read_or_refused_in_words(run, here: Path) -> None:
+    """Windows begins a list in UTF-8 with a mark, ends its lines otherwise, and has lists in UTF-16."""
+    lists = here.parent
+    write(lists / "notepad", b"\xef\xbb\xbfmonday/1.jpg\r\ntuesday/1.jpg\r\n")
+    assert "2 photos: 2 would be restored" in run("--files-from", lists / "notepad", "--dry-run").err
+    for data in ("monday/1.jpg\n".encode("utf-16"), b"monday/1.jpg\0tuesday/1.jpg\0"):
+        ran = run("--files-from", write(lists / "list", data), "--dry-run")
+        assert (ran.code, "add --null" in ran.err) == (2, True)
 
 
 def test_exclude_works_for_every_command_that_takes_photos(run, here: Path) -> None:

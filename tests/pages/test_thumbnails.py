@@ -98,6 +98,13 @@ def test_a_later_scan_takes_no_thumbnail(tmp_path: Path) -> None:
     assert [found.path for found in scan([tmp_path])] == [photo]
 
 
+def test_a_page_removes_no_photo_that_is_called_like_a_thumbnail(tmp_path: Path) -> None:
+    photo = write(tmp_path / "compared-files/000001-before.jpg", jpeg(20))
+    earlier = write(tmp_path / "compared-files/000007-after.webp", b"of an earlier page")
+    write_page(tmp_path / "compared.html", [Row.of(Outcome(photo, None, Kind.SKIPPED, "good", header_qf=20))])
+    assert (photo.exists(), earlier.exists()) == (True, False)
+
+
 def test_outputs_in_other_formats_are_shown_and_compared(tmp_path: Path) -> None:
     photo, after = write(tmp_path / "a.jpg", jpeg(20, image=scene(600, 400))), tmp_path / "a.png"
     Image.open(photo).point(lambda level: min(255, level + 10)).save(after)

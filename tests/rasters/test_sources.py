@@ -180,3 +180,11 @@ def test_a_cropped_picture_is_put_on_the_grid_of_its_compression() -> None:
     decoded = Decoded.of(opened(saved(cropped), max_pixels=1_000_000))
     assert decoded.margin == (3, 5)
     np.testing.assert_array_equal(decoded.pixels[decoded.inside], cropped)
+
+
+def test_a_webp_of_more_pixels_than_its_decoder_takes_is_refused_in_words() -> None:
+    size = struct.pack("<I", (16383 << 14 | 16383))
+    chunk = b"VP8L" + struct.pack("<I", 25) + b"\x2f" + size + bytes(21)
+    data = b"RIFF" + struct.pack("<I", len(chunk) + 4) + b"WEBP" + chunk
+    with pytest.raises((UnsupportedPicture, TooManyPixels, DamagedPicture), match=r"pixels|cannot be read as WebP"):
+        opened(data, 10**9)

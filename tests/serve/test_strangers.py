@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from multiprocessing.connection import Client
+from multiprocessing.connection import Client, Pipe
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from codiff_batch.errors import RequestRefused
+from codiff_batch.serve.channel import SocketChannel
 from codiff_batch.serve.pixels import read_picture, write_picture
 from codiff_batch.serve.turns import Turns
 from tests.tiny_model import make_tiny_model
@@ -123,6 +124,40 @@ def test_a_silent_client_keeps_nobody_waiting(start: Start, folder: Path) -> Non
         until = time.monotonic() + 20
         while stranger.recv(1000):  # at first the challenge, then, in a while, the end
             assert time.monotonic() < until
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("half", [b"", b"\0\0\0\x64"], ids=["deaf", "stopped within a message"])
+def test_a_client_that_stops_at_work_keeps_nobody_waiting(start: Start, folder: Path, half: bytes) -> None:
+    """A host that hangs reads no progress any more; a restoration tells more of it than a socket holds."""
+    serving(start, folder)
+    (folder / "in.raw").write_bytes(bytes(1200 * 1200 * 3))
+    out = folder / "out.raw"
+    with Client(str(folder / "socket"), authkey=KEY) as hung, Client(str(folder / "socket"), authkey=KEY) as other:
+        picture = told(folder / "in.raw", width=1200, height=1200)
+        hung.send_bytes(json.dumps({"do": "restore", "model": "tiny", "into": str(out), "picture": picture}).encode())
+        assert hung.poll(120)  # at work
+        os.write(hung.fileno(), half)
+        until = time.monotonic() + 300
+        while not (out.exists() and out.stat().st_size):
+            assert ask(other, do="hello")["event"] == "done"
+            assert time.monotonic() < until
+            time.sleep(0.2)
+
+
+def test_what_is_offered_is_sent_to_a_client_that_listens() -> None:
+    here, there = Pipe()
+    with contextlib.closing(SocketChannel(here)) as channel:
+        for number in range(10_000):
+            channel.offer({"number": number})
+        assert json.loads(there.recv_bytes()) == {"number": 0}
+        there.send_bytes(b'{"do": "hello"}')
+        assert channel.receive() == {"do": "hello"}
+        there.close()
+        assert channel.receive() is None
+        assert channel.receive() is None
+        assert channel.waiting()
+    assert here.closed
 
 
 def test_turns_are_given_in_the_order_of_asking() -> None:

@@ -79,9 +79,9 @@ def _inside(name: str) -> Path | None:
         step = here / part
         try:
             real = step.resolve()
-        except (OSError, RuntimeError):  # a circle of links
+            linked_in = here.is_relative_to(root) and step.is_symlink() and real.is_dir()
+        except (OSError, RuntimeError):  # a circle of links, or a name that is too long
             return None
-        linked_in = here.is_relative_to(root) and step.is_symlink() and real.is_dir()
         if not real.is_relative_to(allowed):
             if not linked_in:
                 raise ValueError(f"{name!r} is outside the input folder.")

@@ -330,7 +330,7 @@ def test_only_what_lies_in_the_input_folder_is_loaded(comfyui: ComfyUI, secret: 
         "out.jpg",
     ]
     words = dict.fromkeys(outside, "is outside the input folder")
-    words |= {"pipe.jpg": "There is no file", "nothing.jpg": "There is no file"}
+    words |= {"pipe.jpg": "There is no file", "nothing.jpg": "There is no file", 300 * "n": "There is no file"}
     try:
         for name, expected in words.items():
             status, answer = comfyui.post("/prompt", {"prompt": restoring(name)})
