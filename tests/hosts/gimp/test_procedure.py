@@ -305,7 +305,7 @@ tell(refusals=refusals, layers=layers, floats=floats)
     refusals = told["refusals"]
     assert len(refusals) == sum(map(len, CALLS.values()))
     words, *done = refusals.pop("set_selected_layers")
-    assert "GIMP does not select the result." in words
+    assert "GIMP could not select the result." in words
     assert done == [2, False]  # the result is there by then
     for name, (words, layers, shown) in refusals.items():
         assert words is not None, name
