@@ -228,10 +228,10 @@ dialog._dialog.destroy()
 tell(starting=starting, there=there, presets=presets, own=own, fast=fast, compact=compact, by_hand=by_hand)
 """)
     yes = [True, False, ""]
-    assert told["starting"] == [yes, [False, True, "Known as soon as the engine has seen the picture."]]
+    assert told["starting"] == [yes, [False, True, "Available once the engine has seen the picture."]]
     assert told["there"] == told["compact"] == [yes, yes]
     assert told["fast"] == [[False, True, "This model adds no texture."], yes]
-    assert told["by_hand"] == [yes, [False, True, "With a quality by hand the file's own cells do not count."]]
+    assert told["by_hand"] == [yes, [False, True, "With a manual quality, the file's own cells do not count."]]
     assert len(told["presets"]) == 5
     for label, (now, wanted, shown) in told["presets"].items():
         assert now == wanted, label
