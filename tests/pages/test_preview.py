@@ -198,6 +198,7 @@ def test_the_copied_command_gives_what_the_page_promised(before: Path, tmp_path:
     written = np.asarray(Image.open(restored / name), int)
     assert np.abs(np.asarray(encoded, int) - written).mean() < 0.1
     assert np.abs(np.asarray(picture_of(sample["before"]), int) - written).mean() > 1
+    assert len({version["picture"] for version in sample["versions"][1:]}) == 3  # each amount of texture
 
 
 @pytest.mark.slow
@@ -226,7 +227,7 @@ def test_the_command_repeats_every_option_that_decides_and_pictures_keep_their_p
     asked = ["--exclude", "left*", "--device", "cpu", "--precision", "fp32", "--models-dir", "mine"]
     asked += ["--max-megapixels", "20", "--max-megabytes", "50.5"]
     (tmp_path / "mine").mkdir()
-    assert program("preview", "in", *asked, "--model", "fast", cwd=tmp_path).returncode == 0
+    assert program("preview", "in", *asked, "--model", "fast", "--strength", "0.5,1", cwd=tmp_path).returncode == 0
     told = data(tmp_path / "preview.html")
     assert [photo["name"] for photo in told["photos"]] == ["photo.jpg"]
     pieces = told["commands"]["posix"]
@@ -237,8 +238,10 @@ def test_the_command_repeats_every_option_that_decides_and_pictures_keep_their_p
     ]  # fmt: skip
     assert not told["stdin"]
     (sample,) = told["samples"]
-    for address in (sample["whole"], sample["before"], sample["versions"][0]["picture"]):
+    half, full = sample["versions"]
+    for address in (sample["whole"], sample["before"], half["picture"]):
         assert picture_of(address).info["icc_profile"] == profile
+    assert half["mean"] == pytest.approx(full["mean"] / 2, rel=0.3)
 
 
 def test_a_list_from_standard_input_has_to_be_given_again(tmp_path: Path) -> None:
