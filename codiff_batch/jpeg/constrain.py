@@ -84,10 +84,9 @@ def blocks_of(photo: JpegPhoto, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.i
     if not can_project(photo):
         return None
     try:
-        coefficients = photo.coefficients()
+        return _read(photo, pixels)
     except DamagedJpeg:
         return None
-    return coefficients if _agree(coefficients[0], photo, pixels) else None
 
 
 def project_to_cells(levels: Levels, photo: JpegPhoto, pixels: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
@@ -111,9 +110,7 @@ def project_to_cells(levels: Levels, photo: JpegPhoto, pixels: NDArray[np.uint8]
     Raises:
         DamagedJpeg: the photo's coefficients cannot be read, or do not match the decoder's pixels.
     """
-    coefficients = photo.coefficients()
-    if pixels is not None and not _agree(coefficients[0], photo, pixels):
-        raise DamagedJpeg("the decoder's pixels do not match its header and coefficients")
+    coefficients = _read(photo, pixels)
     result = np.empty(levels.shape, np.uint8)
     sources, results = levels.reshape(*levels.shape[:2], -1), result.reshape(*result.shape[:2], -1)
     kinds: dict[tuple[int, int], _Unit] = {}
@@ -128,6 +125,14 @@ def project_to_cells(levels: Levels, photo: JpegPhoto, pixels: NDArray[np.uint8]
             settled = _settle(unit.gather(sources[place]), unit, cells, photo.header.colour)
             unit.scatter(settled, results[place])
     return result
+
+
+def _read(photo: JpegPhoto, pixels: NDArray[np.uint8] | None) -> tuple[NDArray[np.int16], ...]:
+    """A photo's coefficients, compared with what the decoder saw where that is given."""
+    coefficients = photo.coefficients()
+    if pixels is not None and not _agree(coefficients[0], photo, pixels):
+        raise DamagedJpeg("the decoder's pixels do not match its header and coefficients")
+    return coefficients
 
 
 class _Run(NamedTuple):
