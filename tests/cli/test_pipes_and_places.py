@@ -11,11 +11,13 @@ import shutil
 import subprocess
 import sys
 import threading
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import pytest
 
 from codiff_batch.cli.main import main
+from codiff_batch.cli.streams import safe_streams
 from tests.photos import jpeg, scene, write
 from tests.tiny_model import make_tiny_model
 
@@ -248,3 +250,12 @@ def test_no_cell_of_a_csv_report_is_a_formula(run, folder: Path) -> None:
     with (folder / "r.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert row["source"] == "'=cmd|calc.jpg"
+
+
+def test_a_standard_stream_that_is_closed_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Libraries ask for it at the program's very end.
+    monkeypatch.setattr("sys.stderr", TextIOWrapper(BytesIO()))
+    with safe_streams():
+        words = sys.stderr
+    sys.stderr.close()
+    assert not words.isatty()

@@ -100,9 +100,11 @@ def test_inspect_says_what_a_run_leaves_alone_whatever_its_quality(run, tmp_path
     signed = b'<x:xmpmeta xmlns:dcterms="http://purl.org/dc/terms/" dcterms:provenance="https://example.org/1"/>'
     write(tmp_path / "in/1-signed.jpg", jpeg(20, xmp=signed))
     write(tmp_path / "in/2-crushed.jpg", jpeg(20))
+    write(tmp_path / "in/4-good.jpg", jpeg(98))
     assert run(tmp_path / "in", "-o", tmp_path / "out", "--model", "fast", "--quality", 30).code == 0
     shutil.copy(tmp_path / "out/2-crushed.jpg", tmp_path / "in/3-restored.jpg")
     rows = json.loads(run("inspect", "--json", tmp_path / "in").out)
+    assert rows.pop()["verdict"] == "skip"
     assert [(row["verdict"], row["reason"].split(":")[0]) for row in rows] == [
         ("skip", "signed"), ("restore", "header says QF 20, below 60"), ("skip", "restored before"),
     ]  # fmt: skip

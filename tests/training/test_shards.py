@@ -9,9 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
+from training import fit
 from training.batches import batches
 from training.device_degradation import DeviceDegrader
-from training.photos import Pixels, load_photos
+from training.photos import Pixels, is_held_out, load_photos
 from training.recipe import Recipe
 from training.shards import CROPS, Shards
 
@@ -84,6 +85,17 @@ def test_pictures_that_are_drawn_belong_to_every_shard(paths: list[Path]) -> Non
 def test_a_photo_that_no_shard_has_room_for_is_named(paths: list[Path]) -> None:
     with pytest.raises(ValueError, match="png alone takes more memory"):
         Shards(paths, PHOTO)
+
+
+def test_of_many_held_out_photos_evenly_spaced_ones_are_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held_out = [name for n in range(1000, 2000) if is_held_out(Path(name := f"{n}_0.png"))][:8]
+    for number, name in enumerate(held_out):
+        Image.new("RGB", (SIDE, SIDE), (20 * number, 0, 0)).save(tmp_path / name)
+    assert numbers(fit._held_out(tmp_path)) == list(range(8))
+    monkeypatch.setattr(fit, "HELD_OUT", 3)
+    assert numbers(fit._held_out(tmp_path)) == [0, 3, 6]
 
 
 def colours_of(images: torch.Tensor) -> set[int]:
