@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import click
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 from accelerate.utils import broadcast
 from torch import Tensor, nn
 
@@ -204,4 +205,6 @@ def prepare(config: TrainingConfig, device: str) -> Accelerator:
     torch.manual_seed(config.seed)
     # Some configurations leave parameters out, such as a frozen CaVE's.
     several = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
-    return Accelerator(cpu=device == "cpu", mixed_precision=config.precision, kwargs_handlers=[several])
+    # Several processes may be paused for hours (SIGSTOP) and go on; by default they give up after 30 minutes.
+    patient = InitProcessGroupKwargs(timeout=timedelta(days=30))
+    return Accelerator(cpu=device == "cpu", mixed_precision=config.precision, kwargs_handlers=[several, patient])
