@@ -27,8 +27,8 @@ P = TypeVar("P", bound=Picture)
 class UnderWay(Protocol):
     """Work that has been started."""
 
-    def wait(self) -> None:
-        """Wait until it is done; errors that occurred meanwhile are raised here."""
+    def wait(self) -> bool:
+        """Wait until it is done; return False if memory ran out. Errors that occurred meanwhile are raised here."""
 
 
 class Landing(Protocol):
@@ -71,4 +71,7 @@ class Backend(Protocol[P]):
         """Start restoring tiles and adding them to their pictures, in one step of (tiles, height, width)."""
 
     def finish(self, picture: P, strength: float) -> Landing:
-        """Start fetching a picture whose tiles have all been started: colours corrected, blended with the source."""
+        """Start fetching a picture whose tiles have all been started: colours corrected, blended with the source.
+
+        Its levels are asked for when they have all been waited for.
+        """

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import platform
 import time
 from functools import cache
 from pathlib import Path
@@ -14,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch.nn import functional as F
 
+from codiff_batch.engine.measured import remembered
 from codiff_batch.errors import SettingRefused
 from codiff_batch.models.card import ModelCard
 
@@ -73,46 +70,14 @@ def has_native_bfloat16() -> bool:
 def bfloat16_is_faster(folder: Path | None = None) -> bool:
     """Return True if this CPU is faster in bfloat16, by a measurement that takes a fraction of a second.
 
-    The result is kept for the CPU and the version of torch, so that the same machine gives the same bytes.
+    The result is kept, so that the same machine gives the same bytes.
 
     Args:
         folder: where it is kept, instead of the user's cache directory.
     """
     if not has_native_bfloat16():
         return False
-    if folder is None:
-        import platformdirs
-
-        folder = platformdirs.user_cache_path("codiff-batch", appauthor=False)
-    key = f"{_processor()}, torch {torch.__version__}"
-    path = folder / "bfloat16.json"
-    known = _known(path)
-    if key not in known:
-        measured = _times_faster() >= WORTH_IT
-        # If two programs measure at the same time, the second uses the first one's result.
-        known = {key: measured, **_known(path)}
-        with contextlib.suppress(OSError):
-            folder.mkdir(parents=True, exist_ok=True)
-            fresh = path.with_name(f"{path.name}.{os.getpid()}")
-            fresh.write_text(json.dumps(known, indent=2), encoding="utf-8")
-            fresh.replace(path)
-    return known[key]
-
-
-def _known(path: Path) -> dict[str, bool]:
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return {key: value for key, value in told.items() if isinstance(value, bool)} if isinstance(told, dict) else {}
-
-
-def _processor() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    return bool(remembered("bfloat16", lambda: _times_faster() >= WORTH_IT, folder))
 
 
 @torch.inference_mode()

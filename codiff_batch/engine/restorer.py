@@ -13,6 +13,7 @@ import torch
 
 from codiff_batch.engine.backend import Backend
 from codiff_batch.engine.device import choose_device, seconds_per_megapixel
+from codiff_batch.engine.lanes import choose_lanes
 from codiff_batch.engine.memory import fit_tiles, free_memory, total_memory
 from codiff_batch.engine.photo import Decoded, restore
 from codiff_batch.engine.precision import choose_precision
@@ -57,10 +58,12 @@ class Restorer:
     ) -> None:
         self.networks = networks
         floats = choose_precision(card, device, precision)
-        backend = TorchBackend(networks, device, card, precision=floats, compiled=compiled)
-        device = backend.device
-        # A CPU gains nothing from more than one tile at a time, which would only take memory.
+        # A CPU gains nothing from larger batches, but it may from several at a time.
         alone = device.type == "cpu"
+        in_lanes = alone and not compiled and not card.working_memory
+        lanes = choose_lanes(free_memory(device)) if in_lanes else None
+        backend = TorchBackend(networks, device, card, precision=floats, compiled=compiled, lanes=lanes)
+        device = backend.device
         free, total = free_memory(device), total_memory(device)
         side, most = fit_tiles(card, free, total, precision=floats.weights, one_at_a_time=alone, one_size=compiled)
         if side < card.tile and tile is None:

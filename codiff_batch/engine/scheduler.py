@@ -88,7 +88,7 @@ class Scheduler:
         while pool.groups or under_way:
             yield from self._start(pool, under_way, only_full=False)
             if under_way:
-                yield from self._land(pool, *under_way.popleft())
+                yield from self._land(pool, under_way)
 
     def _admit(self, request: Request, pool: TilePool) -> Iterator[Result]:
         """Queue a picture's tiles; yield at once if there is nothing to do."""
@@ -129,14 +129,9 @@ class Scheduler:
             if step is not None:
                 under_way.append((batch, step))
             else:
-                while under_way:
-                    yield from self._land(pool, *under_way.popleft())
-                if not self._use_less_memory(pool, batch):
-                    size = f"{self.geometry.tile}x{self.geometry.tile}"
-                    message = f"out of memory on {self._backend.name}, even for a single tile of {size} pixels"
-                    yield from self._give_up(pool, batch, RestoreFailed(message))
+                yield from self._try_with_less(pool, under_way, batch)
             while len(under_way) > self._backend.ahead:
-                yield from self._land(pool, *under_way.popleft())
+                yield from self._land(pool, under_way)
 
     def _finish_pictures(self, batch: Batch) -> None:
         """Start fetching the pictures whose last tiles have just been started, without waiting for them."""
@@ -146,12 +141,16 @@ class Scheduler:
             if picture.started == len(picture.tiles):
                 picture.landing = self._backend.finish(picture.on_device, picture.strength)
 
-    def _land(self, pool: TilePool, batch: Batch, step: UnderWay) -> Iterator[Result]:
-        """Wait for a batch, and yield the pictures that it finished."""
+    def _land(self, pool: TilePool, under_way: deque[tuple[Batch, UnderWay]]) -> Iterator[Result]:
+        """Wait for the oldest batch, and yield the pictures that it finished."""
+        batch, step = under_way.popleft()
         try:
-            step.wait()
+            done = step.wait()
         except Exception as error:
             yield from self._give_up(pool, batch, error)
+            return
+        if not done:
+            yield from self._try_with_less(pool, under_way, batch)
             return
         for waiting in batch.tiles:
             waiting.picture.done += 1
@@ -188,8 +187,28 @@ class Scheduler:
                 pool.remove(picture)
                 yield Result(picture.request, error=error)
 
-    def _use_less_memory(self, pool: TilePool, batch: Batch) -> bool:
-        """Halve the batch, then the tile, and restart the pictures in progress; return True if that was possible."""
+    def _try_with_less(
+        self, pool: TilePool, under_way: deque[tuple[Batch, UnderWay]], batch: Batch
+    ) -> Iterator[Result]:
+        """Restart the pictures in progress with smaller batches, or tiles, after memory ran out for one."""
+        before = self.most, self.geometry
+        # Nothing of a picture may still be in progress when it starts again. If memory runs out for more of that, less
+        # is used already.
+        while under_way:
+            yield from self._land(pool, under_way)
+        if (self.most, self.geometry) == before and not self._use_less_memory(batch):
+            size = f"{self.geometry.tile}x{self.geometry.tile}"
+            message = f"out of memory on {self._backend.name}, even for a single tile of {size} pixels"
+            yield from self._give_up(pool, batch, RestoreFailed(message))
+            return
+        others = [picture for picture in pool.clear() if picture not in batch.pictures]
+        pool.geometry = self.geometry
+        for picture in [*batch.pictures, *others]:
+            if not picture.given_up:
+                self._queue(picture, pool)
+
+    def _use_less_memory(self, batch: Batch) -> bool:
+        """Halve the batch, then the tile; return True if that was possible."""
         if batch.shape[0] > 1:
             self.most = batch.shape[0] // 2
             log.warning("out of memory on %s: continuing with %d tiles at a time", self._backend.name, self.most)
@@ -198,9 +217,4 @@ class Scheduler:
             log.warning("out of memory on %s: continuing with tiles of %d pixels", self._backend.name, smaller.tile)
         else:
             return False
-        others = [picture for picture in pool.clear() if picture not in batch.pictures]
-        pool.geometry = self.geometry
-        for picture in [*batch.pictures, *others]:
-            if not picture.given_up:
-                self._queue(picture, pool)
         return True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any, TypeVar
@@ -20,6 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from codiff_batch.engine import colour
 from codiff_batch.engine.device import as_current, indexed
+from codiff_batch.engine.lanes import Lanes
 from codiff_batch.engine.memory import give_back, is_out_of_memory, total_memory
 from codiff_batch.engine.precision import Precision
 from codiff_batch.engine.stream import Embedding, Levels, Pixels, Request
@@ -61,6 +63,7 @@ class TorchBackend:
     Args:
         precision: what the networks compute in; CaVE in that of the weights.
         compiled: have torch compile the networks; the first step of each shape then takes minutes.
+        lanes: in which a processor works on several batches at a time.
     """
 
     def __init__(
@@ -71,7 +74,9 @@ class TorchBackend:
         *,
         precision: Precision = Precision(torch.float32),  # noqa: B008  a constant
         compiled: bool = False,
+        lanes: Lanes | None = None,
     ) -> None:
+        self._lanes = lanes
         self.device, (self.precision, self.steps) = indexed(device), precision
         self.busy_seconds = 0.0
         """Time that the host has spent on the networks so far, including the wait for them."""
@@ -100,6 +105,8 @@ class TorchBackend:
     @property
     def ahead(self) -> int:
         """Batches to have in progress while the next is prepared."""
+        if self._lanes is not None:
+            return self._lanes.count
         return AHEAD if self.device.type == "cuda" else 0
 
     @property
@@ -164,7 +171,9 @@ class TorchBackend:
             told["amount"] = np.full(() if amount else (0,), amount, np.float32)
         return told
 
-    def start(self, tiles: Sequence[tuple[TorchPicture, Tile]], shape: tuple[int, int, int]) -> UnderWay | None:
+    def start(
+        self, tiles: Sequence[tuple[TorchPicture, Tile]], shape: tuple[int, int, int]
+    ) -> UnderWay | InLane | None:
         """Start restoring tiles in one step and adding them to their pictures; None if memory ran out.
 
         A batch is filled up with its last tile, so that it has the announced shape.
@@ -175,30 +184,48 @@ class TorchBackend:
         count, height, width = shape
         rows = [*tiles, *[tiles[-1]] * (count - len(tiles))]
 
-        def step() -> UnderWay:
+        def prepare() -> Callable[[], Tensor]:
             images = self._floats(torch.stack([picture.cut(tile, height, width) for picture, tile in rows]))
             tokens = torch.cat([picture.tokens for picture, _ in rows])
             names = rows[0][0].condition
             condition = {name: torch.cat([picture.condition[name] for picture, _ in rows]) for name in names}
-            with self._range(wide=rows[0][0].wide), self._attention():
-                restored = self._step(images, tokens, condition)
-            if restored.shape != images.shape:
-                raise RestoreFailed(f"model {self._card.name!r} gave a picture of another size")
-            levels = restored.float().mul(255).permute(0, 2, 3, 1)
+            return partial(self._levels, images, tokens, condition, wide=rows[0][0].wide)
+
+        def blend(levels: Tensor) -> None:
             for (picture, tile), part in zip(tiles, levels, strict=False):
                 weights = [self._send(span.weights, picture.place) for span in (tile.rows, tile.columns)]
                 picture.add(tile, part.to(picture.place), weights[0][:, None] * weights[1])
+
+        def step() -> UnderWay:
+            blend(prepare()())
             return UnderWay(self.device, self._waiting)
 
-        return self._within_memory(step)
+        if self._lanes is None:
+            return self._within_memory(step)
+        prepared = self._within_memory(prepare)
+        return None if prepared is None else InLane(self._lanes.submit(prepared), self._within_memory, blend)
 
-    def finish(self, picture: TorchPicture, strength: float) -> Landing:
+    def _levels(self, images: Tensor, tokens: Tensor, condition: dict[str, Tensor], *, wide: bool) -> Tensor:
+        """Restored levels (B, h, w, 3) of images (B, 3, h, w)."""
+        # Torch keeps the mode for each thread, and a lane is one of its own.
+        with torch.inference_mode(), self._range(wide=wide), self._attention():
+            restored = self._step(images, tokens, condition)
+        if restored.shape != images.shape:
+            raise RestoreFailed(f"model {self._card.name!r} gave a picture of another size")
+        return restored.float().mul(255).permute(0, 2, 3, 1)
+
+    def finish(self, picture: TorchPicture, strength: float) -> Landing | LandingLater:
         """Start fetching a picture whose tiles have all been started."""
 
         def step() -> Landing:
             levels, finite = picture.finished(self._card.colour_fix, strength)
             return Landing(levels, finite, flat=picture.luma is not None, timed=self._waiting)
 
+        if self._lanes is not None:
+            return LandingLater(partial(self._land, picture, step))
+        return self._land(picture, step)
+
+    def _land(self, picture: TorchPicture, step: Callable[[], Landing]) -> Landing:
         landing = self._within_memory(step)
         if landing is None:
             picture.stay_with_host()
@@ -386,11 +413,50 @@ class UnderWay:
             # On the device's own stream: waiting on another device's would read the buffers too early.
             self._done.record(torch.cuda.current_stream(device))
 
-    def wait(self) -> None:
+    def wait(self) -> bool:
         """Wait until it is done."""
         if self._done is not None:
             with self._timed():
                 self._done.synchronize()
+        return True
+
+
+class InLane:
+    """A step in one of a processor's lanes; its tiles are blended by the thread that waits, one batch after another.
+
+    Args:
+        levels: of the tiles.
+        within_memory: runs the wait, and returns None if memory ran out.
+        blend: adds the tiles to their pictures.
+    """
+
+    def __init__(
+        self,
+        levels: Future[Tensor],
+        within_memory: Callable[[Callable[[], bool]], bool | None],
+        blend: Callable[[Tensor], None],
+    ) -> None:
+        self._levels, self._within_memory, self._blend = levels, within_memory, blend
+
+    def wait(self) -> bool:
+        """Wait until it is done; return False if memory ran out."""
+
+        def step() -> bool:
+            self._blend(self._levels.result())
+            return True
+
+        return bool(self._within_memory(step))
+
+
+class LandingLater:
+    """A picture that lands when it is asked for, after its last tile has been waited for."""
+
+    def __init__(self, land: Callable[[], Landing]) -> None:
+        self._land = land
+
+    def levels(self) -> Levels | None:
+        """Return what :meth:`Landing.levels` does."""
+        return self._land().levels()
 
 
 class Landing:

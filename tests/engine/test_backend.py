@@ -36,8 +36,8 @@ class Canvas:
 class Done:
     """Work that was done at once."""
 
-    def wait(self) -> None:
-        pass
+    def wait(self) -> bool:
+        return True
 
 
 class NumpyBackend:

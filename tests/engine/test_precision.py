@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from codiff_batch.engine import Restorer, precision
+from codiff_batch.engine import Restorer, measured, precision
 from codiff_batch.engine.precision import Precision, bfloat16_is_faster, choose_precision
 from codiff_batch.errors import SettingRefused
 from codiff_batch.models.card import ModelCard, read_card
@@ -72,7 +72,7 @@ def test_a_measurement_is_kept_so_that_the_bytes_stay(tmp_path: Path, monkeypatc
     monkeypatch.setattr(precision, "_times_faster", lambda: 0.5)
     assert bfloat16_is_faster(tmp_path / "cache") is True
     bfloat16_is_faster.cache_clear()
-    monkeypatch.setattr(precision, "_processor", lambda: "another processor")
+    monkeypatch.setattr(measured, "processor", lambda: "another processor")
     assert bfloat16_is_faster(tmp_path / "cache") is False
     assert len(json.loads((tmp_path / "cache/bfloat16.json").read_text())) == 2
 

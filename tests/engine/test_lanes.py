@@ -1,0 +1,174 @@
+"""A processor's cores, shared out among several tiles at a time."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from codiff_batch.engine import Request, Restorer, Result, lanes
+from codiff_batch.engine.lanes import MEMORY_A_LANE, Lanes, choose_lanes
+from codiff_batch.engine.tiling import Geometry
+from codiff_batch.engine.torch_backend import TorchBackend
+from tests.faults.engine import Faulty
+from tests.tiny_model import make_tiny_model
+
+PLENTY = 64 * MEMORY_A_LANE
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Restorer:
+    return Restorer.load(make_tiny_model(tmp_path_factory.mktemp("models") / "tiny"), "cpu")
+
+
+def in_lanes(tiny: Restorer, count: int, generator: nn.Module | None = None) -> Restorer:
+    networks = tiny.networks._replace(generator=generator or tiny.networks.generator)
+    card = tiny.card
+    backend = TorchBackend(networks, torch.device("cpu"), card, lanes=Lanes(count, 1))
+    return Restorer.on(backend, card, Geometry(card.tile, card.overlap, card.multiple), most=1)
+
+
+def pictures(count: int = 4) -> list[Request]:
+    sizes = [(100, 130), (40, 50), (200, 90), (64, 64)]
+    random = np.random.default_rng(0)
+    return [Request(random.integers(0, 255, (*sizes[key % 4], 3)).astype(np.uint8), key=key) for key in range(count)]
+
+
+def by_key(results: list[Result]) -> dict[object, Result]:
+    return {result.request.key: result for result in results}
+
+
+def test_pictures_have_the_same_bytes_in_any_number_of_lanes(tiny: Restorer) -> None:
+    alone = by_key(list(tiny.stream(pictures())))
+    for count in (1, 2, 5):
+        together = by_key(list(in_lanes(tiny, count).stream(pictures())))
+        assert all(np.array_equal(together[key].levels, alone[key].levels) for key in alone)
+
+
+def test_the_lanes_work_at_the_same_time_and_each_with_its_share_of_the_threads(tiny: Restorer) -> None:
+    class Meeting(nn.Module):
+        """Goes on only when as many steps are under way as there are lanes."""
+
+        all_here, threads = threading.Barrier(3), set[int]()
+
+        def forward(self, images: Tensor, tokens: Tensor, **condition: Tensor) -> Tensor:
+            self.all_here.wait(30)
+            self.threads.add(torch.get_num_threads())
+            return images
+
+    meeting = Meeting()
+    pixels = np.full((64, 64, 3), 200, np.uint8)
+    requests = [Request(pixels, key=key) for key in range(3)]
+    results = list(in_lanes(tiny, 3, meeting).stream(requests))
+    assert all(np.array_equal(result.levels, pixels) for result in results)
+    assert meeting.threads == {1}
+
+
+def test_threads_that_start_later_have_all_of_torchs_threads() -> None:
+    before, seen = torch.get_num_threads(), []
+    torch.set_num_threads(3)
+    try:
+        Lanes(2, 1)
+        other = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+        other.start()
+        other.join()
+        assert [torch.get_num_threads(), *seen] == [3, 3]
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    "fails",
+    [
+        lambda call, images: call == 2,
+        lambda call, images: images.shape[-1] > 32,
+        lambda call, images: call > 3 and images.shape[-1] > 32,
+    ],
+    ids=["once", "for every large tile", "for large tiles after some"],
+)
+def test_memory_that_runs_out_in_a_lane_makes_the_tiles_smaller(
+    tiny: Restorer, fails: Callable[[int, Tensor], bool]
+) -> None:
+    faulty = Faulty(tiny.networks.generator, fails)
+    restorer = in_lanes(tiny, 3, faulty)
+    expected = by_key(list(tiny.stream(pictures())))
+    ended = by_key(list(restorer.stream(pictures())))
+    assert restorer.geometry.tile == 32, "halved once, however many lanes failed"
+    for key, result in ended.items():
+        assert result.error is None
+        assert np.abs(result.levels - expected[key].levels).mean() < 3
+    assert len(ended) == 4
+
+
+def test_no_memory_for_the_smallest_tile_fails_each_picture_with_its_reason(tiny: Restorer) -> None:
+    faulty = Faulty(tiny.networks.generator, lambda call, images: True)
+    ended = list(in_lanes(tiny, 3, faulty).stream(pictures()))
+    assert ["out of memory on cpu" in str(result.error) for result in ended] == [True] * 4
+
+
+def test_an_error_in_a_lane_fails_its_picture_alone(tiny: Restorer) -> None:
+    faulty = Faulty(tiny.networks.generator, lambda call, images: images.shape[-2] < 64, ValueError("no such tile"))
+    ended = by_key(list(in_lanes(tiny, 3, faulty).stream(pictures())))
+    assert {key: str(result.error) for key, result in ended.items() if result.error} == {1: "no such tile"}
+
+
+@pytest.fixture
+def four_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("four_threads")
+@pytest.mark.parametrize(
+    ("rates", "expected"),
+    [
+        ({1: 10, 2: 10.3, 4: 10.4}, None),
+        ({1: 10, 2: 15, 4: 15.5}, (2, 2)),
+        ({1: 10, 2: 10, 4: 20}, (4, 1)),
+        ({1: 10, 2: 8, 4: 5}, None),
+    ],
+    ids=["more are hardly faster", "two", "four", "more are slower"],
+)
+def test_as_few_lanes_are_used_as_are_nearly_as_fast_as_the_best(
+    rates: dict[int, float], expected: tuple[int, int] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "_rate", lambda count, threads: rates[count] if count * threads == 4 else 99)
+    made: list[tuple[int, int]] = []
+    monkeypatch.setattr(lanes, "Lanes", lambda count, threads: made.append((count, threads)))
+    choose_lanes(PLENTY, tmp_path)
+    assert made == ([expected] if expected else [])
+
+
+@pytest.mark.usefixtures("four_threads")
+def test_the_number_is_measured_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "_rate", lambda count, threads: count)
+    assert choose_lanes(PLENTY, tmp_path).count == 4
+    monkeypatch.setattr(lanes, "_rate", lambda count, threads: 1 / count)
+    assert choose_lanes(PLENTY, tmp_path).count == 4
+    assert list(json.loads((tmp_path / "lanes.json").read_text()).values()) == [4]
+
+
+@pytest.mark.usefixtures("four_threads")
+def test_little_memory_means_fewer_lanes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "_rate", lambda count, threads: count)
+    assert choose_lanes(3 * MEMORY_A_LANE, tmp_path).count == 3
+    assert choose_lanes(2 * MEMORY_A_LANE - 1, tmp_path) is None
+
+
+def test_a_single_thread_needs_no_measurement(tmp_path: Path) -> None:
+    assert torch.get_num_threads() == 1, "as tests/conftest.py says"
+    assert choose_lanes(PLENTY, tmp_path / "cache") is None
+    assert not (tmp_path / "cache").exists()
+
+
+def test_the_measurement_measures() -> None:
+    assert lanes._rate(2, 1) > 0
+    assert lanes._fastest(1) == 1
