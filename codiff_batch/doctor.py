@@ -64,24 +64,26 @@ def _devices(wanted: str) -> tuple[Examination, torch.device]:
     import psutil
     import torch
 
-    from codiff_batch.engine.device import choose_device
+    from codiff_batch.engine.device import choose_device, numbered_gpus
+    from codiff_batch.engine.lanes import choose_lanes
     from codiff_batch.engine.memory import free_memory, total_memory
     from codiff_batch.engine.precision import has_native_bfloat16
 
     part = Examination("devices")
     cpu = torch.device("cpu")
     bfloat16 = "with" if has_native_bfloat16() else "without"
+    lanes = choose_lanes(free_memory(cpu))
     part.found.append(
         f"cpu: {torch.get_num_threads()} threads of {os.cpu_count()}, {total_memory(cpu) / 1e9:.1f} GB of memory, "
-        f"{psutil.virtual_memory().available / 1e9:.1f} GB free, {bfloat16} native bfloat16"
+        f"{psutil.virtual_memory().available / 1e9:.1f} GB free, {bfloat16} native bfloat16; "
+        f"fastest with {lanes.count if lanes else 1} tile(s) at a time"
     )
     if psutil.virtual_memory().available < LITTLE_MEMORY:
         part.complaints.append("little memory is free; close other programs, or large photos may fail")
-    for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
-        gpu = torch.device("cuda", index)
+    for gpu in numbered_gpus():
+        name = getattr(torch, gpu.type).get_device_name(gpu)
         part.found.append(
-            f"cuda:{index}: {torch.cuda.get_device_name(gpu)}, {total_memory(gpu) / 1e9:.1f} GB of memory, "
-            f"{free_memory(gpu) / 1e9:.1f} GB free"
+            f"{gpu}: {name}, {total_memory(gpu) / 1e9:.1f} GB of memory, {free_memory(gpu) / 1e9:.1f} GB free"
         )
     if torch.backends.mps.is_available():
         part.found.append("mps: Apple's GPU, which shares the machine's memory")

@@ -55,7 +55,8 @@ class BatchOptions:
     models_dir: Path | None = _option(None, "Folder of installed models.", told_default="in the user's data directory")
     devices: tuple[str, ...] = _option(
         ("auto",),
-        "Where the networks run: auto (a GPU if there is one), cpu, cuda, cuda:N, mps; several run in a process each.",
+        "Where the networks run: auto (a GPU if there is one), cpu, cuda, cuda:N, xpu (Intel) or mps (Apple); "
+        "several run in a process each.",
         placeholder="DEVICE[,...]",
     )
     compiled: bool = _option(

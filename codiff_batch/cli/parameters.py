@@ -175,7 +175,7 @@ device_option = click.option(
     default="auto",
     show_default=True,
     metavar="DEVICE",
-    help="Where the networks run: auto, cpu, cuda, cuda:N or mps; auto takes a GPU if there is one.",
+    help="Where the networks run: auto (a GPU if there is one), cpu, cuda, cuda:N, xpu (Intel) or mps (Apple).",
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch.nn import functional as F
@@ -15,30 +16,50 @@ NETWORKS_SHARE = 0.65
 """Share of a plain convolution's speed that the full model reached on a CPU."""
 
 
+NUMBERED = {"cuda": "CUDA", "xpu": "Intel"}
+"""Kinds of GPUs of which there may be several, and what messages call them."""
+
+
 def choose_device(name: str) -> torch.device:
-    """Turn ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps`` into a device that exists.
+    """Turn ``auto``, ``cpu``, ``mps``, or ``cuda`` or ``xpu`` with or without ``:N`` into a device that exists.
+
+    ``auto`` takes the current GPU of NVIDIA's (or AMD's, which torch calls ``cuda`` too), Intel's or Apple's, in this
+    order, and the CPU where there is none.
 
     Raises:
         DeviceUnavailable: the name is not one of these, or the machine has no such device.
     """
-    cuda_count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     has_mps = torch.backends.mps.is_available()
     if name == "auto":
-        return indexed(torch.device("cuda" if cuda_count else "mps" if has_mps else "cpu"))
+        gpu = next((kind for kind in NUMBERED if _count(kind)), "mps" if has_mps else "cpu")
+        return indexed(torch.device(gpu))
     kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda", "mps") or (index and not (kind == "cuda" and index.isdecimal())):
-        raise DeviceUnavailable(f"device {name!r} is not one of auto, cpu, cuda, cuda:N, mps")
+    if kind not in ("cpu", "mps", *NUMBERED) or (index and not (kind in NUMBERED and index.isdecimal())):
+        raise DeviceUnavailable(f"device {name!r} is not one of auto, cpu, cuda, cuda:N, xpu, xpu:N, mps")
     if kind == "mps" and not has_mps:
         raise DeviceUnavailable("device 'mps' is not available on this machine")
-    if kind == "cuda" and int(index or 0) >= cuda_count:
-        found = f"{cuda_count} CUDA device(s) found" if cuda_count else "no CUDA device found"
+    if kind in NUMBERED and int(index or 0) >= (count := _count(kind)):
+        found = f"{count} {NUMBERED[kind]} device(s) found" if count else f"no {NUMBERED[kind]} device found"
         raise DeviceUnavailable(f"device {name!r} is not available: {found}")
     return indexed(torch.device(name))
 
 
+def numbered_gpus() -> list[torch.device]:
+    """All GPUs of the kinds in :data:`NUMBERED`."""
+    return [torch.device(kind, index) for kind in NUMBERED for index in range(_count(kind))]
+
+
+def _count(kind: str) -> int:
+    """How many GPUs of a kind of :data:`NUMBERED` there are."""
+    backend: Any = getattr(torch, kind)
+    return int(backend.device_count()) if backend.is_available() else 0
+
+
 def indexed(device: torch.device) -> torch.device:
-    """Add the index to ``cuda``, which means the current GPU; torch needs it in some places."""
-    return torch.device("cuda", torch.cuda.current_device()) if device == torch.device("cuda") else device
+    """Add the index to ``cuda`` or ``xpu``, which means the current GPU; torch needs it in some places."""
+    if device.type not in NUMBERED or device.index is not None:
+        return device
+    return torch.device(device.type, getattr(torch, device.type).current_device())
 
 
 def as_current(device: torch.device) -> AbstractContextManager[object]:

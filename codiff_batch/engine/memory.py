@@ -7,7 +7,7 @@ import gc
 import psutil
 import torch
 
-from codiff_batch.engine.device import indexed
+from codiff_batch.engine.device import NUMBERED, indexed
 from codiff_batch.models.card import ModelCard
 
 _PHRASES = (
@@ -29,6 +29,9 @@ MOST_TILES = 16
 
 def free_memory(device: torch.device) -> int:
     """Bytes that this process may still take on a device; on CPUs and Apple's GPUs, half of what is available."""
+    if device.type == "xpu":
+        free_there: int = torch.xpu.mem_get_info(indexed(device))[0]
+        return free_there + torch.xpu.memory_reserved(device) - torch.xpu.memory_allocated(device)
     if device.type != "cuda":
         available: int = psutil.virtual_memory().available
         return available // 2
@@ -42,7 +45,10 @@ def free_memory(device: torch.device) -> int:
 
 def total_memory(device: torch.device) -> int:
     """Bytes of a device's memory; on CPUs and Apple's GPUs, of the machine's."""
-    total: int = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else psutil.virtual_memory().total
+    if device.type in NUMBERED:
+        there: int = getattr(torch, device.type).mem_get_info(device)[1]
+        return there
+    total: int = psutil.virtual_memory().total
     return total
 
 
@@ -90,7 +96,5 @@ def give_back(device: torch.device) -> None:
     Call it after the ``except`` block: inside, the traceback still holds the tensors of the failed step.
     """
     gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    elif device.type == "mps":
-        torch.mps.empty_cache()
+    if device.type != "cpu":
+        getattr(torch, device.type).empty_cache()

@@ -107,7 +107,7 @@ class Restorer:
 
         Args:
             model: a name that ``codiff-batch models list`` shows, or the path of a folder with a ``model.json``.
-            device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+            device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``, ``xpu``, ``xpu:N`` or ``mps``.
             models_dir: where installed models lie, instead of the user's data directory.
             batch: tiles that go through the networks together; by default 1 on a CPU, and elsewhere what the
                 device's free memory allows.

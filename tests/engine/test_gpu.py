@@ -14,7 +14,8 @@ from torch.nn.attention import SDPBackend
 
 from codiff_batch.engine import Request, Restorer
 from codiff_batch.engine.device import choose_device
-from codiff_batch.engine.memory import free_memory, is_out_of_memory
+from codiff_batch.engine.memory import free_memory, is_out_of_memory, total_memory
+from codiff_batch.errors import DeviceUnavailable
 from tests.faults.gpu import FakeGPUs
 from tests.tiny_model import make_tiny_model
 
@@ -29,8 +30,8 @@ def pixels() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 255, (100, 130, 3)).astype(np.uint8)
 
 
-def expected(model: Path, pixels: np.ndarray) -> np.ndarray:
-    return Restorer.load(model, "cpu").restore_levels(pixels)
+def expected(model: Path, pixels: np.ndarray, **settings: float) -> np.ndarray:
+    return Restorer.load(model, "cpu").restore_levels(pixels, **settings)
 
 
 @pytest.mark.parametrize("name", ["auto", "cuda"])
@@ -91,12 +92,37 @@ def test_attention_takes_cudnns_kernel_first_from_hopper_on(
     assert torch._C._get_sdp_priority_order() == before
 
 
-def test_apples_gpu_gets_pixels_that_were_waited_for(
-    monkeypatch: pytest.MonkeyPatch, model: Path, pixels: np.ndarray
+@pytest.mark.parametrize(("kind", "chosen"), [("mps", "mps"), ("xpu", "xpu:1")])
+def test_apples_and_intels_gpus_get_pixels_that_were_waited_for(
+    monkeypatch: pytest.MonkeyPatch, model: Path, pixels: np.ndarray, kind: str, chosen: str
 ) -> None:
-    wanted = expected(model, pixels)
-    with FakeGPUs(monkeypatch, kind="mps"):
-        assert np.allclose(Restorer.load(model, "auto").restore_levels(pixels), wanted, atol=0.01)
+    wanted = expected(model, pixels, strength=0.5)
+    with FakeGPUs(monkeypatch, kind=kind) as gpus:
+        gpus.current = int(kind == "xpu")
+        restorer = Restorer.load(model, "auto")
+        assert restorer.device == chosen
+        assert np.allclose(restorer.restore_levels(pixels, strength=0.5), wanted, atol=0.01)
+
+
+@pytest.mark.parametrize("kind", ["cuda", "xpu"])
+def test_a_gpu_that_is_not_there_is_refused_with_how_many_there_are(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    with FakeGPUs(monkeypatch, kind=kind):
+        assert choose_device(f"{kind}:1") == torch.device(kind, 1)
+        with pytest.raises(DeviceUnavailable, match=rf"'{kind}:2' is not available: 2 \w+ device\(s\) found"):
+            choose_device(f"{kind}:2")
+
+
+@pytest.mark.skipif(choose_device("auto").type != "cpu", reason="there is a GPU")
+@pytest.mark.parametrize("name", ["cuda", "cuda:0", "xpu", "xpu:0", "mps"])
+def test_a_machine_without_gpus_says_so(name: str) -> None:
+    with pytest.raises(DeviceUnavailable, match=r"not available"):
+        choose_device(name)
+
+
+def test_intels_gpu_has_memory_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    with FakeGPUs(monkeypatch, kind="xpu", free=5 << 30):
+        assert free_memory(torch.device("xpu")) == 5 << 30
+        assert total_memory(torch.device("xpu", 1)) == 8 << 30
 
 
 def test_the_next_photo_is_drawn_while_the_one_before_is_worked_on(

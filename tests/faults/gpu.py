@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.cuda._utils import _get_device_index
 from torch.overrides import TorchFunctionMode
+from torch.xpu._utils import _get_device_index as _get_xpu_index
 
 
 class Pinned(torch.Tensor):
@@ -122,6 +123,17 @@ class FakeGPUs(TorchFunctionMode):
         }
         for name, stand_in in cuda.items():
             monkeypatch.setattr(torch.cuda, name, stand_in)
+        xpu = {
+            "is_available": lambda: kind == "xpu",
+            "device_count": lambda: 2,
+            "current_device": lambda: self.current,
+            "mem_get_info": lambda device=None: (self.free + 0 * _get_xpu_index(device, optional=True), 8 << 30),
+            "memory_reserved": lambda device=None: 0,
+            "memory_allocated": lambda device=None: 0,
+            "empty_cache": lambda: None,
+        }
+        for name, stand_in in xpu.items():
+            monkeypatch.setattr(torch.xpu, name, stand_in)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: kind == "mps")
 
     def _index(self, device: Any) -> int:
@@ -183,6 +195,6 @@ class FakeGPUs(TorchFunctionMode):
 def _place(args: Any, kwargs: Any) -> torch.device | None:
     """The GPU that ``Tensor.to`` is asked to copy to."""
     for value in (*args[1:], kwargs.get("device")):
-        if isinstance(value, (str, torch.device)) and torch.device(value).type in ("cuda", "mps"):
+        if isinstance(value, (str, torch.device)) and torch.device(value).type in ("cuda", "xpu", "mps"):
             return torch.device(value)
     return None
