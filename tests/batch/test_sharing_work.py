@@ -90,7 +90,7 @@ def test_a_device_that_is_not_there_ends_the_run(run, tmp_path: Path, model: Pat
 
 @pytest.mark.slow
 def test_the_photos_of_a_process_that_dies_fail_and_the_next_run_does_them(run, tmp_path: Path, model: Path) -> None:
-    photos = make_photos(tmp_path / "p", 20, (300, 200))
+    photos = make_photos(tmp_path / "p", 20, (120, 90))
     for index in range(20, 80):
         (photos / f"{index}.jpg").write_bytes((photos / f"{index % 20:02}.jpg").read_bytes())
     killed: list[int] = []
@@ -123,7 +123,8 @@ def test_a_cluster_does_every_photo_once_though_an_actor_is_killed(
 ) -> None:
     pytest.importorskip("ray", reason="the ray extra is not installed")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    photos = make_photos(tmp_path / "p", 60, (200, 160))
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # by default 15: as slow as the machine is busy
+    photos = make_photos(tmp_path / "p", 60, (120, 90))
     killed: list[int] = []
 
     def kill_one() -> None:

@@ -11,14 +11,16 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import chdir, redirect_stderr
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
 from playwright.sync_api import Page, expect
 
+from codiff_batch.cli.main import main
 from codiff_batch.pages.files import render
 from codiff_batch.pages.thumbnails import upright
 from codiff_batch.preview.box import Box
@@ -41,9 +43,20 @@ FOLDER = b"a 'folder' of \"mine\" $HOME\n<b>\xe9"
 TEXTURES = ("0", "0.5", "1")
 
 
-def program(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "codiff_batch", *(a if isinstance(a, bytes) else str(a) for a in arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, errors="replace", check=False)
+class Ended(NamedTuple):
+    """How the program ended and what it said."""
+
+    returncode: int
+    stderr: str
+
+
+def program(*arguments: object, cwd: Path) -> Ended:
+    words = [os.fsdecode(a) if isinstance(a, bytes) else str(a) for a in arguments]
+    written = io.BytesIO()
+    said = io.TextIOWrapper(written, write_through=True)
+    with chdir(cwd), redirect_stderr(said), pytest.raises(SystemExit) as ended:
+        main(words, prog_name="codiff-batch")
+    return Ended(int(ended.value.code or 0), written.getvalue().decode(errors="replace"))
 
 
 @pytest.fixture(scope="module")
