@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from playwright.sync_api import Browser
 
-from tests.browser import browser, keep
+from tests.browser import keep
 
 ROOT = Path(__file__).resolve().parents[2]
 PHOTO = ROOT / "examples/photos/shrine-path-q10.jpg"
@@ -75,36 +76,35 @@ def test_what_cannot_be_compared_is_refused_in_a_sentence(pictures: Path, argume
 
 
 @pytest.mark.slow
-def test_the_pictures_of_a_page_move_together(pictures: Path) -> None:
+def test_the_pictures_of_a_page_move_together(chromium: Browser, pictures: Path) -> None:
     program("a.png", "<b>&#%.png", "-o", "what? #1.html", cwd=pictures)
     complaints: list[str] = []
-    with browser() as chromium:
-        page = chromium.new_page(viewport={"width": 1300, "height": 700})
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("requestfailed", lambda request: complaints.append(request.url))
-        page.goto((pictures / "what? #1.html").as_uri())
-        assert page.locator("img").count() == 3
-        assert page.evaluate("() => [...document.images].every(image => image.naturalWidth === 200)")
-        assert page.locator("figcaption b").nth(1).inner_text() == "<b>&#%.png"
+    page = chromium.new_page(viewport={"width": 1300, "height": 700})
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("requestfailed", lambda request: complaints.append(request.url))
+    page.goto((pictures / "what? #1.html").as_uri())
+    assert page.locator("img").count() == 3
+    assert page.evaluate("() => [...document.images].every(image => image.naturalWidth === 200)")
+    assert page.locator("figcaption b").nth(1).inner_text() == "<b>&#%.png"
 
-        def offsets() -> list[list[float]]:
-            return page.evaluate(
-                """() => [...document.images].map(image => {
-                    const [inner, outer] = [image, image.closest('.stage')].map(e => e.getBoundingClientRect());
-                    return [inner.x - outer.x, inner.y - outer.y, inner.width];
-                })"""
-            )
+    def offsets() -> list[list[float]]:
+        return page.evaluate(
+            """() => [...document.images].map(image => {
+                const [inner, outer] = [image, image.closest('.stage')].map(e => e.getBoundingClientRect());
+                return [inner.x - outer.x, inner.y - outer.y, inner.width];
+            })"""
+        )
 
-        before = offsets()
-        page.keyboard.press("+")
-        page.keyboard.press("ArrowLeft")
-        page.mouse.move(300, 400)
-        page.mouse.down()
-        page.mouse.move(320, 410)
-        page.mouse.up()
-        after = offsets()
-        keep(page, "comparison")
-        assert after[0] == after[1]
-        assert after[0][2] == 400
-        assert after[0][0] == pytest.approx(before[0][0] - 100 + 40 + 20, abs=1)
+    before = offsets()
+    page.keyboard.press("+")
+    page.keyboard.press("ArrowLeft")
+    page.mouse.move(300, 400)
+    page.mouse.down()
+    page.mouse.move(320, 410)
+    page.mouse.up()
+    after = offsets()
+    keep(page, "comparison")
+    assert after[0] == after[1]
+    assert after[0][2] == 400
+    assert after[0][0] == pytest.approx(before[0][0] - 100 + 40 + 20, abs=1)
     assert not complaints

@@ -18,14 +18,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from codiff_batch.cli.main import main
 from codiff_batch.pages.files import render
 from codiff_batch.pages.thumbnails import upright
 from codiff_batch.preview.box import Box
 from codiff_batch.preview.page import frame
-from tests.browser import browser, keep
+from tests.browser import keep
 from tests.photos import jpeg, scene, write
 
 expect.set_options(timeout=20_000)  # the browser shares its processors with the network
@@ -94,19 +94,18 @@ def dry_run(before: Path, line: int, *options: object) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def page(before: Path) -> Iterator[Page]:
-    with browser() as chromium:
-        page = chromium.new_page(viewport={"width": 1360, "height": 1000})
-        complaints, requests = [], []
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("dialog", lambda dialog: complaints.append(dialog.message))
-        page.on("request", lambda request: requests.append(request.url))
-        page.set_default_timeout(20_000)
-        page.goto((before / "page.html").as_uri())
-        yield page
-        assert complaints == []
-        assert all(url.startswith(("file://", "data:")) for url in requests)
+def page(chromium: Browser, before: Path) -> Iterator[Page]:
+    page = chromium.new_page(viewport={"width": 1360, "height": 1000})
+    complaints, requests = [], []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("dialog", lambda dialog: complaints.append(dialog.message))
+    page.on("request", lambda request: requests.append(request.url))
+    page.set_default_timeout(20_000)
+    page.goto((before / "page.html").as_uri())
+    yield page
+    assert complaints == []
+    assert all(url.startswith(("file://", "data:")) for url in requests)
 
 
 def drag_to(page: Page, quality: float) -> None:
@@ -153,20 +152,19 @@ def test_the_line_can_be_dragged_upwards_in_the_plot_as_well(page: Page) -> None
 
 
 @pytest.mark.slow
-def test_a_line_below_what_was_looked_at_gives_a_range(before: Path) -> None:
+def test_a_line_below_what_was_looked_at_gives_a_range(chromium: Browser, before: Path) -> None:
     made = program("preview", FOLDER, "-o", "cheap.html", "--model", "fast", "--photos", 1, "--no-look", cwd=before)
     assert made.returncode == 3, made.stderr
-    with browser() as chromium:
-        page = chromium.new_page()
-        page.goto((before / "cheap.html").as_uri())
-        expect(page.locator("#promise")).to_contain_text(f"{len(dry_run(before, 60))} of 17 photos restored")
-        page.locator("#line").fill("40")
-        said = re.match(r"(\d+) to (\d+) of 17", page.locator("#promise").inner_text())
-        assert said is not None
-        assert int(said[1]) <= len(dry_run(before, 40)) <= int(said[2])
-        expect(page.locator("#unseen")).to_contain_text("--look")
-        page.locator("#line").fill("0")
-        expect(page.locator("#promise")).to_contain_text("0 of 17 photos restored")  # whatever the pixels are like
+    page = chromium.new_page()
+    page.goto((before / "cheap.html").as_uri())
+    expect(page.locator("#promise")).to_contain_text(f"{len(dry_run(before, 60))} of 17 photos restored")
+    page.locator("#line").fill("40")
+    said = re.match(r"(\d+) to (\d+) of 17", page.locator("#promise").inner_text())
+    assert said is not None
+    assert int(said[1]) <= len(dry_run(before, 40)) <= int(said[2])
+    expect(page.locator("#unseen")).to_contain_text("--look")
+    page.locator("#line").fill("0")
+    expect(page.locator("#promise")).to_contain_text("0 of 17 photos restored")  # whatever the pixels are like
 
 
 @pytest.mark.slow
@@ -184,19 +182,18 @@ def test_the_time_is_that_of_the_judging_and_of_what_would_be_restored(page: Pag
 
 
 @pytest.mark.slow
-def test_the_copied_command_gives_what_the_page_promised(before: Path, tmp_path: Path) -> None:
+def test_the_copied_command_gives_what_the_page_promised(chromium: Browser, before: Path, tmp_path: Path) -> None:
     restored = before / f"{os.fsdecode(FOLDER)}-restored"
-    with browser() as chromium:
-        context = chromium.new_context()
-        context.grant_permissions(["clipboard-read", "clipboard-write"])
-        page = context.new_page()
-        page.goto((before / "page.html").as_uri())
-        page.locator("#line").fill("58")
-        page.keyboard.press("3")
-        page.locator("#copy").click()
-        page.wait_for_function("async () => (await navigator.clipboard.readText()).startsWith('codiff-batch')")
-        line = page.evaluate("() => navigator.clipboard.readText()")
-        promised = re.match(r"(\d+) of", page.locator("#promise").inner_text())
+    context = chromium.new_context()
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page = context.new_page()
+    page.goto((before / "page.html").as_uri())
+    page.locator("#line").fill("58")
+    page.keyboard.press("3")
+    page.locator("#copy").click()
+    page.wait_for_function("async () => (await navigator.clipboard.readText()).startsWith('codiff-batch')")
+    line = page.evaluate("() => navigator.clipboard.readText()")
+    promised = re.match(r"(\d+) of", page.locator("#promise").inner_text())
     assert promised is not None
     assert line.endswith("--min-qf 58 --model compact --texture 0.6 --precision fp32")
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -387,17 +384,16 @@ def test_marks_end_in_the_command(page: Page, before: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_page_runs_no_script_but_its_own_and_asks_no_network(before: Path) -> None:
-    with browser() as chromium:
-        page = chromium.new_page()
-        page.goto((before / "page.html").as_uri())
-        page.evaluate("""() => {
-            const script = document.createElement("script");
-            script.textContent = "window.intruder = true";
-            document.body.append(script);
-        }""")
-        assert page.evaluate("() => window.intruder") is None
-        assert page.evaluate("() => fetch('https://example.org').then(() => 'sent', () => 'refused')") == "refused"
+def test_the_page_runs_no_script_but_its_own_and_asks_no_network(chromium: Browser, before: Path) -> None:
+    page = chromium.new_page()
+    page.goto((before / "page.html").as_uri())
+    page.evaluate("""() => {
+        const script = document.createElement("script");
+        script.textContent = "window.intruder = true";
+        document.body.append(script);
+    }""")
+    assert page.evaluate("() => window.intruder") is None
+    assert page.evaluate("() => fetch('https://example.org').then(() => 'sent', () => 'refused')") == "refused"
 
 
 def test_the_photos_shown_stand_for_the_others(before: Path) -> None:
@@ -466,35 +462,35 @@ def test_where_nothing_can_be_judged_the_page_says_so(tmp_path: Path, run: Any) 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["dark", "light"])
-def test_it_fits_a_phone_in_dark_and_light(before: Path, scheme: Any) -> None:
-    with browser() as chromium:
-        page = chromium.new_page(viewport={"width": 360, "height": 700}, color_scheme=scheme)
-        page.goto((before / "page.html").as_uri())
-        expect(page.locator("#strip button")).to_have_count(8)
-        assert page.evaluate("() => document.documentElement.scrollWidth") <= 360
-        assert page.evaluate("() => scrollY") == 0
-        back = page.evaluate("() => getComputedStyle(document.body).backgroundColor")
-        assert (int(re.findall(r"\d+", back)[0]) < 60) == (scheme == "dark")
-        keep(page, f"preview-phone-{scheme}")
+def test_it_fits_a_phone_in_dark_and_light(chromium: Browser, before: Path, scheme: Any) -> None:
+    page = chromium.new_page(viewport={"width": 360, "height": 700}, color_scheme=scheme)
+    page.goto((before / "page.html").as_uri())
+    expect(page.locator("#strip button")).to_have_count(8)
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= 360
+    assert page.evaluate("() => scrollY") == 0
+    back = page.evaluate("() => getComputedStyle(document.body).backgroundColor")
+    assert (int(re.findall(r"\d+", back)[0]) < 60) == (scheme == "dark")
+    keep(page, f"preview-phone-{scheme}")
 
 
 @pytest.mark.slow
-def test_thousands_of_photos_are_listed_and_only_those_in_sight_are_made(before: Path, tmp_path: Path) -> None:
+def test_thousands_of_photos_are_listed_and_only_those_in_sight_are_made(
+    chromium: Browser, before: Path, tmp_path: Path
+) -> None:
     many = data(before / "page.html")
     photo = {"folder": "/gone", "header": 90, "size": [4000, 3000], "left": "", "link": "x.jpg"}
     many["photos"] += [
         {**photo, "name": f"{number:05}.jpg", "estimate": number / 50, "quality": number / 50} for number in range(5000)
     ]
     (tmp_path / "many.html").write_text(render("preview.html", "", many))
-    with browser() as chromium:
-        page = chromium.new_page()
-        page.goto((tmp_path / "many.html").as_uri())
-        expect(page.locator("#listed")).to_have_text("5,017 of 5,017")
-        assert page.locator("#rows > div").count() < 50
-        page.locator("#words").fill("/gone")
-        page.locator("#order").select_option("name")
-        page.locator("#list").evaluate("list => { list.scrollTop = list.scrollHeight; }")
-        expect(page.locator("#rows > div").last).to_contain_text("04999.jpg")
-        page.locator("#line").fill("50")
-        page.locator("#which").select_option("restore")
-        expect(page.locator("#listed")).to_have_text("2,500 of 5,017")
+    page = chromium.new_page()
+    page.goto((tmp_path / "many.html").as_uri())
+    expect(page.locator("#listed")).to_have_text("5,017 of 5,017")
+    assert page.locator("#rows > div").count() < 50
+    page.locator("#words").fill("/gone")
+    page.locator("#order").select_option("name")
+    page.locator("#list").evaluate("list => { list.scrollTop = list.scrollHeight; }")
+    expect(page.locator("#rows > div").last).to_contain_text("04999.jpg")
+    page.locator("#line").fill("50")
+    page.locator("#which").select_option("restore")
+    expect(page.locator("#listed")).to_have_text("2,500 of 5,017")

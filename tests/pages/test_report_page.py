@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from codiff_batch.batch.outcome import Outcome
 from codiff_batch.pages.report_page import Row, write_page
-from tests.browser import browser, keep
+from tests.browser import keep
 from tests.tiny_model import make_tiny_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -133,12 +133,11 @@ class Opened:
 
 
 @pytest.fixture
-def opened(night: Path) -> Iterator[Opened]:
-    with browser() as chromium:
-        opened = Opened(chromium.new_page(viewport={"width": 1200, "height": 800}), night / "pages.html")
-        yield opened
-        assert opened.complaints == []
-        assert all(url.startswith("file://") for url in opened.requests)
+def opened(chromium: Browser, night: Path) -> Iterator[Opened]:
+    opened = Opened(chromium.new_page(viewport={"width": 1200, "height": 800}), night / "pages.html")
+    yield opened
+    assert opened.complaints == []
+    assert all(url.startswith("file://") for url in opened.requests)
 
 
 @pytest.mark.slow
@@ -235,31 +234,29 @@ def test_a_folder_that_happens_to_have_the_name_loses_nothing(night: Path, tmp_p
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["dark", "light"])
-def test_it_fits_a_phone_in_dark_and_light(night: Path, scheme: Any) -> None:
-    with browser() as chromium:
-        page = chromium.new_page(viewport={"width": 360, "height": 700}, color_scheme=scheme)
-        page.goto((night / "pages.html").as_uri())
-        expect(page.locator("#cards li")).to_have_count(4)
-        assert page.evaluate("() => document.documentElement.scrollWidth") <= 360
-        back = page.evaluate("() => getComputedStyle(document.body).backgroundColor")
-        red = int(re.findall(r"\d+", back)[0])
-        assert (red < 60) == (scheme == "dark")
-        keep(page, f"phone-{scheme}")
+def test_it_fits_a_phone_in_dark_and_light(chromium: Browser, night: Path, scheme: Any) -> None:
+    page = chromium.new_page(viewport={"width": 360, "height": 700}, color_scheme=scheme)
+    page.goto((night / "pages.html").as_uri())
+    expect(page.locator("#cards li")).to_have_count(4)
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= 360
+    back = page.evaluate("() => getComputedStyle(document.body).backgroundColor")
+    red = int(re.findall(r"\d+", back)[0])
+    assert (red < 60) == (scheme == "dark")
+    keep(page, f"phone-{scheme}")
 
 
 @pytest.mark.slow
-def test_thousands_of_photos_are_paged(tmp_path: Path) -> None:
+def test_thousands_of_photos_are_paged(chromium: Browser, tmp_path: Path) -> None:
     rows = [
         Row.of(Outcome(Path(f"/gone/{i:05}.jpg"), None, "skipped", "good already", 80.0, 75.0, 10, 10))
         for i in range(10_000)
     ]
     write_page(tmp_path / "many.html", rows)
-    with browser() as chromium:
-        page = chromium.new_page()
-        page.goto((tmp_path / "many.html").as_uri())
-        expect(page.locator("#cards li")).to_have_count(60)
-        expect(page.locator("#page")).to_have_text("page 1 of 167")
-        page.locator("#next").click()
-        expect(page.locator("#cards li").first).to_contain_text("00060.jpg")
-        page.locator("#words").fill("09999")
-        expect(page.locator("#cards li")).to_have_count(1)
+    page = chromium.new_page()
+    page.goto((tmp_path / "many.html").as_uri())
+    expect(page.locator("#cards li")).to_have_count(60)
+    expect(page.locator("#page")).to_have_text("page 1 of 167")
+    page.locator("#next").click()
+    expect(page.locator("#cards li").first).to_contain_text("00060.jpg")
+    page.locator("#words").fill("09999")
+    expect(page.locator("#cards li")).to_have_count(1)
