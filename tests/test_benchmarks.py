@@ -10,12 +10,14 @@ from benchmarks import gpu, preview, report_page, smoke, start
 from benchmarks.complexity import parts
 
 
+@pytest.mark.slow
 def test_parameters_and_multiplications_at_1024_pixels_are_those_of_the_papers_table_2() -> None:
     rows = parts(1024, adapters=True)
     assert sum(row.parameters for row in rows) == pytest.approx(1.00e9, rel=0.005)
     assert sum(row.layer_macs for row in rows) == pytest.approx(9.46e12, rel=0.005)
 
 
+@pytest.mark.slow
 def test_merging_the_adapters_saves_what_they_cost() -> None:
     merged, apart = (sum(row.macs for row in parts(512, adapters=adapters)) for adapters in (False, True))
     assert 2.40e12 < merged < 2.42e12

@@ -78,6 +78,7 @@ def test_undo_finds_photos_that_a_list_named_through_a_link(run, in_place, photo
     assert Path("../photos/a.jpg").read_bytes() == ORIGINAL
 
 
+@pytest.mark.slow
 def test_undo_puts_nothing_into_the_mount_point_of_a_disk_that_is_away(photo: Path, model: Path) -> None:
     Path("card").mkdir()
     script = f"""

@@ -29,6 +29,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return Path("photos")
 
 
+@pytest.mark.slow
 def test_originals_never_go_to_the_mount_point_of_a_disk_that_is_away(photos: Path, model: Path) -> None:
     Path("usb").mkdir()
     Path("disk").mkdir()
@@ -50,6 +51,7 @@ def test_originals_never_go_to_the_mount_point_of_a_disk_that_is_away(photos: Pa
     assert {name: what[0] for name, what in tree(photos).items()} == {name: what[0] for name, what in before.items()}
 
 
+@pytest.mark.slow
 def test_originals_never_go_to_another_disk_at_the_same_place(photos: Path, model: Path) -> None:
     Path("usb").mkdir()
     program = f"python -m codiff_batch --in-place --backup usb/kept --model {model}"

@@ -78,6 +78,7 @@ def test_the_same_run_again_gives_the_same_bytes(run, photos: Path, tmp_path: Pa
     assert tree(tmp_path / "one") == tree(tmp_path / "two") != {}
 
 
+@pytest.mark.slow
 def test_a_second_run_keeps_existing_outputs_unless_told(run, photos: Path) -> None:
     run(photos)
     output = photos.parent / "photos-restored/trip/crushed.jpg"

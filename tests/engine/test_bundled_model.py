@@ -77,6 +77,7 @@ def test_gray_photos_stay_gray_and_gain(restorer: Restorer, fine: Pixels) -> Non
     assert psnr(restored, gray) > psnr(photo.pixels(), gray) + 0.5
 
 
+@pytest.mark.slow
 def test_mean_colour_is_kept(restorer: Restorer) -> None:
     for path in EXAMPLES.glob("*.jpg"):
         photo = JpegPhoto.open(path)
@@ -95,6 +96,7 @@ def test_a_photo_that_was_saved_again_is_not_bound_by_the_cells_of_the_last_save
     assert psnr(restore_photo(again, restorer), fine) > psnr(again.pixels(), fine) + 0.5
 
 
+@pytest.mark.slow
 def test_tiles_leave_no_seam(restorer: Restorer, fine: Pixels) -> None:
     """A photo restored in tiles is the photo restored whole, to within what 8 bits can show."""
     from dataclasses import replace
@@ -120,6 +122,7 @@ def test_a_crushed_photo_saved_again_does_not_pass_for_a_good_one(restorer: Rest
     assert restorer.estimate_qf(photo.pixels()) < 45
 
 
+@pytest.mark.slow
 def test_regular_patterns_do_not_pass_for_compression(restorer: Restorer) -> None:
     """Facades, bricks, meshes, text and screens that are good already are judged good and not harmed."""
     for pattern in held_out_patterns(1):

@@ -41,6 +41,7 @@ def photo(height: int, width: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 255, (height, width, 3)).astype(np.uint8)
 
 
+@pytest.mark.slow
 def test_the_full_models_chain_is_one_graph_for_photos_of_all_sizes(graphs: list[int]) -> None:
     card = replace(full_card("narrow", SMALL, {}), tile=128, overlap=64, colour_fix="none", half_precision=False)
     networks = Networks(*(part.eval().requires_grad_(False) for part in build(card)))
@@ -62,6 +63,7 @@ def test_networks_compiled_by_torch_itself_give_the_same_picture(tmp_path: Path)
     assert np.abs(restorer.restore_levels(whole_tile) - loaded.restore_levels(whole_tile)).max() < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("texture", [0.0, 0.5])
 def test_a_model_with_texture_needs_no_look_into_its_tensors(tmp_path: Path, graphs: list[int], texture: float) -> None:
     """Such a look makes a GPU's queue wait, and breaks the graph."""

@@ -80,6 +80,7 @@ def test_each_tile_is_guided_by_its_own_embedding(folder: Path, official: Offici
     assert np.abs(restorer(folder).restore_levels(pixels) - expected.clip(0, 255)).max() < 0.05
 
 
+@pytest.mark.slow
 def test_no_seam_shows_in_a_plain_sky(folder: Path) -> None:
     """Tiles elsewhere give nearly the same interior; the overlap that the model ships with is what does it."""
 
@@ -110,6 +111,7 @@ def test_tiles_of_photos_of_any_size_share_batches_of_one_shape(folder: Path) ->
         assert np.array_equal(results[seed].levels, alone), "companions in a batch change nothing"
 
 
+@pytest.mark.slow
 def test_memory_depends_on_the_tile_and_not_on_the_photo(folder: Path) -> None:
     engine = restorer(folder, tile=128, overlap=64)
     largest = 0
@@ -154,6 +156,7 @@ def test_half_precision_is_for_models_and_devices_that_have_it() -> None:
     assert choose_precision(full, CPU).weights in (torch.bfloat16, torch.float32)
 
 
+@pytest.mark.slow
 def test_bfloat16_comes_near_to_32_bits(folder: Path) -> None:
     card, networks = load_networks(folder)
     pixels = picture(64, 64)

@@ -94,6 +94,7 @@ def test_without_a_place_for_it_the_measurement_still_holds_for_the_run(
     assert bfloat16_is_faster(tmp_path / "file/below") is True
 
 
+@pytest.mark.slow
 def test_the_measurement_measures() -> None:
     assert 0.01 < precision._times_faster() < 100
 

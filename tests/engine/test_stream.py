@@ -101,6 +101,7 @@ def test_the_cpus_own_words_for_it_are_understood(restorer: Restorer) -> None:
         none.restore(picture(1))
 
 
+@pytest.mark.slow
 def test_nothing_of_a_failed_step_stays_in_memory(restorer: Restorer) -> None:
     import gc
     import weakref

@@ -139,6 +139,7 @@ def outputs(name: str, samples: list[Sample], folder: Path) -> dict[int, Path]:
         return dict(threads.map(write, samples))
 
 
+@pytest.mark.slow
 def test_others_decode_the_same_pixels_with_a_profile_of_their_kind(
     name: str, samples: list[Sample], outputs: dict[int, Path], folder: Path
 ) -> None:
@@ -199,6 +200,7 @@ def has_unit(photo: JpegPhoto) -> bool:
     return bool(jfif) and jfif[0][7] in (1, 2) and min(jfif[0][9], jfif[0][11]) > 9  # Less is a fuzzer's.
 
 
+@pytest.mark.slow
 def test_every_value_is_there_again_or_the_docs_say_that_it_is_not(
     name: str, samples: list[Sample], outputs: dict[int, Path], sources: dict[str, dict[str, Any]], folder: Path
 ) -> None:

@@ -78,11 +78,13 @@ def ills(gimp: Path) -> str:
     return "\n".join(complaints(gimp))
 
 
+@pytest.mark.slow
 def test_a_healthy_installation_has_no_complaints(gimp: Path) -> None:
     install(gimp)
     assert not ills(gimp)
 
 
+@pytest.mark.slow
 def test_the_doctor_finds_what_goes_wrong_and_names_the_cure(gimp: Path, tmp_path: Path) -> None:
     assert "not installed" in ills(gimp)
     install(gimp)
@@ -111,6 +113,7 @@ def test_the_doctor_finds_what_goes_wrong_and_names_the_cure(gimp: Path, tmp_pat
     assert not uninstall(gimp)
 
 
+@pytest.mark.slow
 def test_installing_again_repairs(gimp: Path) -> None:
     install(gimp)
     plugin_file(gimp).write_text("broken")
@@ -126,6 +129,7 @@ def test_the_doctors_verdict_is_an_exit_code(gimp: Path) -> None:
     assert "codiff-batch gimp install" in told.stdout
 
 
+@pytest.mark.slow
 def test_in_an_activated_environment_all_is_well_with_a_note(gimp: Path, tmp_path: Path) -> None:
     """The environment's ``python3`` lacks GIMP's bindings, which matters to a GIMP that is started from there alone."""
     install(gimp)

@@ -185,6 +185,7 @@ def test_notes_of_the_first_version_count_with_the_tables_that_it_wrote() -> Non
         assert (JpegPhoto.from_bytes(data).metadata().restored_by is not None) is counts
 
 
+@pytest.mark.slow
 def test_exiftool_finds_every_value_of_the_corpus_again(corpus: list[Path], tmp_path: Path) -> None:
     if shutil.which("exiftool") is None:
         pytest.skip("exiftool is not installed")

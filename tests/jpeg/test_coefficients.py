@@ -51,6 +51,7 @@ def test_photos_are_read_in_threads_and_leave_no_temporary_files(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_what_can_be_decoded_and_projected_has_readable_coefficients(corpus: list[Path]) -> None:
     unreadable = []
     for photo, _ in decodable(corpus):

@@ -110,6 +110,7 @@ def test_a_header_that_the_decoder_reads_otherwise_is_noticed() -> None:
             project_to_cells(photo.pixels().astype(np.float32), replace(photo, header=header), photo.pixels())
 
 
+@pytest.mark.slow
 def test_every_photo_of_the_corpus_is_read_as_its_decoder_reads_it(corpus: list[Path]) -> None:
     wrong = []
     for photo, pixels in decodable(corpus):

@@ -259,6 +259,7 @@ def test_valid_files_of_handled_kinds_are_accepted(corpus: list[Path]) -> None:
     assert not refused
 
 
+@pytest.mark.slow
 def test_the_corpus_decodes_as_in_pillow(corpus: list[Path]) -> None:
     compared = 0
     for photo, pixels in decodable(corpus):

@@ -88,6 +88,7 @@ def test_adapters_of_the_wrong_kind_get_one_line(official: Official, tmp_path: P
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_compressed_archive_is_not_unpacked(tmp_path: Path, official: Official) -> None:
     zipped(tmp_path / "bomb.pth", b"\x80\x02" + bytes(300_000_000), zipfile.ZIP_DEFLATED)
     assert (tmp_path / "bomb.pth").stat().st_size < 1_000_000

@@ -42,6 +42,7 @@ def models(hub: Hub, *arguments: object, models_dir: Path) -> subprocess.Complet
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180, check=False)
 
 
+@pytest.mark.slow
 def test_pull_then_import_installs_a_model_that_restores(
     hub: Hub, official: Official, tmp_path: Path, run, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -35,6 +35,7 @@ def install(files: Path, models: Path, **options: object) -> Path:
     return import_official(files / "codiff.pkl", files / "cave.pth", files / "base", models_dir=models, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (64, 128), (128, 192)])
 def test_an_imported_model_gives_what_a_stock_pipeline_gives_with_the_same_weights(
     official: Official, tmp_path: Path, height: int, width: int
@@ -80,6 +81,7 @@ def test_the_model_folder_has_what_is_used_and_nothing_else(official: Official, 
     assert entry.size_bytes > 100_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(64, 64), (20, 31), (100, 333)])
 def test_it_restores_pictures_of_any_size_to_the_same_bytes_each_time(
     official: Official, tmp_path: Path, size: tuple[int, int]
@@ -128,6 +130,7 @@ def test_what_does_not_fit_is_refused_in_one_line_and_leaves_nothing(
     assert not (tmp_path / "models").exists()
 
 
+@pytest.mark.slow
 def test_an_installed_model_is_replaced_only_when_asked(official: Official, tmp_path: Path) -> None:
     files = official.codiff.parent
     folder = install(files, tmp_path)

@@ -230,6 +230,7 @@ def test_the_command_for_a_list_takes_the_same_photos_from_any_folder(tmp_path: 
     assert sorted(str(file.relative_to(restored)) for file in restored.rglob("*.jpg")) == sorted(names)
 
 
+@pytest.mark.slow
 def test_the_command_repeats_every_option_that_decides_and_pictures_keep_their_profile(tmp_path: Path) -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     write(tmp_path / "in/photo.jpg", jpeg(20, icc_profile=profile))
@@ -254,6 +255,7 @@ def test_the_command_repeats_every_option_that_decides_and_pictures_keep_their_p
     assert half["mean"] == pytest.approx(full["mean"] / 2, rel=0.3)
 
 
+@pytest.mark.slow
 def test_a_list_from_standard_input_has_to_be_given_again(tmp_path: Path) -> None:
     write(tmp_path / "photo.jpg", jpeg(20))
     command = [sys.executable, "-m", "codiff_batch", "preview", "--files-from", "-", "--model", "fast"]
@@ -407,6 +409,7 @@ def test_the_photos_shown_stand_for_the_others(before: Path) -> None:
         assert all(0 < version["mean"] < 30 for version in sample["versions"])
 
 
+@pytest.mark.slow
 def test_photos_stay_as_they_are_and_nothing_else_is_written(tmp_path: Path) -> None:
     photo = write(tmp_path / "in/a.jpg", jpeg(20))
     data, time = photo.read_bytes(), photo.stat().st_mtime_ns

@@ -54,6 +54,7 @@ def records(page: Path) -> list[dict[str, Any]]:
     return json.loads(data.group(1))
 
 
+@pytest.mark.slow
 def test_the_page_tells_of_every_photo_and_finds_its_files(night: Path) -> None:
     told = {record["name"]: record for record in records(night / "pages.html")}
     assert {name: record["outcome"] for name, record in told.items()} == {
@@ -79,6 +80,7 @@ def test_names_are_text_and_never_markup(night: Path) -> None:
     assert text.count("<script") == 3
 
 
+@pytest.mark.slow
 def test_the_journal_gives_the_same_page_again(night: Path) -> None:
     again = program("report", "out", "-o", "again.html", cwd=night)
     assert again.returncode == 0, again.stderr
@@ -91,6 +93,7 @@ def test_the_journal_gives_the_same_page_again(night: Path) -> None:
     assert core("again.html") == core("pages.html")
 
 
+@pytest.mark.slow
 def test_in_place_the_backup_is_what_was_before(night: Path, tmp_path: Path) -> None:
     shutil.copytree(night / "models", tmp_path / "models")
     (tmp_path / "photos").mkdir()

@@ -177,6 +177,7 @@ def read_otherwise(photo: JpegPhoto) -> JpegPhoto:
     return replace(photo, header=replace(photo.header, tables=tuple(table * 2 for table in photo.header.tables)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["unreadable", "read otherwise"])
 def test_a_photo_whose_cells_cannot_be_known_is_shown_as_a_batch_restores_it(
     kind: str, tiny: Restorer, monkeypatch: pytest.MonkeyPatch
