@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -21,6 +22,23 @@ class Kind(StrEnum):
     FAILED = "failed"
     PUT_BACK = "put back"
     WOULD_BE_PUT_BACK = "would be put back"
+
+
+class Step(StrEnum):
+    """What a photo's time goes to. Several photos are under way at a time: together they take less than the sum."""
+
+    READ = "read"
+    """The file's bytes, its structure, and what the journal knows of it."""
+    DECODE = "decode"
+    """Its pixels, and the choice of what CaVE looks at."""
+    JUDGE = "judge"
+    """CaVE's look and the verdict; a share of it where CaVE looks at several photos at once."""
+    RESTORE = "restore"
+    """On the device, from the moment it is queued: the wait for other photos is included."""
+    SETTLE = "settle"
+    """Kept inside the quantization cells, and rounded."""
+    ENCODE = "encode"
+    WRITE = "write"
 
 
 class Code(StrEnum):
@@ -70,6 +88,9 @@ class Outcome:
     height: int | None = None
     model: str | None = None
     seconds: float = 0.0
+    """From reading to the end, waits included."""
+    steps: Mapping[str, float] = field(default_factory=dict)
+    """Seconds by :class:`Step`, of the steps that were taken."""
 
     @property
     def megapixels(self) -> float:

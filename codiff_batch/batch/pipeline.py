@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 from codiff_batch.batch.admission import Admission, Patience, Workers, took_too_long
 from codiff_batch.batch.journals import Journals
 from codiff_batch.batch.options import BatchOptions
-from codiff_batch.batch.outcome import Kind, Outcome, code_of
+from codiff_batch.batch.outcome import Kind, Outcome, Step, code_of
 from codiff_batch.batch.plan import Task
 from codiff_batch.batch.process import PhotoSteps, Ready, Sight, Stage, Work
 from codiff_batch.errors import CodiffError, RestoreFailed
@@ -259,7 +259,7 @@ class _Pipeline:
                 if ready is None:
                     self._writers.submit(partial(self._guard, self._settle, work))
                 else:
-                    settings = self._options.settings
+                    settings, work.queued = self._options.settings, time.monotonic()
                     yield ready.judged.request(settings, progress=self._progress(work), key=ready)
 
     def _progress(self, work: Work) -> Callable[[int, int], None]:
@@ -301,16 +301,22 @@ class _Pipeline:
         """Have CaVE look at the photos' crops, all at once; None for those that failed."""
         if len(sights) == 1:
             work, crops = sights[0].opened.work, sights[0].crops
-            return [self._steps.attempt(work, lambda: restorer.embed_crops([crops])[0])]
+            with work.timed(Step.JUDGE):
+                return [self._steps.attempt(work, lambda: restorer.embed_crops([crops])[0])]
+        started = time.monotonic()
         try:
-            return list(restorer.embed_crops([sight.crops for sight in sights]))
+            embeddings: list[Embedding | None] = list(restorer.embed_crops([sight.crops for sight in sights]))
         except Exception:
             # One photo may have caused the failure: look at them one by one, so that only that one fails.
             return [self._look(restorer, [sight])[0] for sight in sights]
+        for sight in sights:
+            sight.opened.work.took(Step.JUDGE, (time.monotonic() - started) / len(sights))
+        return embeddings
 
     def _write(self, result: Result) -> None:
         ready: Ready = result.request.key
         work = ready.opened.work
+        work.took(Step.RESTORE, time.monotonic() - work.queued)
 
         def finish() -> None:
             if result.levels is None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from codiff_batch import __version__
 from codiff_batch.batch.journals import Journals
 from codiff_batch.batch.options import BatchOptions
-from codiff_batch.batch.outcome import Code, Kind, Outcome, code_of
+from codiff_batch.batch.outcome import Code, Kind, Outcome, Step, code_of
 from codiff_batch.batch.outputs import Original, check_backup, may_replace, put_in_place, put_output, refuse_links
 from codiff_batch.batch.plan import Task
 from codiff_batch.batch.recall import Recall, is_anothers, recall
@@ -64,6 +65,23 @@ class Work:
     """What stands because of this attempt, for the journal."""
     known: bool = False
     """Whether the journal has this outcome from an earlier run."""
+    steps: dict[str, float] = field(default_factory=dict)
+    """Seconds by step."""
+    queued: float = 0.0
+    """When its tiles were queued for the device."""
+
+    @contextmanager
+    def timed(self, step: Step) -> Iterator[None]:
+        """Count the time of a block as a step's."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.took(step, time.monotonic() - started)
+
+    def took(self, step: Step, seconds: float) -> None:
+        """Add to a step's time."""
+        self.steps[step] = round(self.steps.get(step, 0.0) + seconds, 4)
 
     def settle(
         self, outcome: Kind, reason: str, code: str, output: Path | None = None, *, model: str | None = None
@@ -156,6 +174,10 @@ class PhotoSteps:
 
     def open(self, work: Work) -> Opened | None:
         """Read the file's bytes, structure and header, and settle what needs no pixels."""
+        with work.timed(Step.READ):
+            return self._open(work)
+
+    def _open(self, work: Work) -> Opened | None:
         from codiff_batch.engine.photo import judged_unseen
         from codiff_batch.formats import refuse
         from codiff_batch.rasters.source import open_source
@@ -221,8 +243,9 @@ class PhotoSteps:
         """Decode the pixels and choose the crops that CaVE looks at."""
         from codiff_batch.engine.photo import Decoded
 
-        decoded = Decoded.of(opened.photo)
-        crops = decoded.crops(self._options.settings)
+        with opened.work.timed(Step.DECODE):
+            decoded = Decoded.of(opened.photo)
+            crops = decoded.crops(self._options.settings)
         if self._options.dry_run:
             # From here on only the crops and the traits of the whole picture are needed.
             decoded = replace(decoded, pixels=crops[0], whole=decoded.traits)
@@ -233,7 +256,8 @@ class PhotoSteps:
         from codiff_batch.engine.photo import judged
 
         opened, options = sight.opened, self._options
-        seen = judged(sight.decoded, embedding, options.settings, options.judging)
+        with opened.work.timed(Step.JUDGE):
+            seen = judged(sight.decoded, embedding, options.settings, options.judging)
         opened.work.estimated_qf = seen.verdict.estimated_qf
         if seen.verdict.action is Action.SKIP:
             self._skip(opened.work, opened.contents, seen.verdict.reason, seen.verdict.ground)
@@ -247,12 +271,19 @@ class PhotoSteps:
         """Settle the picture, encode and write it."""
         from codiff_batch.engine.settling import settled
 
-        self._stage(ready.opened.work.task, "writing")
-        restored = settled(ready.judged, levels, self._options.settings)
-        self._write(ready, self._encode(ready, restored.pixels))
+        work = ready.opened.work
+        self._stage(work.task, "writing")
+        with work.timed(Step.SETTLE):
+            restored = settled(ready.judged, levels, self._options.settings)
+        with work.timed(Step.ENCODE):
+            data = self._encode(ready, restored.pixels)
+        with work.timed(Step.WRITE):
+            self._write(ready, data)
 
     def record(self, work: Work) -> None:
         """Put a settled photo into the journal. Even if that fails, the files on disk are as the outcome says."""
+        if work.outcome is not None and work.steps and not work.known:
+            work.outcome = replace(work.outcome, steps=work.steps)
         if self._journals is None or work.outcome is None or work.task.error:
             return
         journal = self._journals.of(work.task)

@@ -18,7 +18,9 @@ from codiff_batch.errors import FolderUnavailable, OptionsConflict, Role
 from codiff_batch.files.atomic import write_atomically
 from codiff_batch.files.text import no_formula
 
-COLUMNS = tuple(field.name for field in fields(Outcome))
+KEYS = tuple(field.name for field in fields(Outcome))
+CELLS = tuple(name for name in KEYS if name != "steps")
+"""A CSV file's columns: what fits a cell."""
 FORMATS = (".json", ".csv", ".html")
 """The last one is a page to look at (:mod:`codiff_batch.pages`)."""
 
@@ -86,15 +88,16 @@ def as_json(outcomes: Iterable[Outcome]) -> str:
 
 def _as_csv(outcomes: Iterable[Outcome]) -> bytes:
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, COLUMNS)
+    writer = csv.DictWriter(text, CELLS)
     writer.writeheader()
     for outcome in outcomes:
-        writer.writerow({n: no_formula(v) if isinstance(v, str) else v for n, v in _record(outcome).items()})
+        record = _record(outcome)
+        writer.writerow({n: no_formula(v) if isinstance(v := record[n], str) else v for n in CELLS})
     return text.getvalue().encode("utf-8", "surrogateescape")
 
 
 def _record(outcome: Outcome) -> dict[str, object]:
-    values = {name: getattr(outcome, name) for name in COLUMNS}
+    values = {name: getattr(outcome, name) for name in KEYS}
     for name, value in values.items():
         if isinstance(value, Path):
             values[name] = str(value)

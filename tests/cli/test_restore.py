@@ -109,6 +109,7 @@ def test_dry_run_judges_everything_and_writes_nothing_but_the_report(run, photos
     assert "2 would be restored, 1 skipped" in ran.err
     records = json.loads((tmp_path / "r.json").read_text())
     assert [r["output"] for r in records] == [None, None, None]
+    assert {tuple(r["steps"]) for r in records} == {("read",), ("read", "decode", "judge")}
 
 
 def test_a_dry_run_judges_on_the_first_of_several_devices(run, photos: Path) -> None:
@@ -122,7 +123,7 @@ def test_the_report_has_one_record_a_photo_with_both_witnesses(run, photos: Path
     ran = run(photos, "--report", tmp_path / "r.json")
     assert ran.code == 3
     records = {Path(r["source"]).name: r for r in json.loads((tmp_path / "r.json").read_text())}
-    assert all(list(r) == COLUMNS for r in records.values())
+    assert all(list(r) == [*COLUMNS, "steps"] for r in records.values())
     again, crushed, torn = records["again.jpg"], records["crushed.jpg"], records["torn.jpg"]
     assert again["outcome"] == "restored"
     assert again["header_qf"] == 95
@@ -132,6 +133,9 @@ def test_the_report_has_one_record_a_photo_with_both_witnesses(run, photos: Path
     assert crushed["header_qf"] == 12
     assert 0 < crushed["estimated_qf"] < 40
     assert Path(crushed["output"]).is_file()
+    assert list(crushed["steps"]) == ["read", "decode", "judge", "restore", "settle", "encode", "write"]
+    assert all(0 < seconds < crushed["seconds"] for seconds in crushed["steps"].values())
+    assert list(torn["steps"]) == ["read"]
     assert (torn["outcome"], torn["output"], torn["width"]) == ("failed", None, None)
     assert "truncated" in torn["reason"]
 
