@@ -123,8 +123,7 @@ class Exif:
     def thumbnail(self) -> tuple[int, int] | None:
         """Start and length of the embedded JPEG thumbnail in the block."""
         start, length = (self.number("1st", tag) for tag in (THUMBNAIL, THUMBNAIL_LENGTH))
-        inside = start and length and start + length <= len(self.block)
-        return (start, length) if start and length and inside else None
+        return (start, length) if start and length and start + length <= len(self.block) else None
 
     def without(self, unwanted: Callable[[str, Entry], bool]) -> bytes:
         """The block with entries taken out of their directories; nothing else moves.

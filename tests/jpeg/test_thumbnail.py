@@ -81,6 +81,28 @@ def test_bars_beside_the_old_thumbnail_stay_bars() -> None:
     assert pixels[30].mean() > 240
 
 
+@pytest.mark.parametrize("shape", [(80, 80), (60, 80), (80, 60)])
+@pytest.mark.parametrize("size", [(80, 60), (60, 80), (60, 60)])
+def test_only_one_that_was_held_the_other_way_is_left(shape: tuple[int, int], size: tuple[int, int]) -> None:
+    source = photo(block(old(*size)))
+    fresh = with_fresh_thumbnail(source, np.full((*shape, 3), 250, np.uint8))
+    turned = 60 in shape and 80 in shape and size == shape
+    assert (fresh is source) is turned
+    assert thumbnail_of(fresh).size == size
+
+
+def test_its_length_is_put_right_and_other_segments_of_its_kind_stay() -> None:
+    packet = Segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0<x/>")
+    source = JpegPhoto.from_bytes(with_segments(jpeg(), packet, Segment(0xE1, b"Exif\0\0" + block(old()))))
+    fresh = with_fresh_thumbnail(source, picture())
+    assert packet in fresh.structure.segments
+    exif = Exif.read(exif_bytes(fresh.structure))
+    assert exif is not None
+    start, length = exif.thumbnail() or (0, 0)
+    assert exif.block[start + length - 2 : start + length] == b"\xff\xd9"
+    assert not exif.block[start + length :].strip(b"\0")
+
+
 @pytest.mark.parametrize(
     "exif",
     [
