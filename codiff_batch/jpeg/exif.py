@@ -159,7 +159,7 @@ def with_fields(block: bytes, fields: Iterable[Field], *, keep_following: bool =
     if exif is None:
         raise ValueError("not an EXIF block")
     added = {field.tag: field for field in fields}
-    raw = {entry.tag: entry.raw for entry in exif.directories["0th"].entries if entry.tag not in added}
+    raw = {entry.tag: entry.raw for entry in exif.directories["0th"].entries}
     parts, end = [block], len(block)
     for field in added.values():
         value = field.value.ljust(4, b"\0")

@@ -137,7 +137,7 @@ def extended_xmp_segments(structure: Structure) -> tuple[Segment, ...]:
         return ()
     start, digest = len(EXTENDED_XMP), named[1].upper().encode()
     parts = [s for s in structure.segments if s.marker == markers.APP1 and s.payload.startswith(EXTENDED_XMP)]
-    return tuple(s for s in parts if s.payload[start : start + 32].upper() == digest and len(s.payload) > start + 40)
+    return tuple(s for s in parts if s.payload[start : start + 32].upper() == digest)
 
 
 def extended_xmp_bytes(structure: Structure) -> bytes | None:

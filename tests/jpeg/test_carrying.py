@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from codiff_batch.errors import UnsupportedJpeg
+from codiff_batch.errors import PhotoError, UnsupportedJpeg
 from codiff_batch.jpeg import JpegPhoto, Segment, Structure, encode_jpeg, refuse_jpeg
 from codiff_batch.jpeg.metadata import EXTENDED_XMP, XMP
 from codiff_batch.jpeg.mpf import rewrite_index
-from tests.jpeg.samples import NOTE, adobe, decodable, jpeg, multi_picture_index, picture, with_segments
+from tests.jpeg.samples import NOTE, adobe, decodable, jpeg, multi_picture_index, picture, with_frame, with_segments
 
 CODING = {
     "File:YCbCrSubSampling",
@@ -193,6 +193,10 @@ def test_what_the_writer_would_refuse_is_known_before() -> None:
         with pytest.raises(UnsupportedJpeg):
             refuse_jpeg(JpegPhoto.from_bytes(with_segments(jpeg(), broken)))
     refuse_jpeg(JpegPhoto.from_bytes(jpeg()))
+    for at in (1, 3):
+        refuse_jpeg(JpegPhoto.from_bytes(with_frame(jpeg(), at=at, change=struct.pack(">H", 65500))))
+        with pytest.raises(PhotoError, match="more than 65500 pixels"):
+            refuse_jpeg(JpegPhoto.from_bytes(with_frame(jpeg(), at=at, change=struct.pack(">H", 65501))))
 
 
 @pytest.mark.parametrize("marker", [0xE1, 0xEE])

@@ -143,5 +143,6 @@ def test_the_coded_image_alone_has_no_metadata_garbage_and_trailer() -> None:
 
 def test_metadata_is_every_app_segment_and_comment_but_adobe_s() -> None:
     added = [Segment(marker, bytes([marker])) for marker in (*range(0xE0, 0xF0), 0xFE)] + [Segment(0xED, b"Adobe_CM")]
-    carried = [s.marker for s in islice(parse(with_segments(SAMPLE, *added, adobe(1))).metadata, 1, None)]
+    others = (Segment(0xDF, b"expand"), Segment(0xF0, b"JPG0"))
+    carried = [s.marker for s in islice(parse(with_segments(SAMPLE, *added, *others, adobe(1))).metadata, 1, None)]
     assert carried == [s.marker for s in added]

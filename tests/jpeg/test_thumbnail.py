@@ -21,15 +21,15 @@ from tests.tiny_model import make_tiny_model
 MAKER_NOTE = b"MAKER\0" + bytes(range(200))
 
 
-def block(thumbnail: bytes, *, start: int | None = None, before: bytes | None = None) -> bytes:
-    """EXIF with a thumbnail, behind all the rest or at a given offset."""
+def block(thumbnail: bytes, *, start: int | None = None, before: bytes | None = None, kind: int = 4) -> bytes:
+    """EXIF with a thumbnail, behind all the rest or at a given offset; its length may be a SHORT (3) or a LONG (4)."""
     plain = before or exif_block({0x0110: "A camera", 0x0112: 6}, {0x927C: MAKER_NOTE})
     exif = Exif.read(plain)
     assert exif is not None
     first = exif.directories["0th"]
     at = len(plain) + len(plain) % 2
     place = at + 2 + 2 * 12 + 4 if start is None else start
-    fields = struct.pack("<HHIIHHII", 0x0201, 4, 1, place, 0x0202, 4, 1, len(thumbnail))
+    fields = struct.pack("<HHIIHHII", 0x0201, 4, 1, place, 0x0202, kind, 1, len(thumbnail))
     whole = bytearray(plain.ljust(at, b"\0") + struct.pack("<H", 2) + fields + bytes(4) + thumbnail)
     struct.pack_into("<I", whole, first.at + 2 + 12 * len(first.entries), at)
     return bytes(whole)
@@ -91,9 +91,10 @@ def test_only_one_that_was_held_the_other_way_is_left(shape: tuple[int, int], si
     assert thumbnail_of(fresh).size == size
 
 
-def test_its_length_is_put_right_and_other_segments_of_its_kind_stay() -> None:
+@pytest.mark.parametrize("kind", [3, 4])
+def test_its_length_is_put_right_and_other_segments_of_its_kind_stay(kind: int) -> None:
     packet = Segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0<x/>")
-    source = JpegPhoto.from_bytes(with_segments(jpeg(), packet, Segment(0xE1, b"Exif\0\0" + block(old()))))
+    source = JpegPhoto.from_bytes(with_segments(jpeg(), packet, Segment(0xE1, b"Exif\0\0" + block(old(), kind=kind))))
     fresh = with_fresh_thumbnail(source, picture())
     assert packet in fresh.structure.segments
     exif = Exif.read(exif_bytes(fresh.structure))

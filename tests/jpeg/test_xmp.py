@@ -139,9 +139,12 @@ def test_a_changed_packet_is_marked_as_one_once() -> None:
 def test_an_extended_packet_is_joined_with_the_namespaces_around_it() -> None:
     standard = packet('xmlns:a="b" a:c="standard"').encode()
     inner = "<q:in><rdf:Description q:deep='1'/></q:in>"
-    both = portable(standard, packet('q:d="extended"', inner, around='xmlns:q="r" xmlns:a="b"').encode()).decode()
+    both = portable(
+        standard, packet('q:d="extended" xmlns:s="near"', inner, around='xmlns:q="r" xmlns:s="far" q:rdf="1"').encode()
+    ).decode()
     assert 'a:c="standard"' in both and 'xmlns:q="r"' in both and 'q:d="extended"' in both
     assert both.count("q:deep") == 1
+    assert 'xmlns:s="near"' in both and "far" not in both and "q:rdf" not in both
     assert portable(both.encode()).decode() == both
     for nothing in (None, b"<broken", b"<x/>"):
         assert portable(standard, nothing) == standard
