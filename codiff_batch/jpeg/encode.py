@@ -6,6 +6,7 @@ Other containers are handled by :mod:`codiff_batch.formats`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from io import BytesIO
 from typing import Protocol
 
@@ -14,7 +15,14 @@ from numpy.typing import NDArray
 
 from codiff_batch.errors import PhotoError, Role, UnsupportedJpeg
 from codiff_batch.jpeg import markers
-from codiff_batch.jpeg.metadata import EXTENDED_XMP, XMP, c2pa_segments, is_signed
+from codiff_batch.jpeg.metadata import (
+    EXTENDED_XMP,
+    XMP,
+    c2pa_segments,
+    extended_xmp_bytes,
+    extended_xmp_segments,
+    is_signed,
+)
 from codiff_batch.jpeg.mpf import is_index, rewrite_index
 from codiff_batch.jpeg.note import OWN_NOTE, marked
 from codiff_batch.jpeg.segments import Segment, Structure, parse
@@ -64,9 +72,9 @@ def encode_jpeg(
     refuse_jpeg(source, drop_signature=drop_signature)
     encoded = parse(_save(pixels, quality))
     coded = [segment for segment in encoded.segments if not segment.is_metadata]
-    signature = c2pa_segments(source.structure)
-    metadata = [_unsigned(Segment(s.marker, s.payload)) for s in source.structure.metadata if s not in signature]
-    structure = Structure((coded[0], *metadata, marked(note, encoded), *coded[1:]), source.structure.trailer)
+    structure = Structure(
+        (coded[0], *_unsigned(source.structure), marked(note, encoded), *coded[1:]), source.structure.trailer
+    )
     return _with_index_put_right(structure, source.structure).emit()
 
 
@@ -101,45 +109,46 @@ def _save(pixels: NDArray[np.uint8], quality: int) -> bytes:
     from PIL import Image
 
     buffer = BytesIO()
-    try:
-        Image.fromarray(pixels).save(buffer, "JPEG", quality=quality, subsampling=0)
-    except (OSError, ValueError) as error:
-        raise PhotoError(f"cannot be written as JPEG: {error}") from error
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=quality, subsampling=0)
     return buffer.getvalue()
 
 
-def _unsigned(segment: Segment) -> Segment:
-    """The segment without the address of a manifest; one that must stay was refused before."""
-    for signature, prefix in ((XMP, len(XMP)), (EXTENDED_XMP, len(EXTENDED_XMP) + 40)):
-        if segment.payload.startswith(signature):
-            return Segment(segment.marker, segment.payload[:prefix] + without_manifest(segment.payload[prefix:]))
-    return segment
+def _unsigned(source: Structure) -> Iterator[Segment]:
+    """The metadata without a manifest or its address; those that must stay were refused before."""
+    signature, parts, start = c2pa_segments(source), extended_xmp_segments(source), len(EXTENDED_XMP) + 40
+    # The address may be spread over parts, as the prefix of its name is declared in the first one.
+    whole = extended_xmp_bytes(source) or b""
+    extended = without_manifest(whole)
+    for segment in source.metadata:
+        payload = segment.payload
+        if payload.startswith(XMP):
+            payload = XMP + without_manifest(payload[len(XMP) :])
+        elif segment in parts:
+            at = int.from_bytes(payload[start - 4 : start], "big")
+            end = at + len(payload) - start
+            payload = payload[:start] + extended[at:end] if whole[at:end] == payload[start:] else payload
+        if segment not in signature:
+            yield Segment(segment.marker, payload)
 
 
 def _with_index_put_right(output: Structure, source: Structure) -> Structure:
     """Rewrite a multi-picture index for the output's positions; its own length stays the same."""
-    before = [s for s in source.segments if is_index(s)]
-    if not before:
+    before, after = (next((i for i, s in enumerate(each.segments) if is_index(s)), None) for each in (source, output))
+    if before is None or after is None:
         return output
-    segments = list(output.segments)
-    number = next(i for i, s in enumerate(segments) if is_index(s))
     payload = rewrite_index(
-        segments[number].payload,
-        old=(_payload_position(source, before[0]), _end_of_image(source)),
-        new=(_payload_position(output, segments[number]), _end_of_image(output)),
+        output.segments[after].payload,
+        old=(_payload_position(source, before), _end_of_image(source)),
+        new=(_payload_position(output, after), _end_of_image(output)),
     )
-    segments[number] = Segment(markers.APP2, payload)
-    return Structure(tuple(segments), output.trailer)
+    corrected = Segment(markers.APP2, payload)
+    return Structure((*output.segments[:after], corrected, *output.segments[after + 1 :]), output.trailer)
 
 
 def _end_of_image(structure: Structure) -> int:
     return sum(len(s.emit()) for s in structure.segments)
 
 
-def _payload_position(structure: Structure, wanted: Segment) -> int:
-    position = 0
-    for segment in structure.segments:
-        if segment is wanted:
-            return position + len(segment.lead) + 4
-        position += len(segment.emit())
-    raise ValueError("the segment is not part of the structure")
+def _payload_position(structure: Structure, number: int) -> int:
+    before = sum(len(s.emit()) for s in structure.segments[:number])
+    return before + len(structure.segments[number].lead) + 4

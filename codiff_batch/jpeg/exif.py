@@ -123,8 +123,7 @@ class Exif:
     def thumbnail(self) -> tuple[int, int] | None:
         """Start and length of the embedded JPEG thumbnail in the block."""
         start, length = (self.number("1st", tag) for tag in (THUMBNAIL, THUMBNAIL_LENGTH))
-        inside = start and length and start + length <= len(self.block)
-        return (start, length) if start and length and inside else None
+        return (start, length) if start and length and start + length <= len(self.block) else None
 
     def without(self, unwanted: Callable[[str, Entry], bool]) -> bytes:
         """The block with entries taken out of their directories; nothing else moves.
@@ -160,7 +159,7 @@ def with_fields(block: bytes, fields: Iterable[Field], *, keep_following: bool =
     if exif is None:
         raise ValueError("not an EXIF block")
     added = {field.tag: field for field in fields}
-    raw = {entry.tag: entry.raw for entry in exif.directories["0th"].entries if entry.tag not in added}
+    raw = {entry.tag: entry.raw for entry in exif.directories["0th"].entries}
     parts, end = [block], len(block)
     for field in added.values():
         value = field.value.ljust(4, b"\0")

@@ -126,19 +126,26 @@ def xmp_segments(structure: Structure) -> Iterator[Segment]:
     yield from sorted(found, key=lambda segment: segment.marker != markers.APP1)
 
 
-def extended_xmp_bytes(structure: Structure) -> bytes | None:
-    """The extended XMP packet that the standard one names, assembled; None if parts are missing.
+def extended_xmp_segments(structure: Structure) -> tuple[Segment, ...]:
+    """The segments of the extended packet that the standard one names.
 
-    Each part starts with the packet's digest, its whole length and this part's offset (XMP part 3, 1.1.3.1).
+    Behind its signature each has the packet's digest, its whole length and this part's offset (XMP part 3, 1.1.3.1).
     """
     packet = xmp_bytes(structure)
     named = re.search(r"HasExtendedXMP\W+([0-9A-Fa-f]{32})", xmp.decode(packet)) if packet else None
     if named is None:
-        return None
-    parts = [p for p in payloads(structure, markers.APP1, EXTENDED_XMP) if p[:32].upper() == named[1].upper().encode()]
-    by_offset = {int.from_bytes(part[36:40], "big"): part[40:] for part in parts if len(part) > 40}
+        return ()
+    start, digest = len(EXTENDED_XMP), named[1].upper().encode()
+    parts = [s for s in structure.segments if s.marker == markers.APP1 and s.payload.startswith(EXTENDED_XMP)]
+    return tuple(s for s in parts if s.payload[start : start + 32].upper() == digest)
+
+
+def extended_xmp_bytes(structure: Structure) -> bytes | None:
+    """That extended packet, assembled; None if there is none, or parts are missing."""
+    parts = [s.payload[len(EXTENDED_XMP) + 32 :] for s in extended_xmp_segments(structure)]
+    by_offset = {int.from_bytes(part[4:8], "big"): part[8:] for part in parts}
     whole = b"".join(by_offset[offset] for offset in sorted(by_offset))
-    return whole if whole and len(whole) == int.from_bytes(parts[0][32:36], "big") else None
+    return whole if parts and len(whole) == int.from_bytes(parts[0][:4], "big") else None
 
 
 def icc_bytes(structure: Structure) -> bytes | None:

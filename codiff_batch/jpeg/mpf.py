@@ -65,5 +65,5 @@ def _find_entries(payload: bytes) -> tuple[str, list[int]]:
         if tag == _ENTRIES_TAG:
             if base + start + size > len(payload):
                 raise ValueError
-            return order, [base + start + at for at in range(0, size - _ENTRY_SIZE + 1, _ENTRY_SIZE)]
+            return order, [base + start + number * _ENTRY_SIZE for number in range(size // _ENTRY_SIZE)]
     return order, []  # The header of a second picture only has attributes, and nothing that could move.

@@ -54,9 +54,4 @@ def _looks_early(structure: Structure) -> bool:
     from codiff_batch.jpeg.header import read_header
 
     header = read_header(structure)
-    return (
-        header.process == "baseline"
-        and header.sampling in ("4:4:4", "gray")
-        and header.qf == 95
-        and not header.qf_misfit
-    )
+    return header.process == "baseline" and header.sampling in ("4:4:4", "gray") and header.qf == 95

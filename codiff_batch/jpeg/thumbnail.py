@@ -88,7 +88,7 @@ def _made(pixels: NDArray[np.uint8], size: tuple[int, int], length: int) -> byte
     from PIL import Image, ImageOps
 
     picture = Image.fromarray(pixels)
-    if (picture.width > picture.height) != (size[0] > size[1]) and picture.width != picture.height:
+    if (picture.width - picture.height) * (size[0] - size[1]) < 0:
         return None  # The old one was rotated; this one would be on its side.
     small = ImageOps.contain(picture, size)
     if max(abs(small.width - size[0]), abs(small.height - size[1])) <= 1:

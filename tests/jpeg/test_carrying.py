@@ -6,6 +6,7 @@ import json
 import shutil
 import struct
 import subprocess
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from codiff_batch.errors import UnsupportedJpeg
-from codiff_batch.jpeg import JpegPhoto, Segment, encode_jpeg, refuse_jpeg
-from codiff_batch.jpeg.metadata import XMP
-from tests.jpeg.samples import NOTE, adobe, decodable, jpeg, multi_picture_index, picture, with_segments
+from codiff_batch.errors import PhotoError, UnsupportedJpeg
+from codiff_batch.jpeg import JpegPhoto, Segment, Structure, encode_jpeg, refuse_jpeg
+from codiff_batch.jpeg.metadata import EXTENDED_XMP, XMP
+from codiff_batch.jpeg.mpf import rewrite_index
+from tests.jpeg.samples import NOTE, adobe, decodable, jpeg, multi_picture_index, picture, with_frame, with_segments
 
 CODING = {
     "File:YCbCrSubSampling",
@@ -81,10 +83,18 @@ def test_no_jfif_is_added_where_the_source_has_none() -> None:
     assert not restored(data).metadata().jfif
 
 
-def test_pixels_of_another_size_are_a_programming_error() -> None:
+def test_pixels_of_another_size_or_kind_and_other_notes_are_programming_errors() -> None:
     photo = JpegPhoto.from_bytes(jpeg())
-    with pytest.raises(ValueError, match="104x72"):
-        encode_jpeg(photo.pixels()[:-1], photo, note=NOTE)
+    for pixels in (photo.pixels()[:-1], photo.pixels()[:, 1:], photo.pixels().astype(np.float32)):
+        with pytest.raises(ValueError, match="104x72"):
+            encode_jpeg(pixels, photo, note=NOTE)
+    with pytest.raises(ValueError, match="the note must start with"):
+        encode_jpeg(photo.pixels(), photo, note="made by codiff-batch ")
+
+
+def test_the_quality_is_the_one_that_was_asked_for() -> None:
+    assert restored(jpeg()).header.qf == 95
+    assert restored(jpeg(), quality=60).header.qf == 60
 
 
 @pytest.mark.parametrize("kilobytes", [0, 60])
@@ -93,13 +103,48 @@ def test_a_multi_picture_index_points_at_the_second_picture_again(kilobytes: int
     before = Segment(0xED, bytes(kilobytes * 1024))
     start = with_segments(first, before, multi_picture_index(0, 0, len(second)))
     base = start.index(b"MPF\0") + 4
-    index = multi_picture_index(len(start) - base, len(start), len(second))
+    index = replace(multi_picture_index(len(start) - base, len(start), len(second)), lead=b"\xff\xff")
     source = with_segments(first, before, index, trailer=second)
     with Image.open(BytesIO(restored(source).data)) as pictures:
         assert getattr(pictures, "n_frames", 1) == 2
         pictures.seek(1)
         assert pictures.size == (24, 16)
         assert np.array_equal(np.asarray(pictures), JpegPhoto.from_bytes(second).pixels())
+
+
+def index(order: str, *entries: tuple[int, int], cut: int = 0) -> bytes:
+    """The payload of an index with nothing but entries (size, offset)."""
+    head = b"MPF\0" + {"<": b"II*\0", ">": b"MM\0*"}[order]
+    head += struct.pack(order + "IHHHIII", 8, 1, 0xB002, 7, 16 * len(entries) - cut, 26, 0)
+    return head + b"".join(struct.pack(order + "IIIHH", 0x30000, *entry, 4, 5) for entry in entries)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_offsets_count_from_inside_the_index_and_move_with_both_ends(order: str) -> None:
+    old, new = (100, 1104), (160, 904)  # the base is four bytes behind the payload's start
+    moved = rewrite_index(index(order, (7, 0), (50, 1000), (60, 1050)), old=old, new=new)
+    assert moved == index(order, (904, 0), (50, 740), (60, 790))
+    assert rewrite_index(index(order, (7, 1000)), old=old, new=new) == index(order, (7, 740))
+    assert rewrite_index(index(order, (7, 0), (50, 1), cut=1), old=old, new=new) == index(
+        order, (904, 0), (50, 1), cut=1
+    )
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        index("<", (7, 0), (50, 999)),
+        index("<", (7, 0), (50, 0)),
+        index("<", (7, 1)),
+        index("<", (7, 0))[:-1],
+        index("<", (7, 0)).replace(b"II*", b"II+"),
+        index("<", (7, 0))[:20],
+    ],
+    ids=["inside the first", "the first again", "the first elsewhere", "an entry cut off", "byte order", "directory"],
+)
+def test_an_index_that_leads_elsewhere_is_refused(payload: bytes) -> None:
+    with pytest.raises(UnsupportedJpeg, match="multi-picture"):
+        rewrite_index(payload, old=(100, 1104), new=(160, 904))
 
 
 def test_an_index_that_cannot_be_understood_is_refused() -> None:
@@ -123,6 +168,14 @@ def test_a_signature_goes_with_all_its_segments() -> None:
     assert not [s for s in output.structure.segments if s.marker == 0xEB]
 
 
+def test_another_box_in_the_same_kind_of_segment_stays() -> None:
+    other = Segment(0xEB, b"JP\0\2" + bytes(12) + b"jumb 360 degrees")
+    signed = with_segments(jpeg(), c2pa(1, b"jumd c2pa manifest"), other, Segment(0xEB, b"not a box: c2pa"))
+    output = restored(signed, drop_signature=True)
+    left = [s.payload for s in output.structure.segments if s.marker == 0xEB]
+    assert left == [other.payload, b"not a box: c2pa"]
+
+
 def test_of_two_restorations_the_last_one_is_reported() -> None:
     photo = restored(jpeg())
     later = encode_jpeg(photo.pixels(), photo, note="codiff-batch later")
@@ -140,6 +193,10 @@ def test_what_the_writer_would_refuse_is_known_before() -> None:
         with pytest.raises(UnsupportedJpeg):
             refuse_jpeg(JpegPhoto.from_bytes(with_segments(jpeg(), broken)))
     refuse_jpeg(JpegPhoto.from_bytes(jpeg()))
+    for at in (1, 3):
+        refuse_jpeg(JpegPhoto.from_bytes(with_frame(jpeg(), at=at, change=struct.pack(">H", 65500))))
+        with pytest.raises(PhotoError, match="more than 65500 pixels"):
+            refuse_jpeg(JpegPhoto.from_bytes(with_frame(jpeg(), at=at, change=struct.pack(">H", 65501))))
 
 
 @pytest.mark.parametrize("marker", [0xE1, 0xEE])
@@ -169,10 +226,43 @@ def test_a_manifest_that_is_kept_elsewhere_signs_the_photo_too(words: str, encod
     assert "kept</a>" in left[len(XMP) :].decode(encoding)
 
 
+def extended(packet: bytes, *, length: int | None = None, digest: bytes = b"0123456789ABCDEF" * 2) -> list[Segment]:
+    """A packet in two parts, the later one first."""
+    head, half = EXTENDED_XMP + digest + struct.pack(">I", length or len(packet)), len(packet) // 2
+    parts = ((half, packet[half:]), (0, packet[:half]))
+    return [Segment(0xE1, head + struct.pack(">I", at) + part) for at, part in parts]
+
+
+def test_an_extended_packet_names_a_manifest_too_and_loses_its_address() -> None:
+    standard = Segment(0xE1, XMP + b'<a xmpNote:HasExtendedXMP="0123456789abcdef0123456789ABCDEF"/>')
+    packet = f'<a xmlns:dcterms="http://purl.org/dc/terms/" {PROVENANCE}/>'.encode()
+    parts = extended(packet)
+    assert PROVENANCE.encode() not in parts[0].payload  # it is spread over both
+    signed = with_segments(jpeg(), standard, *parts)
+    assert JpegPhoto.from_bytes(signed).metadata().c2pa
+    unsigned = restored(signed, drop_signature=True)
+    assert not unsigned.metadata().c2pa
+    left = [payload for _, payload in carried(unsigned) if payload.startswith(EXTENDED_XMP)]
+    assert [payload[:75] for payload in left] == [part.payload[:75] for part in parts]
+    assert left[1][75:] + left[0][75:] == packet.replace(PROVENANCE.encode(), b" " * len(PROVENANCE.encode()))
+    # Parts of another packet, or of one that is not whole, are none of this photo's.
+    for others in ([], parts[:1], extended(packet, length=500), extended(packet, digest=b"F" * 32)):
+        assert not JpegPhoto.from_bytes(with_segments(jpeg(), standard, *others)).metadata().c2pa
+    assert not JpegPhoto.from_bytes(with_segments(jpeg(), *parts)).metadata().c2pa
+    # One that says wrongly where it belongs is carried as it is.
+    wrong = Segment(0xE1, parts[0].payload[:71] + struct.pack(">I", 900) + parts[0].payload[75:])
+    output = restored(with_segments(jpeg(), standard, wrong, parts[1]), drop_signature=True)
+    assert (0xE1, wrong.payload) in carried(output)
+
+
 def test_the_note_counts_while_the_picture_is_the_one_that_was_restored() -> None:
     output = restored(jpeg())
     retouched = with_segments(output.data, Segment(0xFE, b"a caption"))
     assert JpegPhoto.from_bytes(retouched).metadata().restored_by
+    elsewhere = Structure(
+        tuple(Segment(0xEF, s.payload) if s.marker == 0xFE else s for s in output.structure.segments), b""
+    )
+    assert JpegPhoto.from_bytes(elsewhere.emit()).metadata().restored_by is None
     for options in ({"quality": 8, "subsampling": 0}, {"quality": 95, "subsampling": 0}, {"quality": 40}):
         saved_again = jpeg(output.pixels(), comment=carried(output)[-1][1], **options)
         assert JpegPhoto.from_bytes(saved_again).metadata().restored_by is None
@@ -180,8 +270,17 @@ def test_the_note_counts_while_the_picture_is_the_one_that_was_restored() -> Non
 
 def test_notes_of_the_first_version_count_with_the_tables_that_it_wrote() -> None:
     note = b"codiff-batch 0.1.0 model=compact qf=19"
-    for quality, counts in ((95, True), (94, False), (8, False)):
-        data = jpeg(quality=quality, subsampling=0, comment=note)
+    for options, counts in (
+        ({}, True),
+        ({"pixels": picture(gray=True)}, True),
+        ({"quality": 94}, False),
+        ({"quality": 8}, False),
+        ({"subsampling": 2}, False),
+        ({"progressive": True}, False),
+        ({"comment": b"codiff-batch 0.2.0 model=compact qf=19"}, False),
+    ):
+        given: dict[str, Any] = {"quality": 95, "subsampling": 0, "comment": note, **options}
+        data = jpeg(**given)
         assert (JpegPhoto.from_bytes(data).metadata().restored_by is not None) is counts
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from codiff_batch.errors import DamagedJpeg
-from codiff_batch.jpeg import JpegPhoto, can_project
-from tests.jpeg.samples import decodable, jpeg, picture
+from codiff_batch.errors import DamagedJpeg, UnsupportedJpeg
+from codiff_batch.jpeg import JpegPhoto, Segment, Structure, can_project
+from codiff_batch.jpeg.segments import parse
+from tests.jpeg.samples import decodable, jpeg, picture, with_frame
 
 
 def test_rows_are_vertical_frequencies() -> None:
@@ -49,6 +51,29 @@ def test_photos_are_read_in_threads_and_leave_no_temporary_files(
         for plane, expected in zip(planes, alone[number % 12], strict=True):
             assert np.array_equal(plane, expected)
     assert not list(tmp_path.iterdir())
+
+
+def without_huffman_tables(data: bytes, *instead: Segment) -> bytes:
+    kept = [segment for segment in parse(data).segments if segment.marker != 0xC4]
+    return Structure((*kept[:-2], *instead, *kept[-2:]), b"").emit()
+
+
+@pytest.mark.parametrize("data", [with_frame(jpeg(), 0xC9), without_huffman_tables(jpeg())], ids=["arithmetic", "none"])
+def test_where_there_are_no_huffman_tables_none_are_read(data: bytes) -> None:
+    photo = JpegPhoto.from_bytes(data)
+    assert not can_project(photo)
+    with pytest.raises(UnsupportedJpeg, match="Huffman"):
+        photo.coefficients()
+
+
+def test_damage_and_another_size_than_the_headers_are_told() -> None:
+    damaged = JpegPhoto.from_bytes(without_huffman_tables(jpeg(), Segment(0xC4, b"\0")))
+    with pytest.raises(DamagedJpeg, match="cannot be read"):
+        damaged.coefficients()
+    photo = JpegPhoto.from_bytes(jpeg())
+    taller = replace(photo, header=replace(photo.header, height=photo.header.height + 8))
+    with pytest.raises(DamagedJpeg, match="geometry"):
+        taller.coefficients()
 
 
 @pytest.mark.slow

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageCms
 
-from codiff_batch.errors import DamagedJpeg, NotJpeg, PhotoError, TooManyPixels, UnsupportedJpeg
+from codiff_batch.errors import DamagedJpeg, NotJpeg, PhotoError, TooManyBytes, TooManyPixels, UnsupportedJpeg
 from codiff_batch.jpeg import DEFAULT_MAX_PIXELS, JpegPhoto, Segment, Structure
+from codiff_batch.jpeg.metadata import XMP, xmp_bytes
 from codiff_batch.jpeg.quantization import expected_error, fit_quality, ijg_table, read_tables
 from codiff_batch.jpeg.segments import parse
-from tests.jpeg.samples import CORPUS_LIMIT, adobe, decodable, jpeg, picture, with_frame, with_segments
+from tests.jpeg.samples import (
+    CORPUS_LIMIT,
+    adobe,
+    decodable,
+    exif_block,
+    jpeg,
+    multi_picture_index,
+    picture,
+    with_frame,
+    with_segments,
+)
 
 
 def opened(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> JpegPhoto:
@@ -120,6 +133,81 @@ def test_what_cannot_be_handled_is_refused_with_its_reason(data: bytes, error: t
     assert "\n" not in str(refusal.value)
 
 
+KINDS = {0xC0: "baseline", 0xC1: "extended", 0xC2: "progressive", 0xC9: "arithmetic", 0xCA: "arithmetic progressive"}
+
+
+@pytest.mark.parametrize(
+    "marker", [*range(0xC0, 0xC4), *range(0xC5, 0xC8), 0xC9, 0xCA, 0xCB, *range(0xCD, 0xD0), 0xDE, 0xF7]
+)
+def test_every_kind_of_frame_is_known_by_its_marker(marker: int) -> None:
+    data = with_frame(jpeg(progressive="progressive" in KINDS.get(marker, "")), marker)
+    if marker in KINDS:
+        assert opened(data).header.process == KINDS[marker]
+    else:
+        with pytest.raises(UnsupportedJpeg, match=r"lossless|hierarchical|JPEG-LS"):
+            opened(data)
+
+
+def frame(sampling: int = 0x11, table: int = 0, *, count: int = 1, components: int = 1) -> Segment:
+    named = b"".join(bytes([1 + number, sampling, table]) for number in range(components))
+    return Segment(0xC0, b"\x08\0\x10\0\x10" + bytes([count]) + named)
+
+
+@pytest.mark.parametrize(
+    ("frames", "words"),
+    [
+        ([], "no image, only headers"),
+        ([frame(), frame()], "more than one frame header"),
+        ([Segment(0xC0, frame().payload[:5])], "cut short"),
+        ([Segment(0xC0, frame().payload[:8])], "cut short"),
+        ([frame(count=2, components=2)], "2 colour components"),
+        ([frame(count=4, components=4)], "CMYK"),
+        ([frame(0x01)], "impossible sampling"),
+        ([frame(0x51)], "impossible sampling"),
+        ([frame(0x10)], "impossible sampling"),
+        ([frame(0x15)], "impossible sampling"),
+        ([frame(table=4)], "impossible sampling"),
+        ([frame(table=1)], "quantization table 1 is missing"),
+    ],
+)
+def test_a_frame_that_contradicts_itself_is_refused(frames: list[Segment], words: str) -> None:
+    rest = [s for s in parse(jpeg(picture(16, 16, gray=True))).segments if s.marker != 0xC0]
+    with pytest.raises((DamagedJpeg, UnsupportedJpeg), match=words):
+        opened(Structure((*rest[:3], *frames, *rest[3:]), b"").emit())
+
+
+@pytest.mark.parametrize("sampling", [0x11, 0x44])
+def test_the_largest_sampling_and_the_last_table_are_taken(sampling: int) -> None:
+    rest = [s for s in parse(jpeg(picture(16, 16, gray=True))).segments if s.marker not in (0xC0, 0xDB)]
+    table = Segment(0xDB, b"\3" + bytes(range(1, 65)))
+    header = opened(Structure((rest[0], table, frame(sampling, 3), *rest[1:]), b"").emit()).header
+    assert header.tables[0][0, 1] == 2
+    assert header.max_sampling == (sampling >> 4, sampling & 15)
+
+
+def test_a_file_of_headers_alone_holds_no_image() -> None:
+    headers = tuple(s for s in parse(jpeg()).segments if s.marker != 0xDA)
+    with pytest.raises(DamagedJpeg, match="no image, only headers"):
+        opened(Structure(headers, b"").emit())
+
+
+@pytest.mark.parametrize(
+    ("payload", "words"),
+    [
+        (b"\x20" + bytes([1] * 192), "damaged"),
+        (b"\x04" + bytes([1] * 64), "damaged"),
+        (b"\0" + bytes([1] * 63), "damaged"),
+        (b"\x10" + bytes([1] * 127), "damaged"),
+        (b"\0" + bytes([1] * 63) + b"\0", "step of zero"),
+    ],
+)
+def test_tables_that_no_encoder_writes_are_damage(payload: bytes, words: str) -> None:
+    with pytest.raises(DamagedJpeg, match=words):
+        read_tables(payload)
+    whole = bytes([3, *[2] * 64, 0x11, *[1] * 128])
+    assert {number: int(table[0, 0]) for number, table in read_tables(whole).items()} == {3: 2, 1: 257}
+
+
 @pytest.mark.parametrize("name", [b"XYB_Per", "XYB_Per".encode("utf-16-be")])
 def test_xyb_is_refused(name: bytes) -> None:
     with pytest.raises(UnsupportedJpeg, match="XYB"):
@@ -158,6 +246,36 @@ def test_pillow_s_own_pixel_limit_neither_fires_nor_changes(monkeypatch: pytest.
     assert Image.MAX_IMAGE_PIXELS == 10
 
 
+def test_limits_count_for_files_too(tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_bytes(jpeg())
+    for limit, error in (({"max_bytes": len(jpeg()) - 1}, TooManyBytes), ({"max_pixels": 72 * 104 - 1}, TooManyPixels)):
+        with pytest.raises(error):
+            JpegPhoto.open(tmp_path / "photo.jpg", **limit)
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [
+        with_frame(jpeg(), at=15, change=b"\0"),
+        with_segments(jpeg(), Segment(0x4F)),
+        with_segments(jpeg(), Segment(0xE0, b"JFIF\0")),
+        with_segments(jpeg(), Segment(0xC4, b"\0")),
+    ],
+    ids=["frame", "unknown marker", "JFIF", "Huffman table"],
+)
+def test_whatever_the_decoder_raises_is_damage(strange: bytes) -> None:
+    photo = opened(strange)
+    with pytest.raises(DamagedJpeg, match="cannot be decoded"):
+        photo.pixels()
+
+
+@pytest.mark.parametrize("change", [{"height": 73}, {"width": 103}, {"colour": "gray"}])
+def test_a_decoder_that_sees_another_picture_than_the_header_is_not_believed(change: dict[str, Any]) -> None:
+    photo = opened(jpeg())
+    with pytest.raises(DamagedJpeg, match="another size or number of colours"):
+        replace(photo, header=replace(photo.header, **change)).pixels()
+
+
 def test_pixels_are_those_that_pillow_decodes() -> None:
     for options in ({}, {"progressive": True}, {"subsampling": 1}, {"restart_marker_blocks": 2}, {"keep_rgb": True}):
         assert np.array_equal(opened(jpeg(**options)).pixels(), by_pillow(jpeg(**options)))
@@ -193,13 +311,33 @@ def test_what_stands_behind_the_first_scan_says_nothing_of_the_colours() -> None
     assert opened(data).header.colour == "ycbcr"
 
 
-@pytest.mark.parametrize("kept", [1, 4, 9])
-def test_missing_scans_of_a_progressive_file_are_named(kept: int) -> None:
+@pytest.mark.parametrize(("kept", "share"), [(1, 0), (4, 0), (9, 67)])
+def test_missing_scans_of_a_progressive_file_are_named(kept: int, share: int) -> None:
     segments = parse(jpeg(progressive=True)).segments
     scans = [number for number, s in enumerate(segments) if s.marker == 0xDA]
     assert len(scans) > kept
-    with pytest.raises(DamagedJpeg, match="scans are missing"):
+    with pytest.raises(DamagedJpeg, match=f"scans are missing: only {share} %"):
         opened(Structure((*segments[: scans[kept]], segments[-1]), b"").emit())
+
+
+def test_a_scan_that_says_nonsense_completes_nothing() -> None:
+    *start, end = parse(jpeg(progressive=True)).segments
+    first = next(number for number, s in enumerate(start) if s.marker == 0xDA) + 1
+    for last in (64, 255):
+        nonsense = Segment(0xDA, bytes([3, 1, 0, 2, 0x11, 3, 0x11, 0, last, 0]))
+        with pytest.raises(DamagedJpeg, match="scans are missing"):
+            opened(Structure((*start[:first], nonsense, end), b"").emit())
+
+
+@pytest.mark.parametrize("header", [b"", b"\1", b"\1\1", b"\x80\1\0"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_scan_header_that_is_cut_short_counts_for_nothing(header: bytes, progressive: bool) -> None:
+    *start, end = parse(jpeg(progressive=progressive)).segments
+    whole = opened(Structure((*start, Segment(0xDA, header), end), b"").emit()).header
+    assert whole.process == ("progressive" if progressive else "baseline")
+    frame_alone = [s for s in start if s.marker != 0xDA]
+    with pytest.raises(DamagedJpeg, match=r"scans are missing|no image data"):
+        opened(Structure((*frame_alone, Segment(0xDA, header), end), b"").emit())
 
 
 def test_texts_that_are_shown_are_printable() -> None:
@@ -212,13 +350,65 @@ def test_texts_that_are_shown_are_printable() -> None:
     assert summary.restored_by and summary.restored_by.isprintable()
 
 
+def test_what_a_file_carries_is_named() -> None:
+    plain = opened(jpeg()).metadata()
+    assert (plain.kinds(), plain.jfif, plain.orientation, plain.taken, plain.camera) == ([], True, None, None, None)
+    iptc = (Segment(0xED, b"Photoshop 3.0\0" + part) for part in (b"8BIM\x04\x25", b"8BIM\x04\x04"))
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    pieces = {2: profile[400:], 1: profile[:400]}
+    data = with_segments(
+        jpeg(),
+        Segment(0xE3, b"Exif\0\0" + exif_block({0x0112: 3})),
+        Segment(0xE1, b"Exif\0\0" + exif_block({0x0110: "C" * 501, 0x0112: 8}, {0x9003: "2020"}, gps={1: "N"})),
+        *(Segment(0xE2, b"ICC_PROFILE\0" + bytes([number, 2]) + piece) for number, piece in pieces.items()),
+        Segment(0xE3, XMP + b"an odd place"),
+        Segment(0xE1, XMP + b"<x/>"),
+        *iptc,
+        multi_picture_index(0, 0, 0),
+        Segment(0xEB, b"JP\0\1\0\0\0\1c2pa"),
+        Segment(0xFE, b"codiff-batch's is a comment"),
+        Segment(0xFE, b"codiff-batch 9 model=x"),
+        trailer=b"!",
+    )
+    told = opened(data).metadata()
+    kinds = ["EXIF", "GPS", "orientation 8", f"ICC ({told.icc})", "XMP", "IPTC", "Photoshop", "MPF", "C2PA", "comment"]
+    assert told.kinds() == [*kinds, "trailer"]
+    assert "sRGB" in str(told.icc)
+    assert (told.camera, told.taken, told.comments, told.trailer_bytes) == ("C" * 500, "2020", 1, 1)
+    assert told.restored_by is None
+    assert xmp_bytes(parse(data)) == b"<x/>"
+
+
+@pytest.mark.parametrize("parts", [[b"\2\2b"], [b"\1\2a", b"\3\2c"], [b"\0\1a"], [b""], [b"\1"], [b"\1\1"]])
+def test_a_profile_with_a_part_missing_is_none(parts: list[bytes]) -> None:
+    assert (
+        opened(with_segments(jpeg(), *(Segment(0xE2, b"ICC_PROFILE\0" + part) for part in parts))).metadata().icc
+        is None
+    )
+
+
+def test_a_profile_that_cannot_be_read_has_no_name() -> None:
+    assert opened(jpeg(icc_profile=b"no profile")).metadata().kinds() == ["ICC"]
+
+
+@pytest.mark.parametrize(("stored", "orientation"), [(1, 1), (8, 8), (0, None), (9, None)])
+def test_an_orientation_is_one_of_eight(stored: int, orientation: int | None) -> None:
+    summary = opened(jpeg(exif=b"Exif\0\0" + exif_block({0x0112: stored}))).metadata()
+    assert summary.orientation == orientation
+    assert summary.kinds() == ["EXIF", "orientation 8"][: 1 + (orientation == 8)]
+
+
 def test_jfif_outweighs_adobe_s_segment() -> None:
     data = with_segments(jpeg(), adobe(0))
     assert opened(data).header.colour == "ycbcr"
+    soi, jfif, *rest = parse(data).segments
+    elsewhere = Structure((soi, Segment(0xE1, jfif.payload), *rest), b"").emit()
+    assert opened(elsewhere).header.colour == "rgb"
     assert np.array_equal(opened(data).pixels(), by_pillow(data))
 
 
-def test_each_component_has_the_table_in_force_at_its_first_scan() -> None:
+@pytest.mark.parametrize("names", [(1, 2, 3), (1, 0, 2)])
+def test_each_component_has_the_table_in_force_at_its_first_scan(names: tuple[int, ...]) -> None:
     coarse, fine = (parse(jpeg(picture(16, 16, gray=True), quality=q)).segments for q in (30, 80))
 
     def pick(segments: tuple[Segment, ...], marker: int) -> list[Segment]:
@@ -227,10 +417,10 @@ def test_each_component_has_the_table_in_force_at_its_first_scan() -> None:
     def scan(segments: tuple[Segment, ...], component: int) -> Segment:
         return Segment(0xDA, bytes([1, component, 0, 0, 63, 0]), scan=pick(segments, 0xDA)[0].scan)
 
-    components = b"\3" + bytes([1, 0x11, 0, 2, 0x11, 0, 3, 0x11, 0])
+    components = b"\3" + b"".join(bytes([name, 0x11, 0]) for name in names)
     frame = Segment(0xC0, pick(coarse, 0xC0)[0].payload[:5] + components)
-    start = (coarse[0], *pick(coarse, 0xDB), frame, *pick(coarse, 0xC4), scan(coarse, 1))
-    end = (*pick(fine, 0xDB), scan(fine, 2), scan(fine, 3), Segment(0xD9))
+    start = (coarse[0], *pick(coarse, 0xDB), frame, *pick(coarse, 0xC4), scan(coarse, names[0]))
+    end = (*pick(fine, 0xDB), scan(fine, names[1]), scan(fine, names[2]), Segment(0xD9))
     tables = opened(Structure(start + end, b"").emit()).header.tables
     expected = [ijg_table(quality, chroma=False) for quality in (30, 80, 80)]
     assert [t[0, 0] for t in tables] == [t[0, 0] for t in expected]

@@ -94,10 +94,20 @@ def test_garbage_and_fill_bytes_between_segments_are_kept() -> None:
     ("data", "words"),
     [
         (b"", "empty"),
-        (b"\x89PNG\r\n\x1a\n", "PNG"),
-        (b"RIFF\0\0\0\0WEBPVP8 ", "WebP"),
-        (b"\0\0\0\x18ftypheic", "HEIC"),
-        (b"hello", "not a JPEG"),
+        (b"\x89PNG\r\n\x1a\n", "it is PNG$"),
+        (b"GIF89a", "it is GIF$"),
+        (b"BM\0\0", "it is BMP$"),
+        (b"II*\0", "it is TIFF$"),
+        (b"MM\0*", "it is TIFF$"),
+        (b"%PDF-1.4", "it is PDF$"),
+        (b"\0\0\0\x0cjP  ", "it is JPEG 2000$"),
+        (b"\xff\x0a", "it is JPEG XL$"),
+        (b"<!doctype html>", "it is HTML or XML$"),
+        (b"RIFF\0\0\0\0WEBPVP8 ", "it is WebP$"),
+        (b"\0\0\0\x18ftypheic", "it is HEIC, AVIF or video$"),
+        (b"RIFF\0\0\0\0WAVE", "not a JPEG file$"),
+        (b"    \0\0\0\0WEBP", "not a JPEG file$"),
+        (b"hello", "not a JPEG file$"),
     ],
 )
 def test_other_formats_are_named_in_one_line(data: bytes, words: str) -> None:
@@ -106,12 +116,33 @@ def test_other_formats_are_named_in_one_line(data: bytes, words: str) -> None:
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize(("marker", "most"), [(0xFE, 20_000 - 2), (0xDA, 500)])
+def test_a_file_that_is_made_to_waste_memory_or_time_is_refused(marker: int, most: int) -> None:
+    piece = Segment(marker).emit()
+    assert len(parse(b"\xff\xd8" + most * piece + b"\xff\xd9").segments) == most + 2
+    with pytest.raises(DamagedJpeg, match="too many"):
+        parse(b"\xff\xd8" + (most + 1) * piece + b"\xff\xd9")
+
+
+def test_a_length_too_short_for_itself_is_damage() -> None:
+    assert parse(b"\xff\xd8\xff\xfe\0\2\xff\xd9").metadata == (Segment(0xFE),)
+    with pytest.raises(DamagedJpeg, match="segment 0xFFFE at byte 2 "):
+        parse(b"\xff\xd8\xff\xfe\0\1\xff\xd9")
+
+
 def test_a_second_image_before_the_first_one_ends_is_damage() -> None:
     with pytest.raises(DamagedJpeg, match="second image"):
         parse(SAMPLE[:-2] + SAMPLE)
 
 
+def test_the_coded_image_alone_has_no_metadata_garbage_and_trailer() -> None:
+    more = (Segment(0xE1, b"Exif\0\0"), Segment(0xFE, b"remark", lead=b"junk"), adobe(1))
+    coded = parse(with_segments(SAMPLE, *more, trailer=b"more")).emit_coded_image()
+    assert coded == with_segments(SAMPLE, adobe(1))
+
+
 def test_metadata_is_every_app_segment_and_comment_but_adobe_s() -> None:
-    added = [Segment(marker, bytes([marker])) for marker in (*range(0xE0, 0xF0), 0xFE)]
-    carried = [s.marker for s in islice(parse(with_segments(SAMPLE, *added, adobe(1))).metadata, 1, None)]
+    added = [Segment(marker, bytes([marker])) for marker in (*range(0xE0, 0xF0), 0xFE)] + [Segment(0xED, b"Adobe_CM")]
+    others = (Segment(0xDF, b"expand"), Segment(0xF0, b"JPG0"))
+    carried = [s.marker for s in islice(parse(with_segments(SAMPLE, *added, *others, adobe(1))).metadata, 1, None)]
     assert carried == [s.marker for s in added]

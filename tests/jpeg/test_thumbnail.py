@@ -21,15 +21,15 @@ from tests.tiny_model import make_tiny_model
 MAKER_NOTE = b"MAKER\0" + bytes(range(200))
 
 
-def block(thumbnail: bytes, *, start: int | None = None, before: bytes | None = None) -> bytes:
-    """EXIF with a thumbnail, behind all the rest or at a given offset."""
+def block(thumbnail: bytes, *, start: int | None = None, before: bytes | None = None, kind: int = 4) -> bytes:
+    """EXIF with a thumbnail, behind all the rest or at a given offset; its length may be a SHORT (3) or a LONG (4)."""
     plain = before or exif_block({0x0110: "A camera", 0x0112: 6}, {0x927C: MAKER_NOTE})
     exif = Exif.read(plain)
     assert exif is not None
     first = exif.directories["0th"]
     at = len(plain) + len(plain) % 2
     place = at + 2 + 2 * 12 + 4 if start is None else start
-    fields = struct.pack("<HHIIHHII", 0x0201, 4, 1, place, 0x0202, 4, 1, len(thumbnail))
+    fields = struct.pack("<HHIIHHII", 0x0201, 4, 1, place, 0x0202, kind, 1, len(thumbnail))
     whole = bytearray(plain.ljust(at, b"\0") + struct.pack("<H", 2) + fields + bytes(4) + thumbnail)
     struct.pack_into("<I", whole, first.at + 2 + 12 * len(first.entries), at)
     return bytes(whole)
@@ -79,6 +79,29 @@ def test_bars_beside_the_old_thumbnail_stay_bars() -> None:
     assert pixels.shape == (60, 80)
     assert pixels[:6].mean() < 10
     assert pixels[30].mean() > 240
+
+
+@pytest.mark.parametrize("shape", [(80, 80), (60, 80), (80, 60)])
+@pytest.mark.parametrize("size", [(80, 60), (60, 80), (60, 60)])
+def test_only_one_that_was_held_the_other_way_is_left(shape: tuple[int, int], size: tuple[int, int]) -> None:
+    source = photo(block(old(*size)))
+    fresh = with_fresh_thumbnail(source, np.full((*shape, 3), 250, np.uint8))
+    turned = 60 in shape and 80 in shape and size == shape
+    assert (fresh is source) is turned
+    assert thumbnail_of(fresh).size == size
+
+
+@pytest.mark.parametrize("kind", [3, 4])
+def test_its_length_is_put_right_and_other_segments_of_its_kind_stay(kind: int) -> None:
+    packet = Segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0<x/>")
+    source = JpegPhoto.from_bytes(with_segments(jpeg(), packet, Segment(0xE1, b"Exif\0\0" + block(old(), kind=kind))))
+    fresh = with_fresh_thumbnail(source, picture())
+    assert packet in fresh.structure.segments
+    exif = Exif.read(exif_bytes(fresh.structure))
+    assert exif is not None
+    start, length = exif.thumbnail() or (0, 0)
+    assert exif.block[start + length - 2 : start + length] == b"\xff\xd9"
+    assert not exif.block[start + length :].strip(b"\0")
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,6 @@ from codiff_batch.batch.options import BatchOptions
 from codiff_batch.errors import OptionsConflict
 from codiff_batch.watch.daemon import Daemon, WatchOptions
 from codiff_batch.watch.eyes import raises_no_events
-from codiff_batch.watch.home import Home
-from codiff_batch.watch.retries import FIRST_PAUSE, LONGEST_PAUSE, Retries, passes
 from tests.batch.test_hostile_disks import in_mount_namespace, needs_mount
 from tests.photos import jpeg, scene, write
 from tests.tiny_model import make_tiny_model
@@ -162,19 +160,6 @@ def test_an_output_folder_that_was_moved_away_is_replaced_by_a_new_one(watch, tm
     assert sorted(p.name for p in (tmp_path / "taken").glob("*.jpg")) == ["a.jpg"]
 
 
-def test_a_home_tells_a_folder_that_is_gone_from_a_disk_that_is_not_mounted(tmp_path: Path) -> None:
-    journal = write(tmp_path / "out/.codiff-batch/journal", b"")
-    home = Home(journal)
-    assert home.state() == "there"
-    with journal.open():  # as the daemon has it
-        shutil.rmtree(tmp_path / "out")
-        assert home.state() == "gone"
-        write(journal, b"")
-        assert home.state() == "gone"  # another one
-    home._device += 1  # as it is where the mount point shows through
-    assert home.state() == "elsewhere"
-
-
 @pytest.mark.parametrize(
     ("mounts", "polled"),
     [
@@ -283,27 +268,3 @@ def test_links_pipes_and_folders_that_change_their_kind_never_end_the_daemon(wat
     daemon.wait_for(lambda: daemon.last("last.jpg").startswith("restored"))
     assert daemon.outcomes()["d" * 200] == 1  # too long a path: said once, not with each scan
     assert daemon.stop() == 143
-
-
-def test_pauses_grow_and_end_with_success() -> None:
-    retries, now, pauses = Retries(), 0.0, []
-    for _ in range(14):
-        retries.failed(Path("a"), now)
-        began = now
-        while not retries.due(now):
-            now += 1
-        assert retries.due(now) == []
-        pauses.append(now - began)
-    assert pauses[:3] == [FIRST_PAUSE, 2 * FIRST_PAUSE, 4 * FIRST_PAUSE]
-    assert pauses[-1] == LONGEST_PAUSE
-    retries.settled(Path("a"))
-    assert len(retries) == 0
-
-
-def test_what_may_pass_is_told_from_what_stays() -> None:
-    assert passes("cannot write x: No space left on device")
-    assert passes("cannot be read: Permission denied")
-    assert passes("out of memory on cpu, even for a single tile of 64x64 pixels")
-    assert not passes("not a JPEG file, it is PNG")
-    assert not passes("the file ends without an end-of-image marker; it is truncated")
-    assert not passes("output already exists: a.jpg")

@@ -1,10 +1,11 @@
-"""When a file counts as whole, by a clock that the test turns."""
+"""When a file counts as whole, and when one that failed is tried again, by a clock that the test turns."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+from codiff_batch.watch.retries import FIRST_PAUSE, LONGEST_PAUSE, Retries, passes
 from codiff_batch.watch.settling import Settling
 from tests.photos import write
 
@@ -64,3 +65,30 @@ def test_being_found_again_does_not_start_the_wait_again(tmp_path: Path) -> None
         settling.found(photo, now)
         assert settling.ready(now) == []
     assert settling.ready(105) == [photo]
+
+
+def test_pauses_grow_and_end_with_success() -> None:
+    retries, now, pauses = Retries(), 0.0, []
+    for _ in range(14):
+        retries.failed(Path("a"), now)
+        began = now
+        while not retries.due(now):
+            now += 1
+        assert retries.due(now) == []
+        pauses.append(now - began)
+    assert pauses[:3] == [FIRST_PAUSE, 2 * FIRST_PAUSE, 4 * FIRST_PAUSE]
+    assert pauses[-1] == LONGEST_PAUSE
+    retries.settled(Path("a"))
+    assert len(retries) == 0
+    retries.settled(Path("never failed"))
+    retries.failed(Path("a"), now)
+    assert retries.due(now + FIRST_PAUSE) == [Path("a")]
+
+
+def test_what_may_pass_is_told_from_what_stays() -> None:
+    assert passes("cannot write x: No space left on device")
+    assert passes("cannot be read: Permission denied")
+    assert passes("out of memory on cpu, even for a single tile of 64x64 pixels")
+    assert not passes("not a JPEG file, it is PNG")
+    assert not passes("the file ends without an end-of-image marker; it is truncated")
+    assert not passes("output already exists: a.jpg")
