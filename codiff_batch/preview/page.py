@@ -109,6 +109,9 @@ def _command(preview: Preview, settings: Sequence[Setting], shell: Any) -> dict[
         end += ["--device", ",".join(options.devices)]
     if options.precision != "auto":
         end += ["--precision", options.precision]
+    if options.types != ("jpeg",):
+        end += ["--types", ",".join(options.types)]
+    end += ["--again"] * options.again + ["--include-signed"] * options.include_signed
     if options.models_dir is not None:
         end += ["--models-dir", str(options.models_dir.absolute())]
     for option, limit, usual in (
