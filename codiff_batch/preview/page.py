@@ -46,13 +46,14 @@ class Preview:
 
 
 def write_preview(page: Path, preview: Preview) -> None:
-    """Write the page, replacing an earlier one.
+    """Write the page for those who may read the photos, replacing an earlier one.
 
     Raises:
         PhotoError: the file system refuses.
     """
     made = f"codiff-batch {__version__}, {time.strftime('%Y-%m-%d %H:%M')}"
-    write_atomically(page, render("preview.html", made, _data(page, preview)).encode(), overwrite=True)
+    shown = [photo.outcome.source for photo in preview.photos]
+    write_atomically(page, render("preview.html", made, _data(page, preview)).encode(), shown=shown, overwrite=True)
 
 
 def _data(page: Path, preview: Preview) -> dict[str, Any]:
