@@ -65,6 +65,7 @@ def test_the_most_private_photo_decides_and_one_that_is_gone_does_not(place: Pat
     paths[1].chmod(0o600)
     assert audience(paths, os.getgid()) == 0o700
     assert audience([paths[0], place / "gone.jpg"], os.getgid()) == 0o777
+    assert audience([paths[0], place / ("d" * 5000) / "too long.jpg"], os.getgid()) == 0o700
     create(place / "new", b"x", paths)
     assert mode(place / "new") == 0o600
     with pytest.raises(FileExistsError):

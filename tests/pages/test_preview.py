@@ -111,7 +111,9 @@ def drag_to(page: Page, quality: float) -> None:
 
 @pytest.mark.slow
 def test_a_dragged_line_counts_what_a_dry_run_would_restore(page: Page, before: Path) -> None:
-    for line in (40, 58, 96):
+    # One of the photos is exactly as good as the second line, and left alone.
+    exact = next(p["quality"] for p in data(before / "page.html")["photos"] if p["quality"] == p["header"] == 57)
+    for line in (40, int(exact), 96):
         drag_to(page, line)
         expect(page.locator("#line")).to_have_value(str(line))
         rows = dry_run(before, line)
