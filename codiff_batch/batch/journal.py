@@ -20,7 +20,7 @@ import re
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -40,6 +40,7 @@ from codiff_batch.batch.rows import (
 )
 from codiff_batch.errors import FolderUnavailable, JournalDamaged, JournalNewer
 from codiff_batch.files.atomic import make_folders
+from codiff_batch.files.audience import narrow
 from codiff_batch.files.identity import MARK_FOLDER, canonical, mount_of
 
 log = logging.getLogger(__name__)
@@ -212,6 +213,7 @@ class Journal:
         """
         places = {root.resolve() if root.is_dir() else canonical(root) for root in roots}
         mounts = {os.fsdecode(place): os.fsdecode(mount_of(place)) for place in sorted(places)}
+        self._keep_from(places)
         values = (time.time(), photos, model, platform.node(), os.getpid(), json.dumps(mounts))
         with in_words(self.path), self._lock, self._transaction():
             cursor = self._database.execute(
@@ -258,6 +260,7 @@ class Journal:
         Raises:
             FolderUnavailable: the file system refuses.
         """
+        self._keep_from([standing.source])
         with in_words(self.path), self._lock, self._transaction():
             put_standing(self._database, standing)
 
@@ -298,6 +301,7 @@ class Journal:
                 self._timer = None
             if not (self._waiting or self._known or standing):
                 return
+            self._keep_from([attempt.outcome.source for attempt in self._waiting.values()])
             with in_words(self.path), self._transaction():
                 self._database.execute("UPDATE runs SET known = known + ? WHERE id = ?", (self._known, self.run))
                 for attempt in self._waiting.values():
@@ -321,6 +325,11 @@ class Journal:
             log.warning("the journal %s is not complete: %s", self.path, error)
         except sqlite3.ProgrammingError:
             pass  # Closed meanwhile, which has flushed.
+
+    def _keep_from(self, named: Collection[Path]) -> None:
+        """Let nobody read the journal who may not read what it is about to name."""
+        for name in ("", "-wal", "-shm"):
+            narrow(self.path.with_name(self.path.name + name), named)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:

@@ -145,7 +145,11 @@ class BatchOptions:
                 "photos that are replaced in place have to stay JPEG files", Role.IN_PLACE, Role.FORMAT
             )
         if self.in_place and self.types != ("jpeg",):
-            raise OptionsConflict("only JPEG files are replaced in place", Role.IN_PLACE, Role.TYPES)
+            raise OptionsConflict(
+                "only JPEG files are replaced in place; files of other types may not keep everything that was in them",
+                Role.IN_PLACE,
+                Role.TYPES,
+            )
         if self.in_place and self.copy_skipped:
             raise OptionsConflict(
                 "in place, skipped photos stay where they are; there is nothing to copy", Role.COPY_SKIPPED

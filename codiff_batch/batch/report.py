@@ -9,7 +9,7 @@ import json
 import os
 import stat
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -56,8 +56,8 @@ def is_stream(path: Path) -> bool:
     return False
 
 
-def write_report(path: Path, outcomes: Iterable[Outcome]) -> None:
-    """Write all records, in place of an earlier report.
+def write_report(path: Path, outcomes: Sequence[Outcome]) -> None:
+    """Write all records, in place of an earlier report, for those who may read the photos.
 
     Bytes of a file name that are not UTF-8 survive: in JSON as the escapes that ``os.fsdecode`` gives them, in
     CSV as they are.
@@ -67,10 +67,9 @@ def write_report(path: Path, outcomes: Iterable[Outcome]) -> None:
     """
     if is_stream(path):
         path.write_bytes(as_json(outcomes).encode())
-    elif path.suffix.lower() == ".csv":
-        write_atomically(path, _as_csv(outcomes), overwrite=True)
-    else:
-        write_atomically(path, as_json(outcomes).encode(), overwrite=True)
+        return
+    data = _as_csv(outcomes) if path.suffix.lower() == ".csv" else as_json(outcomes).encode()
+    write_atomically(path, data, shown=[outcome.source for outcome in outcomes], overwrite=True)
 
 
 def rescue_report(outcomes: Iterable[Outcome]) -> Path:

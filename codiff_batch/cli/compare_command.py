@@ -30,7 +30,7 @@ def compare_command(first: Path, second: Path, original: Path | None, output: Pa
     if output.suffix.lower() not in (".html", ".png"):
         raise OptionsConflict(f"--output {output.name}: the name must end in .html or .png")
     panels = compare(first, second, original, perceptual(networks))
-    write_comparison(output, panels)
+    write_comparison(output, panels, [path for path in (first, second, original) if path is not None])
     for panel in panels:
         if panel.words:
             click.echo(f"{panel.name}: {panel.words}")

@@ -50,21 +50,33 @@ def show_command(name: str, models_dir: Path | None) -> None:
 @click.option("--mirror", "mirrors", multiple=True, metavar="ID", help="Repository to download from.")
 @batch_option("models_dir")
 def pull_command(name: str, mirrors: tuple[str, ...], models_dir: Path | None) -> None:
-    """Download the base of a known model, and say what to download by hand."""
+    """Download the base of a known model, and say what is left to do by hand.
+
+    Nothing is downloaded for a model that is installed.
+    """
+    from codiff_batch.models.catalogue import installed_model, user_models_dir
     from codiff_batch.models.hub import pull_base, source_of
+    from codiff_batch.pages.shells import join, usual_shell
 
     source = source_of(name)
+    if installed := installed_model(name, models_dir):
+        again = "'codiff-batch models import' with --replace installs it again"
+        click.echo(f"{name} is already installed in {installed}; use it with --model {name}; {again}")
+        return
     repository, folder = pull_base(mirrors or source.base, models_dir)
     click.echo(f"{repository} is in {folder}")
-    click.echo("Two files have to be downloaded by hand, from these web pages:")
+    click.echo("Download by hand, from the web pages:")
     for file, page in source.by_hand.items():
         click.echo(f"  {file}: {page}")
     click.echo("Then install the model:")
-    elsewhere = f" --models-dir {models_dir}" if models_dir else ""
-    files = " ".join(f"--{Path(file).stem} {file}" for file in source.by_hand)
-    base = f" --base {mirrors[0]}" if mirrors else ""
-    named = f" --name {name}" if name != FULL_MODEL else ""
-    click.echo(f"  codiff-batch models import {files}{base}{named}{elsewhere}")
+    files = [part for file in source.by_hand for part in (f"--{Path(file).stem}", file)]
+    base = ["--base", repository] if mirrors else []
+    named = ["--name", name] if name != FULL_MODEL else []
+    elsewhere = ["--models-dir", str(models_dir)] if models_dir else []
+    # Whatever is in the way is damaged, or it would have been found above.
+    replaced = ["--replace"] if (user_models_dir(models_dir) / name).exists() else []
+    arguments = ["codiff-batch", "models", "import", *files, *base, *named, *elsewhere, *replaced]
+    click.echo(f"  {join(arguments, usual_shell())}")
 
 
 @models_command.command("import")

@@ -105,6 +105,9 @@ class _Shares(_List):
 )
 @device_option
 @batch_option("precision")
+@batch_option("types")
+@batch_option("again")
+@batch_option("include_signed")
 @batch_option("max_pixels")
 @batch_option("max_bytes")
 @batch_option("models_dir")
@@ -125,6 +128,9 @@ def preview_command(
     look: bool | None,
     device: str,
     precision: Floats,
+    types: tuple[str, ...],
+    again: bool,
+    include_signed: bool,
     max_pixels: int,
     max_bytes: int,
     models_dir: Path | None,
@@ -150,6 +156,9 @@ def preview_command(
         models_dir=models_dir,
         devices=(device,),
         precision=precision,
+        types=types,
+        again=again,
+        include_signed=include_signed,
         max_pixels=max_pixels,
         max_bytes=max_bytes,
         dry_run=True,
@@ -157,7 +166,7 @@ def preview_command(
     options.check()
     made = _make(options, chosen, photos, look=look, quiet=quiet)
     if not made.photos:
-        click.echo(none_found(("jpeg",)), err=True)
+        click.echo(none_found(types), err=True)
         return
     write_preview(output, replace(made, listed=list_again(ctx)))
     failed = sum(photo.outcome.outcome == "failed" for photo in made.photos)

@@ -8,10 +8,11 @@ import logging
 import os
 import stat
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from codiff_batch.errors import OutputExists, PhotoError
+from codiff_batch.files.audience import restrict
 from codiff_batch.files.reading import read_whole
 
 log = logging.getLogger(__name__)
@@ -22,9 +23,6 @@ TEMPORARY_PREFIX = ".codiff-batch-"
 _CANNOT_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP})
 """How a file system says that folders need no fsync; any other error means that a name may not be on the disk."""
 
-_UMASK = os.umask(0o077)
-os.umask(_UMASK)
-
 _said: set[str] = set()
 
 
@@ -33,6 +31,7 @@ def write_atomically(
     data: bytes,
     *,
     like: Path | None = None,
+    shown: Iterable[Path] = (),
     overwrite: bool = False,
     owner: str = "one",
     guard: Callable[[Path], None] = lambda temporary: None,
@@ -43,6 +42,7 @@ def write_atomically(
         path: the final name; its folder is created if needed.
         like: a file whose times, permissions and ``user.*`` attributes the new one gets, as far as the file system
             takes them; folders that are made get the modes of the folders it lies in.
+        shown: without ``like``: files that the new one shows or names; only who may read those may read it.
         overwrite: replace an existing file; else it is left untouched.
         owner: goes into the temporary file's name, so that leftovers of a killed run can be told apart.
         guard: called with the temporary file when only the rename is left; what it raises stops the write.
@@ -62,7 +62,7 @@ def write_atomically(
             file.write(data)
             file.flush()
             # By descriptor: in another user's folder, the name may lead to another file by now.
-            _resemble(handle, like)
+            _resemble(handle, like, shown)
             os.fsync(handle)
             guard(temporary)
             _put_in_place(temporary, path, overwrite)
@@ -135,10 +135,10 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _resemble(handle: int, like: Path | None) -> None:
+def _resemble(handle: int, like: Path | None, shown: Iterable[Path]) -> None:
     """Give a new file the attributes of another one. A network share, a FAT disk or a lack of space may prevent it."""
     if like is None:
-        _attempt("the usual permissions", lambda: _chmod(handle, 0o666 & ~_UMASK))
+        _attempt("the usual permissions", lambda: restrict(handle, shown))
         return
     found = like.stat()
     _attempt("extended attributes", lambda: _copy_attributes(like, handle))

@@ -109,6 +109,17 @@ def find(model: str | Path, models_dir: Path | None = None) -> Path:
     raise ModelNotFound(f"no model named {text!r}; available: {names}")
 
 
+def installed_model(name: str, models_dir: Path | None = None) -> Path | None:
+    """Folder of a model that the user installed, if its card can be read and its files are there."""
+    root = user_models_dir(models_dir)
+    put_back(root)
+    try:
+        files = read_card(root / name).paths(root / name).values()
+    except ModelError:
+        return None
+    return root / name if all(map(os.path.lexists, files)) else None
+
+
 def _folders(root: Path) -> list[Path]:
     """The model folders in a folder."""
     put_back(root)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -104,22 +105,27 @@ def perceptual(folder: Path | None) -> Perceptual | None:
         raise CannotCompare(str(error)) from error
 
 
-def write_comparison(target: Path, panels: list[Panel]) -> None:
+def write_comparison(target: Path, panels: list[Panel], sources: Sequence[Path]) -> None:
     """Write a comparison: a ``.png`` with the panels in a row, or an ``.html`` page with a folder of pictures.
+
+    Args:
+        target: the file.
+        panels: from :func:`compare`.
+        sources: the compared files; only who may read them may read the comparison.
 
     Raises:
         PhotoError: the file system refuses.
     """
     if target.suffix.lower() == ".png":
-        write_atomically(target, _png(_row(panels)), overwrite=True)
+        write_atomically(target, _png(_row(panels)), shown=sources, overwrite=True)
         return
     folder = folder_beside(target)
     figures = []
     for index, panel in enumerate(panels):
         name = f"panel-{index}.png"
-        write_atomically(folder / name, _png(Image.fromarray(panel.pixels)), overwrite=True)
+        write_atomically(folder / name, _png(Image.fromarray(panel.pixels)), shown=sources, overwrite=True)
         figures.append({"name": shown(panel.name), "words": panel.words, "picture": address(folder, name)})
-    write_atomically(target, render("comparison.html", "", figures).encode(), overwrite=True)
+    write_atomically(target, render("comparison.html", "", figures).encode(), shown=sources, overwrite=True)
 
 
 def _read(path: Path) -> Pixels:

@@ -91,8 +91,11 @@ function update() {
 // --- Comparing ------------------------------------------------------------------------------------------------------
 const viewer = new Viewer(at("stage"), {onchange: showTools});
 const histogram = new Histogram(at("histogram").querySelector("canvas"), judged, () => line);
-const plot = new QualityPlot(at("plot").querySelector("canvas"), judged, {line: () => line, marks: () => samples.map((sample, index) =>
-  ({...mine(sample), label: String(index + 1), current: index === current}))});
+// Pictures that are no JPEGs have no quality by the file.
+const inPlot = photo => photo.header != null;
+const plot = new QualityPlot(at("plot").querySelector("canvas"), judged.filter(inPlot), {line: () => line, marks: () => samples.map((sample, index) =>
+  ({...mine(sample), label: String(index + 1), current: index === current})).filter(inPlot)});
+at("plot").hidden = judged.length && !judged.some(inPlot);
 
 function choosePhoto(index) {
   if (!samples.length) return;
@@ -138,7 +141,7 @@ function showVerdicts() {
   if (!samples.length) return;
   const photo = mine(samples[current]), is = verdict(photo);
   at("verdict").className = `verdict ${is}`;
-  at("verdict").textContent = `${is === "restore" ? "Restored" : "Left alone"} at ${line}: quality ${exact(photo.header)} by the file, ${exact(photo.estimate)} by the pixels`;
+  at("verdict").textContent = `${is === "restore" ? "Restored" : "Left alone"} at ${line}: quality ${inPlot(photo) ? `${exact(photo.header)} by the file, ` : ""}${exact(photo.estimate)} by the pixels`;
 }
 function showMarks() {
   if (!samples.length) return;
@@ -217,7 +220,7 @@ let upwards = false;
 dragLine(plot.chart.canvas, plot, (x, y) => plot.at(x, y)[upwards ? 1 : 0], (x, y, hover) => {
   const [header, estimate] = plot.at(x, y);
   if (!hover) {
-    const near = samples.findIndex(sample => { const [px, py] = plot.place(mine(sample).header, mine(sample).estimate); return Math.hypot(px - x, py - y) < 12; });
+    const near = samples.map(mine).findIndex(photo => { const [px, py] = plot.place(photo.header, photo.estimate); return inPlot(photo) && Math.hypot(px - x, py - y) < 12; });
     if (near >= 0) { choosePhoto(near); return false; }
   }
   const [left, low] = [Math.abs(header - line) < 5 && estimate > line - 5, Math.abs(estimate - line) < 5 && header > line - 5];

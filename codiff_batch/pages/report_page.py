@@ -64,8 +64,8 @@ def rows_of_journals(folder: Path) -> list[Row]:
 def write_page(page: Path, rows: Sequence[Row]) -> None:
     """Write a page and, beside it, a folder of thumbnails, replacing earlier ones.
 
-    Photos themselves are not copied: the page shows them where they are. If there is no room for thumbnails, the page
-    has none.
+    Only who may read the photos may read them. Photos themselves are not copied: the page shows them where they are. If
+    there is no room for thumbnails, the page has none.
 
     Raises:
         PhotoError: the file system refuses the page itself.
@@ -76,7 +76,8 @@ def write_page(page: Path, rows: Sequence[Row]) -> None:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         records = list(pool.map(lambda item: _record(page, folder, *item), enumerate(rows)))
     made = f"codiff-batch {__version__}, {time.strftime('%Y-%m-%d %H:%M')}"
-    write_atomically(page, render("report.html", made, records).encode(), overwrite=True)
+    shown = [path for row in rows for path in (row.told.source, row.before, row.after) if path is not None]
+    write_atomically(page, render("report.html", made, records).encode(), shown=shown, overwrite=True)
 
 
 def _make_room(folder: Path) -> None:

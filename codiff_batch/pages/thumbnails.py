@@ -13,6 +13,7 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
 from codiff_batch.errors import DamagedJpeg, TooManyPixels
+from codiff_batch.files.audience import create
 from codiff_batch.files.opening import DEFAULT_MAX_BYTES
 from codiff_batch.files.reading import read_whole
 from codiff_batch.files.text import printable
@@ -63,7 +64,7 @@ class Thumbnails:
 
 
 def make_thumbnails(folder: Path, name: str, before: Path | None, after: Path | None) -> Thumbnails:
-    """Write the thumbnails of a photo; a file that cannot be read gets none.
+    """Write the thumbnails of a photo, for those who may read it; a file that cannot be read gets none.
 
     Args:
         folder: where to write.
@@ -90,7 +91,9 @@ def make_thumbnails(folder: Path, name: str, before: Path | None, after: Path | 
         names[kind] = f"{name}-{kind}{SUFFIX}"
         shown = upright(picture, orientation)
         shown.thumbnail((SIDE, SIDE))
-        shown.save(folder / names[kind], "WEBP", quality=80, method=2)
+        buffer = BytesIO()
+        shown.save(buffer, "WEBP", quality=80, method=2)
+        create(folder / names[kind], buffer.getvalue(), [path for path in (before, after) if path is not None])
     return Thumbnails(names.get("before"), names.get("after"), _change(list(pictures.values())))
 
 

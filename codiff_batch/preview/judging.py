@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codiff_batch.batch.options import BatchOptions
@@ -14,7 +15,8 @@ from codiff_batch.batch.process import Stage
 from codiff_batch.batch.run import run_batch
 from codiff_batch.engine.judge import Ground
 from codiff_batch.errors import CodiffError, PhotoError
-from codiff_batch.jpeg import JpegPhoto
+from codiff_batch.files.reading import read_whole
+from codiff_batch.rasters.source import Source, open_source
 from codiff_batch.settings import Judging
 
 if TYPE_CHECKING:
@@ -73,9 +75,9 @@ def judge_all(
     waiting = []
     for outcome in run_batch(dry, tasks, stage=stage):
         header = outcome.header_qf
-        if header is None or not (outcome.outcome is Kind.WOULD_BE_RESTORED or outcome.code == Ground.GOOD):
+        if not (outcome.outcome is Kind.WOULD_BE_RESTORED or outcome.code == Ground.GOOD):
             yield Photo(outcome, None)
-        elif header < options.judging.min_qf and not look:
+        elif header is not None and header < options.judging.min_qf and not look:
             yield Photo(outcome, header)
         else:
             waiting.append(outcome)
@@ -108,12 +110,21 @@ def _groups(outcomes: Sequence[Outcome]) -> Iterator[list[Outcome]]:
         yield group
 
 
+def open_again(path: Path, options: BatchOptions) -> Source:
+    """Read a photo of any kind that the run would take.
+
+    Raises:
+        PhotoError: it cannot be read, or is refused.
+    """
+    data = read_whole(path, max_bytes=options.max_bytes).data
+    return open_source(data, options.types, path=path, max_pixels=options.max_pixels)
+
+
 def _decode(outcome: Outcome, options: BatchOptions) -> Decoded | Exception:
     from codiff_batch.engine.photo import Decoded
 
     try:
-        limits = {"max_pixels": options.max_pixels, "max_bytes": options.max_bytes}
-        return Decoded.of(JpegPhoto.open(outcome.source, **limits))
+        return Decoded.of(open_again(outcome.source, options))
     except Exception as error:  # No exception of one photo may end the others, as in a batch.
         return error
 

@@ -46,13 +46,14 @@ class Preview:
 
 
 def write_preview(page: Path, preview: Preview) -> None:
-    """Write the page, replacing an earlier one.
+    """Write the page for those who may read the photos, replacing an earlier one.
 
     Raises:
         PhotoError: the file system refuses.
     """
     made = f"codiff-batch {__version__}, {time.strftime('%Y-%m-%d %H:%M')}"
-    write_atomically(page, render("preview.html", made, _data(page, preview)).encode(), overwrite=True)
+    shown = [photo.outcome.source for photo in preview.photos]
+    write_atomically(page, render("preview.html", made, _data(page, preview)).encode(), shown=shown, overwrite=True)
 
 
 def _data(page: Path, preview: Preview) -> dict[str, Any]:
@@ -109,6 +110,9 @@ def _command(preview: Preview, settings: Sequence[Setting], shell: Any) -> dict[
         end += ["--device", ",".join(options.devices)]
     if options.precision != "auto":
         end += ["--precision", options.precision]
+    if options.types != ("jpeg",):
+        end += ["--types", ",".join(options.types)]
+    end += ["--again"] * options.again + ["--include-signed"] * options.include_signed
     if options.models_dir is not None:
         end += ["--models-dir", str(options.models_dir.absolute())]
     for option, limit, usual in (

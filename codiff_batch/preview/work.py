@@ -23,8 +23,10 @@ from codiff_batch.jpeg.metadata import icc_bytes
 from codiff_batch.pages.thumbnails import SIDE, reduced
 from codiff_batch.preview.box import SURROUNDINGS, Box, telling_box
 from codiff_batch.preview.choose import Chosen, Studied
-from codiff_batch.preview.judging import Photo
+from codiff_batch.preview.judging import Photo, open_again
 from codiff_batch.preview.settings import Setting
+from codiff_batch.rasters.raster import RasterHeader
+from codiff_batch.rasters.source import Source
 from codiff_batch.settings import Settings
 
 if TYPE_CHECKING:
@@ -53,10 +55,11 @@ class Sample:
     """A chosen photo and the part of it that is shown."""
 
     chosen: Chosen
-    photo: JpegPhoto
+    photo: Source
     whole: Image.Image
     """The photo made small, as stored."""
     shown: Box
+    """The part of it that is shown, as stored."""
     part: Decoded
     """The shown part with its surroundings."""
     inner: Box
@@ -95,8 +98,8 @@ def study(
 
     def look(number: int) -> Studied | None:
         try:
-            photo = _open(photos[number].outcome.source, options)
-            return Studied(number, _origin(photo), _describe(reduced(photo, DESCRIBED)))
+            photo = open_again(photos[number].outcome.source, options)
+            return Studied(number, _origin(photo), _describe(_small(photo, DESCRIBED)))
         except Exception as error:  # A photo that is odd in any way represents nothing.
             log.debug("%s is not studied: %s", printable(str(photos[number].outcome.source)), error)
             return None
@@ -127,19 +130,22 @@ def _take(chosen: Chosen, source: Path, options: BatchOptions) -> Sample:
     from codiff_batch.engine.photo import Decoded
 
     started = time.perf_counter()
-    photo = _open(source, options)
+    photo = open_again(source, options)
     pixels = photo.pixels()
     decoding = time.perf_counter() - started
     shown = telling_box(pixels)
-    around = shown.grown(SURROUNDINGS, *pixels.shape[:2])
     decoded = Decoded.of(photo, pixels)
+    above, left = decoded.margin  # less than the surroundings
+    around = shown.grown(SURROUNDINGS, *decoded.pixels.shape[:2])
     started = time.perf_counter()
     traits = decoded.traits
     looking_back = time.perf_counter() - started
     # So that the whole photo's pixels need not be kept.
-    part = replace(decoded.part(around.place, blocks_of(photo, pixels)), whole=traits)
-    inner, crops = shown.within(around), decoded.crops(options.settings)
-    return Sample(chosen, photo, reduced(photo, SIDE), shown, part, inner, crops, decoding, looking_back)
+    blocks = blocks_of(photo, pixels) if isinstance(photo, JpegPhoto) else None
+    part = replace(decoded.part(around.place, blocks), whole=traits)
+    inner = replace(shown, top=shown.top + above, left=shown.left + left).within(around)
+    crops = decoded.crops(options.settings)
+    return Sample(chosen, photo, _small(photo, SIDE), shown, part, inner, crops, decoding, looking_back)
 
 
 def restore_samples(
@@ -216,13 +222,19 @@ def _pace(samples: Sequence[Sample], setting: Setting, restorer: Restorer, looki
     return Pace(network * shared + decoding, looking + statistics.median(s.looking_back_seconds for s in done))
 
 
-def _open(source: Path, options: BatchOptions) -> JpegPhoto:
-    return JpegPhoto.open(source, max_pixels=options.max_pixels, max_bytes=options.max_bytes)
+def _small(photo: Source, side: int) -> Image.Image:
+    """A photo at ``side`` pixels or somewhat more."""
+    if isinstance(photo, JpegPhoto):
+        return reduced(photo, side)
+    picture = Image.fromarray(photo.pixels())
+    return picture.reduce(max(1, max(picture.size) // side))
 
 
-def _origin(photo: JpegPhoto) -> str:
+def _origin(photo: Source) -> str:
     """The camera, or what distinguishes one encoder from another."""
     header = photo.header
+    if isinstance(header, RasterHeader):
+        return photo.metadata().camera or header.process
     tables = "the IJG's tables" if not header.qf_misfit else f"tables {hash(tuple(t.tobytes() for t in header.tables))}"
     return photo.metadata().camera or f"{header.process}, {header.sampling}, {tables}"
 

@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -113,11 +114,11 @@ def test_attributes_are_set_on_the_file_itself_never_by_name(
     source.chmod(0o666)
     resemble = atomic._resemble
 
-    def exchanged(handle: int, like: Path | None) -> None:
+    def exchanged(handle: int, like: Path | None, shown: Iterable[Path]) -> None:
         (temporary,) = (tmp_path / "up").glob(".codiff-batch-*")
         temporary.unlink()
         temporary.symlink_to(secret)
-        resemble(handle, like)
+        resemble(handle, like, shown)
 
     monkeypatch.setattr(atomic, "_resemble", exchanged)
     for overwrite in (False, True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from codiff_batch.models.card import read_card
+from codiff_batch.models.catalogue import BUNDLED
 from tests.models.hub_server import REVISION, Hub, serve_hub
 from tests.official import Official, change_settings, fabricate
 
@@ -148,6 +150,41 @@ def test_what_is_known_beforehand_counts_more_than_what_a_mirror_says(
     fetched = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert (fetched.returncode == 0) == (known == "right"), fetched.stderr
     assert (tmp_path / "base/.complete").exists() == (known == "right")
+
+
+@pytest.fixture
+def pulled(tmp_path: Path) -> Path:
+    """A folder of models, its name with a space, where the base of a second mirror lies ready."""
+    base = tmp_path / "my models/.base/good--base"
+    base.mkdir(parents=True)
+    (base / ".complete").touch()
+    return tmp_path / "my models"
+
+
+def told_to_import(printed: str) -> list[str]:
+    """Arguments of the command that ``pull`` says comes next."""
+    (line,) = (line for line in printed.splitlines() if line.startswith("  codiff-batch"))
+    return shlex.split(line)[3:]
+
+
+def test_the_command_that_comes_next_names_what_was_pulled_and_where(pulled: Path) -> None:
+    told = models(Hub(), "pull", "--mirror", "gone/base", "--mirror", "good/base", models_dir=pulled).stdout
+    expected = ["--codiff", "codiff.pkl", "--cave", "cave.pth", "--base", "good/base", "--models-dir", str(pulled)]
+    assert told_to_import(told) == expected
+    assert told.count("drive.google.com") == 2
+
+
+def test_nothing_is_left_to_do_for_a_model_that_is_installed(pulled: Path) -> None:
+    installed = pulled / "codiff-sd21"
+    shutil.copytree(BUNDLED / "fast", installed)
+    (pulled / "compact").symlink_to(BUNDLED / "compact")  # which has the weights of fast
+    told = models(Hub(), "pull", "--mirror", "gone/base", models_dir=pulled)
+    assert (told.returncode, told.stderr) == (0, "")
+    assert f"already installed in {installed}" in told.stdout
+    assert "drive.google.com" not in told.stdout
+    (pulled / "compact").unlink()
+    told = models(Hub(), "pull", "--mirror", "good/base", models_dir=pulled)
+    assert "--replace" in told_to_import(told.stdout), "what is left of a model is in the way"
 
 
 def test_with_no_network_the_error_says_how_to_go_on(tmp_path: Path) -> None:

@@ -123,7 +123,9 @@ def drag_to(page: Page, quality: float) -> None:
 
 @pytest.mark.slow
 def test_a_dragged_line_counts_what_a_dry_run_would_restore(page: Page, before: Path) -> None:
-    for line in (40, 58, 96):
+    # One of the photos is exactly as good as the second line, and left alone.
+    exact = next(p["quality"] for p in data(before / "page.html")["photos"] if p["quality"] == p["header"] == 57)
+    for line in (40, int(exact), 96):
         drag_to(page, line)
         expect(page.locator("#line")).to_have_value(str(line))
         rows = dry_run(before, line)
@@ -236,7 +238,7 @@ def test_the_command_repeats_every_option_that_decides_and_pictures_keep_their_p
     write(tmp_path / "in/photo.jpg", jpeg(20, icc_profile=profile))
     write(tmp_path / "in/left out.jpg", jpeg(20))
     asked = ["--exclude", "left*", "--device", "cpu", "--precision", "fp32", "--models-dir", "mine"]
-    asked += ["--max-megapixels", "20", "--max-megabytes", "50.5"]
+    asked += ["--types", "png,jpeg", "--again", "--include-signed", "--max-megapixels", "20", "--max-megabytes", "50.5"]
     (tmp_path / "mine").mkdir()
     assert program("preview", "in", *asked, "--model", "fast", "--strength", "0.5,1", cwd=tmp_path).returncode == 0
     told = data(tmp_path / "preview.html")
@@ -244,7 +246,8 @@ def test_the_command_repeats_every_option_that_decides_and_pictures_keep_their_p
     pieces = told["commands"]["posix"]
     assert shlex.split(pieces["start"]) == ["codiff-batch", str(tmp_path / "in")]
     assert shlex.split(pieces["end"]) == [
-        "--exclude=left*", "--device", "cpu", "--precision", "fp32", "--models-dir", str(tmp_path / "mine"),
+        "--exclude=left*", "--device", "cpu", "--precision", "fp32",
+        "--types", "jpeg,png", "--again", "--include-signed", "--models-dir", str(tmp_path / "mine"),
         "--max-megapixels", "20", "--max-megabytes", "50.5",
     ]  # fmt: skip
     assert not told["stdin"]
@@ -253,6 +256,29 @@ def test_the_command_repeats_every_option_that_decides_and_pictures_keep_their_p
     for address in (sample["whole"], sample["before"], half["picture"]):
         assert picture_of(address).info["icc_profile"] == profile
     assert half["mean"] == pytest.approx(full["mean"] / 2, rel=0.3)
+
+
+@pytest.mark.slow
+def test_pictures_that_were_jpegs_once_are_judged_and_shown_as_a_run_would(tmp_path: Path, run: Any) -> None:
+    crushed = Image.open(io.BytesIO(jpeg(10, image=scene(208, 160)))).convert("RGB")
+    (tmp_path / "in").mkdir()
+    crushed.crop((3, 5, 208, 160)).save(tmp_path / "in/cropped.png")
+    (tmp_path / "in/broken.png").write_bytes((tmp_path / "in/cropped.png").read_bytes()[:4000])
+    write(tmp_path / "in/photo.jpg", jpeg(20))
+    asked = [tmp_path / "in", "--types", "png", "--model", "fast", "-q"]
+    assert run("preview", *asked, "-o", tmp_path / "page.html").code == 3
+    assert run(*asked, "--dry-run", "--report", tmp_path / "report.json").code == 3
+    told = data(tmp_path / "page.html")
+    rows = {Path(row["source"]).name: row["outcome"] for row in json.loads((tmp_path / "report.json").read_text())}
+    assert rows == {"broken.png": "failed", "cropped.png": "would be restored"}
+    left = {
+        photo["name"]: photo["left"] or "would be restored" for photo in told["photos"] if (photo["quality"] or 0) < 60
+    }
+    assert left == rows
+    (sample,) = told["samples"]
+    assert sample["versions"][0]["mean"] > 1
+    shown = np.asarray(picture_of(sample["before"]))
+    np.testing.assert_array_equal(shown, np.asarray(crushed)[5:, 3:][: shown.shape[0], : shown.shape[1]])
 
 
 @pytest.mark.slow

@@ -167,7 +167,7 @@ def test_only_the_kinds_that_were_asked_for_are_taken(tmp_path: Path) -> None:
 
 
 def test_other_kinds_are_not_replaced_in_place(tmp_path: Path) -> None:
-    with pytest.raises(OptionsConflict):
+    with pytest.raises(OptionsConflict, match="may not keep everything"):
         BatchOptions(in_place=True, backup=tmp_path, types=("jpeg", "png")).check()
 
 

@@ -314,6 +314,64 @@ tell(refusals=refusals, layers=layers, floats=floats)
     assert len({words for words, _, _ in refusals.values()}) == len(refusals) - 2  # three of them unlock
 
 
+@pytest.mark.parametrize("in_place", [False, True], ids=["new layers", "in place"])
+def test_what_fails_in_the_second_of_two_layers_is_taken_back_in_the_first(gimp: Gimp, in_place: bool) -> None:
+    told = gimp.run(f"""
+sys.path.insert(0, str(FOLDER / "gimp/plug-ins/codiff-batch"))
+from codiff_gimp.layers import Job, put
+from codiff_gimp.pixels import Pixels
+from codiff_gimp.texts import Refused
+
+image = load("{PHOTO}")
+(first,) = image.get_layers()
+first.set_opacity(40.0)
+second = first.copy()
+image.insert_layer(second, None, 1)
+image.select_ellipse(Gimp.ChannelOps.REPLACE, 100, 100, 200, 300)
+Gimp.Selection.feather(image, 30)  # so that putting back may not go by the selection
+result = FOLDER / "result.raw"
+
+def look():
+    layers = image.get_layers()
+    return [[layer.get_name(), layer.get_visible(), hash(values(layer))] for layer in layers]
+
+def jobs():
+    made = [Job.of(image, layer, in_place={in_place}) for layer in (first, second)]
+    result.write_bytes(bytes(255 - value for value in Pixels(first).read(*made[0].region)))
+    return [(job, result) for job in made]
+
+before, changed, outcomes = look(), [], {{}}
+for name in {["merge_shadow", "update"] if in_place else ["copy", "merge_shadow", "set_visible"]}:
+    for kind in (Gimp.Layer, Gimp.Item, Gimp.Drawable):
+        if name in vars(kind) or hasattr(kind, name):
+            break
+    does, calls = getattr(kind, name), []
+    def twice(self, *arguments, does=does, calls=calls):
+        calls.append(self)
+        if len(calls) == 2:
+            changed.append(look() != before)
+            return None if name == "copy" else False
+        return does(self, *arguments)
+    setattr(kind, name, twice)
+    try:
+        put(jobs())
+        outcomes[name] = None
+    except Refused as refused:
+        outcomes[name] = [str(refused), look() == before]
+    finally:
+        setattr(kind, name, does)
+put(jobs())
+tell(outcomes=outcomes, changed=changed, done=look() != before, layers=len(look()))
+""")
+    for name, (words, same) in told["outcomes"].items():
+        assert words.startswith("GIMP "), name
+        assert same, name
+    assert len(told["outcomes"]) == len(told["changed"])
+    assert all(told["changed"]), "the first layer was done by then"
+    assert told["done"]
+    assert told["layers"] == (2 if in_place else 4)
+
+
 def test_where_stacking_would_show_the_original_is_hidden(gimp: Gimp) -> None:
     """At strength 0 the picture is the very same."""
     told = gimp.run(f"""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,21 +123,26 @@ def put(results: list[tuple[Job, Path]]) -> None:
     The selection decides how much of a region shows.
 
     Raises:
-        Refused: a layer is not what it was; nothing was changed in any.
+        Refused: a layer is not what it was, or GIMP would not do it; nothing was changed in any.
     """
     for job, _file in results:
         job.check_again()
     image = results[0][0].image
     done(image.undo_group_start(), _("GIMP could not start an undo step."))
     try:
-        targets = [_put_one(job, file) for job, file in results]
+        # GIMP's procedures cannot undo, so what was done to earlier layers is taken back here.
+        with contextlib.ExitStack() as back:
+            targets = [_put_one(job, file, back) for job, file in results]
+            back.pop_all()
         done(image.set_selected_layers(targets), _("GIMP could not select the result."))
     finally:
         image.undo_group_end()
 
 
-def _put_one(job: Job, file: Path) -> Gimp.Layer:
+def _put_one(job: Job, file: Path, back: contextlib.ExitStack) -> Gimp.Layer:
     if job.in_place:
+        before = Pixels(job.layer)
+        back.callback(before.put_back, before.read(*job.region), *job.region)
         _write(job, job.layer, file)
         return job.layer
     floating = job.image.get_floating_sel()
@@ -149,22 +155,20 @@ def _put_one(job: Job, file: Path) -> Gimp.Layer:
     above = floating if floating is not None else job.layer
     place = job.image.get_item_position(above)
     done(job.image.insert_layer(copy, above.get_parent(), place), _("GIMP could not add the new layer."))
-    try:
-        copy.set_name(_("{layer} (JPEG artifacts removed)").format(layer=job.layer.get_name()))
-        for unlock in (copy.set_lock_content, copy.set_lock_position, copy.set_lock_visibility):
-            done(unlock(False), _("GIMP could not unlock the new layer."))
-        _write(job, copy, file)
-        if _stacking_shows(job.layer):
-            if job.layer.get_lock_visibility():
-                raise Refused(
-                    _("The visibility of “{name}” is locked, and with its copy it would look different.").format(
-                        name=job.layer.get_name()
-                    )
+    back.callback(job.image.remove_layer, copy)
+    copy.set_name(_("{layer} (JPEG artifacts removed)").format(layer=job.layer.get_name()))
+    for unlock in (copy.set_lock_content, copy.set_lock_position, copy.set_lock_visibility):
+        done(unlock(False), _("GIMP could not unlock the new layer."))
+    _write(job, copy, file)
+    if _stacking_shows(job.layer):
+        if job.layer.get_lock_visibility():
+            raise Refused(
+                _("The visibility of “{name}” is locked, and with its copy it would look different.").format(
+                    name=job.layer.get_name()
                 )
-            done(job.layer.set_visible(False), _("GIMP could not hide the original."))
-    except Refused:
-        job.image.remove_layer(copy)
-        raise
+            )
+        back.callback(job.layer.set_visible, job.layer.get_visible())
+        done(job.layer.set_visible(False), _("GIMP could not hide the original."))
     return copy
 
 

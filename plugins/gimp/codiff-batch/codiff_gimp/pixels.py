@@ -46,6 +46,13 @@ class Pixels:
         rectangle = Gegl.Rectangle.new(x, y, width, height)
         return self.drawable.get_buffer().get(rectangle, 1.0, self._read_as, Gegl.AbyssPolicy.NONE)
 
+    def put_back(self, data: bytes, x: int, y: int, width: int, height: int) -> None:
+        """Set a rectangle's values, whatever is selected; no undo step is made."""
+        buffer = self.drawable.get_buffer()
+        buffer.set(Gegl.Rectangle.new(x, y, width, height), self.format, data)
+        buffer.flush()
+        self.drawable.update(x, y, width, height)
+
     def for_screen(self, data: bytes, width: int, height: int) -> bytes:
         """Values in :attr:`format` as 8-bit sRGB with alpha, four bytes a pixel."""
         everything = Gegl.Rectangle.new(0, 0, width, height)
