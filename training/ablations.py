@@ -7,8 +7,6 @@ earlier command trained in the same ``--out`` is reused. Results are printed as 
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,10 +40,11 @@ class Bench:
     networks: Path | None
 
     def train(self, module: str, config: str, *more: str | Path) -> Path:
-        """Train a configuration to its end in its own process, unless already done; returns its folder."""
+        """Train a configuration to its end, unless already done; returns its folder."""
         folder = self.out / config
         arguments = [CONFIGS / f"{config}.toml", "--photos", self.photos, "--out", folder, *more]
-        subprocess.run([sys.executable, "-m", f"training.{module}", *map(str, arguments)], check=True)
+        program = {"compact": compact.main, "stage1": stage1.main}[module]
+        program([str(argument) for argument in arguments], standalone_mode=False)
         return folder
 
     def stage1(self, kind: str) -> Path:
