@@ -153,6 +153,7 @@ def test_every_command_of_a_page_does_what_it_should(page: str, folder: Path) ->
         assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.slow
 def test_the_python_examples_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (ROOT / "docs/python-api.md").read_text(encoding="utf-8")
     shutil.copy(ROOT / "examples/photos/lavender-q20.jpg", folder / "examples/photos")

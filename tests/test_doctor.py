@@ -28,6 +28,7 @@ def run(*arguments: str) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
+@pytest.mark.slow
 def test_a_sound_machine_is_told_so() -> None:
     code, output = run("--device", "cpu")
     assert code == 0, output
@@ -42,12 +43,14 @@ def test_a_sound_machine_is_told_so() -> None:
         assert words in output
 
 
+@pytest.mark.slow
 def test_a_device_that_is_not_there_is_wrong() -> None:
     code, output = run("--device", "cuda:99")
     assert code == 4
     assert "problems:\n  - device 'cuda:99'" in output
 
 
+@pytest.mark.slow
 def test_a_card_that_torch_cannot_use_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_has_nvidia_card", lambda: True)
     monkeypatch.setattr(torch.version, "cuda", None)
@@ -55,6 +58,7 @@ def test_a_card_that_torch_cannot_use_is_wrong(monkeypatch: pytest.MonkeyPatch) 
     assert "there is an NVIDIA card, but torch was built without CUDA; install one that has it" in output
 
 
+@pytest.mark.slow
 def test_a_damaged_model_is_wrong_and_the_others_are_timed(bare_home: Path) -> None:
     (bare_home / "installed/broken").mkdir(parents=True)
     (bare_home / "installed/broken/model.json").write_text("{")
@@ -67,6 +71,7 @@ def test_a_damaged_model_is_wrong_and_the_others_are_timed(bare_home: Path) -> N
     assert "tiny: float32" in output
 
 
+@pytest.mark.slow
 def test_comfyui_is_found_with_its_nodes(bare_home: Path) -> None:
     (bare_home / "ComfyUI/custom_nodes/codiff/nodes").mkdir(parents=True)
     assert "ComfyUI: without the nodes" in run("--device", "cpu")[1]

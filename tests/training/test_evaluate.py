@@ -43,6 +43,7 @@ def test_another_tools_pictures_are_measured_beside_ours(tmp_path: Path, lossles
     assert told["photo0", "blurred"] != told["photo0", "jpeg"]
 
 
+@pytest.mark.slow
 def test_patterns_are_measured_where_there_are_no_photos(tmp_path: Path) -> None:
     model, scores = make_tiny_model(tmp_path / "models/tiny"), tmp_path / "scores.json"
     run("--patterns", 1, "--model", model, "--qf", 90, "--json", scores)

@@ -54,6 +54,7 @@ def test_lpips_and_dists_are_zero_for_equal_pictures_and_grow_with_damage() -> N
         assert 0 < gentle < strong < 1
 
 
+@pytest.mark.slow
 @needs_networks
 def test_distances_hold_where_the_backbones_compute_in_16_bits() -> None:
     """As training with ``precision = "bf16"`` has it; variances of 16-bit features would not."""

