@@ -23,7 +23,6 @@ class Reads(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-@pytest.mark.slow
 def test_a_step_reads_nothing_from_the_device(tmp_path: Path, photos: Path) -> None:
     def reads(steps: int) -> int:
         file = tmp_path / "config.toml"
