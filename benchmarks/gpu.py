@@ -23,10 +23,10 @@ from torch import Tensor
 from benchmarks.complexity import RANK, Part, count
 from codiff_batch.engine import Restorer
 from codiff_batch.engine.device import as_current, choose_device
+from codiff_batch.engine.exact import exactly
 from codiff_batch.engine.memory import give_back, is_out_of_memory
 from codiff_batch.engine.precision import choose_precision
 from codiff_batch.engine.tiling import Geometry
-from codiff_batch.engine.torch_backend import exactly
 from codiff_batch.models.card import ModelCard
 from codiff_batch.models.install import full_card
 from codiff_batch.models.loading import ARCHITECTURES, Networks

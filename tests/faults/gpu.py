@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.cuda._utils import _get_device_index
 from torch.overrides import TorchFunctionMode
 
+_TAKES_MEMORY = (torch.Tensor.__matmul__, torch.Tensor.round, torch.Tensor.reshape)
+
 
 class Pinned(torch.Tensor):
     """Memory of the host from which a GPU copies by itself."""
@@ -58,6 +60,9 @@ class FakeGPUs(TorchFunctionMode):
         """Copies to and from the GPUs as they were asked for and waited for."""
         self.held: list[tuple[Tensor, Stream]] = []
         """Tensors whose memory was kept for a stream."""
+        self.fetched: list[tuple[torch.dtype, int]] = []
+        """Kinds and numbers of what was copied to the host."""
+        self.out_of_memory = False
         self.chosen: dict[int, Stream] = {}
         self.streams = [Stream(torch.device("cuda", index)) for index in range(2)]
         self._kinds = [
@@ -78,6 +83,9 @@ class FakeGPUs(TorchFunctionMode):
 
         class Event:
             stream: Stream | None = None
+
+            def __init__(self, *, blocking: bool = False) -> None:
+                assert blocking, "a thread that waits would keep a core busy"
 
             def record(self, stream: Stream | None = None) -> None:
                 self.stream = stream or gpus.stream(None)
@@ -134,10 +142,12 @@ class FakeGPUs(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
+        if self.out_of_memory and func in _TAKES_MEMORY and isinstance(args[0], OnGpu):
+            raise torch.OutOfMemoryError("CUDA out of memory")
         if func is torch.empty and kwargs.pop("pin_memory", False):
             self.used.add(self.current)
             return func(*args, **kwargs).as_subclass(Pinned)
-        if func in (torch.zeros, torch.empty) and (place := _place((), kwargs)) is not None:
+        if func in (torch.zeros, torch.empty, torch.arange) and (place := _place((), kwargs)) is not None:
             kwargs.pop("device")
             return self.put(func(*args, **kwargs), place)
         if func is torch.Tensor.to and (place := _place(args, kwargs)) is not None:
@@ -146,8 +156,9 @@ class FakeGPUs(TorchFunctionMode):
             target, source = args
             assert isinstance(target, Pinned)
             landing, values = (tensor.as_subclass(torch.Tensor).numpy() for tensor in (target, source))
-            landing[...] = np.nan
+            landing[...] = np.nan if landing.dtype.kind == "f" else 170
             self.log.append("start")
+            self.fetched.append((source.dtype, source.numel()))
             self.stream(source.device).waiting.append(lambda: np.copyto(landing, values))
             return target
         if func in (torch.Tensor.tolist, torch.Tensor.item) and isinstance(args[0], OnGpu):
