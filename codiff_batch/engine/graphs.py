@@ -67,9 +67,14 @@ class Recorded:
         # On the same stream, so it is copied before the next replay writes there.
         return recorded.made.clone()
 
+    @property
+    def used(self) -> bool:
+        """Whether there are graphs."""
+        return bool(self._recorded)
+
     def forget(self) -> None:
         """Release the memory of all graphs."""
-        if self._recorded:
+        if self.used:
             torch.cuda.synchronize()  # Some may be at work.
             self._recorded.clear()
 

@@ -104,11 +104,11 @@ def test_graphs_are_dropped_where_memory_runs_out(monkeypatch: pytest.MonkeyPatc
         pixels = photo(side, side, 0)
         expected = restorer.restore_levels(pixels)
         recorded = restorer._backend._recorded
-        assert len(recorded._recorded) == 1
+        assert recorded.used
         gpus.cannot_record = torch.OutOfMemoryError("CUDA out of memory")
         fewer = photo(2 * side, 2 * side, 1)
         with pytest.raises(Exception, match="out of memory"):
             restorer.restore_levels(fewer)
-        assert not recorded._recorded
+        assert not recorded.used
         gpus.cannot_record = None
         assert np.allclose(restorer.restore_levels(pixels), expected, atol=1)  # In smaller tiles.
