@@ -27,7 +27,7 @@ from codiff_batch.files.text import printable
 
 if TYPE_CHECKING:
     from codiff_batch.engine.photo import Decoded, Judged
-    from codiff_batch.engine.stream import Embedding, Levels, Pixels
+    from codiff_batch.engine.stream import Embedding, Kept, Levels, Pixels
     from codiff_batch.formats import Order
     from codiff_batch.jpeg.header import Header
     from codiff_batch.jpeg.metadata import MetadataSummary
@@ -267,7 +267,7 @@ class PhotoSteps:
             return Ready(opened, seen)
         return None
 
-    def finish(self, ready: Ready, levels: Levels) -> None:
+    def finish(self, ready: Ready, levels: Levels | Kept) -> None:
         """Settle the picture, encode and write it."""
         from codiff_batch.engine.settling import settled
 

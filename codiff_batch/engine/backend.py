@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar
 
-from codiff_batch.engine.stream import Embedding, Levels, Pixels, Request
+from codiff_batch.engine.stream import Embedding, Kept, Levels, Pixels, Request
 from codiff_batch.engine.tiling import Tile
 
 
@@ -32,9 +32,9 @@ class UnderWay(Protocol):
 
 
 class Landing(Protocol):
-    """A restored picture on its way to the host."""
+    """A restored picture on its way."""
 
-    def levels(self) -> Levels | None:
+    def levels(self) -> Levels | Kept | None:
         """Wait, and return levels 0..255, clipped, of the picture's shape; None if some were not finite."""
 
 
@@ -71,7 +71,7 @@ class Backend(Protocol[P]):
         """Start restoring tiles and adding them to their pictures, in one step of (tiles, height, width)."""
 
     def finish(self, picture: P, strength: float) -> Landing:
-        """Start fetching a picture whose tiles have all been started: colours corrected, blended with the source.
+        """Finish a picture whose tiles have all been started: colours corrected, blended with the source.
 
         Its levels are asked for when they have all been waited for.
         """

@@ -15,9 +15,12 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
+from codiff_batch.engine.backend import Landing
 from codiff_batch.engine.measured import remembered
+from codiff_batch.engine.stream import Kept, Levels
 
 MEMORY_A_LANE = 500_000_000
 """Bytes that a tile of a bundled model needs beside the weights; 300 MB were measured for the largest."""
@@ -50,6 +53,44 @@ class Lanes:
     def submit(self, step: Callable[[], T]) -> Future[T]:
         """Take a step in the next free lane."""
         return self._pool.submit(step)
+
+
+class InLane:
+    """A step in a lane; its tiles are blended by the thread that waits, one batch after another.
+
+    Args:
+        levels: of the tiles.
+        within_memory: runs the wait, and returns None if memory ran out.
+        blend: adds the tiles to their pictures.
+    """
+
+    def __init__(
+        self,
+        levels: Future[Tensor],
+        within_memory: Callable[[Callable[[], bool]], bool | None],
+        blend: Callable[[Tensor], None],
+    ) -> None:
+        self._levels, self._within_memory, self._blend = levels, within_memory, blend
+
+    def wait(self) -> bool:
+        """Wait until it is done; return False if memory ran out."""
+
+        def step() -> bool:
+            self._blend(self._levels.result())
+            return True
+
+        return bool(self._within_memory(step))
+
+
+class LandingLater:
+    """A picture that lands when it is asked for, after its last tile has been waited for."""
+
+    def __init__(self, land: Callable[[], Landing]) -> None:
+        self._land = land
+
+    def levels(self) -> Levels | Kept | None:
+        """Return what the landing itself does."""
+        return self._land().levels()
 
 
 def choose_lanes(free: int, folder: Path | None = None) -> Lanes | None:

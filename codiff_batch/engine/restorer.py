@@ -18,7 +18,7 @@ from codiff_batch.engine.memory import fit_tiles, free_memory, total_memory
 from codiff_batch.engine.photo import Decoded, restore
 from codiff_batch.engine.precision import choose_precision
 from codiff_batch.engine.scheduler import Scheduler
-from codiff_batch.engine.stream import Embedding, Levels, Pixels, Progress, Request, Result, Tables
+from codiff_batch.engine.stream import Embedding, Kept, Levels, Pixels, Progress, Request, Result, Tables
 from codiff_batch.engine.tiling import Geometry
 from codiff_batch.engine.torch_backend import TorchBackend
 from codiff_batch.models.card import ModelCard
@@ -219,9 +219,9 @@ class Restorer:
         tables, progress, embedding = (rest.pop(name, None) for name in ("tables", "progress", "embedding"))
         chosen, decoded = replace(settings or Settings(), **rest), Decoded(as_pixels(image), None, tables)
         restored = restore(decoded, self, chosen, embedding=embedding, progress=progress)
-        return restored.levels.astype(np.float32, copy=False)
+        return np.asarray(restored.levels, np.float32)
 
-    def levels_of(self, request: Request) -> Levels:
+    def levels_of(self, request: Request) -> Levels | Kept:
         """Restore one picture: :meth:`stream` for a single request; raises its error."""
         (result,) = self.stream([request])
         if result.error is not None:

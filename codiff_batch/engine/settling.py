@@ -1,6 +1,6 @@
 """The last step: restored levels become the final picture, inside its file's quantization cells if possible.
 
-Only this module calls the projection.
+Only this module has pictures projected, here or on the device that restored them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from codiff_batch.engine.crops import textured_crops
 from codiff_batch.engine.judge import Verdict, was_saved_again
 from codiff_batch.engine.region import Region
-from codiff_batch.engine.stream import Levels, Pixels
+from codiff_batch.engine.stream import LUMA, Kept, Levels, Pixels
 from codiff_batch.errors import PhotoError
 from codiff_batch.jpeg import can_project, project_to_cells
 from codiff_batch.jpeg.history import History, look_back
@@ -45,7 +45,7 @@ class Settled(Enum):
 class Restored:
     """The final picture, and how it was settled."""
 
-    levels: Levels | Pixels
+    levels: Levels | Pixels | Kept
     """Of the picture, or of the region that was asked for, in [0, 255]; whole numbers if constrained."""
     settled: Settled
     verdict: Verdict
@@ -53,7 +53,7 @@ class Restored:
     @property
     def pixels(self) -> Pixels:
         """The picture in 8 bits: uint8 (H, W, 3) RGB or (H, W) gray."""
-        return in_8_bits(self.levels)
+        return in_8_bits(self.levels) if isinstance(self.levels, np.ndarray) else self.levels.in_8_bits()
 
     @property
     def constrained(self) -> bool:
@@ -66,7 +66,7 @@ class Restored:
         return self.settled.words
 
 
-def settled(judged: Judged, levels: Levels, settings: Settings, region: Region | None = None) -> Restored:
+def settled(judged: Judged, levels: Levels | Kept, settings: Settings, region: Region | None = None) -> Restored:
     """Turn restored levels into the final picture, without any network.
 
     Every DCT coefficient is kept inside the cell that the source recorded, so that the result is a picture that the
@@ -85,6 +85,10 @@ def settled(judged: Judged, levels: Levels, settings: Settings, region: Region |
     how = _how(photo, judged.embedding.qf, lambda: judged.decoded.history, settings)
     if how is Settled.UNCHANGED:
         return Restored(pixels[decoded.inside if region is None else region.place], how, judged.verdict)
+    if not isinstance(levels, np.ndarray):
+        if region is None and decoded.margin == (0, 0):
+            return _settled_there(judged, levels, how)
+        levels = np.asarray(levels)
     if decoded.is_neutral:
         make_neutral(levels)
     if photo is None or how is not Settled.CONSTRAINED:
@@ -99,6 +103,19 @@ def settled(judged: Judged, levels: Levels, settings: Settings, region: Region |
         # Damaged, or decoded differently: then its cells are not what we think.
         return Restored(levels if region is None else levels[region.inner], Settled.NOT_MODELLED, judged.verdict)
     return Restored(projected if region is None else projected[region.place], how, judged.verdict)
+
+
+def _settled_there(judged: Judged, levels: Kept, how: Settled) -> Restored:
+    """Like :func:`settled`, on the device that restored the whole picture."""
+    decoded = judged.decoded
+    if decoded.is_neutral:
+        levels.make_neutral()
+    if decoded.photo is not None and how is Settled.CONSTRAINED:
+        try:
+            return Restored(levels.in_cells(decoded.photo, decoded.pixels), how, judged.verdict)
+        except PhotoError:
+            how = Settled.NOT_MODELLED
+    return Restored(levels, how, judged.verdict)
 
 
 def settle(levels: Levels, photo: JpegPhoto, estimated_qf: float, *, constrain: bool = True) -> Pixels:
@@ -150,7 +167,4 @@ def is_neutral(pixels: Pixels) -> bool:
 
 def make_neutral(levels: Levels) -> None:
     """Turn levels (H, W, 3) into their luma (JFIF), in place: networks that saw colours leave a faint tint."""
-    levels[...] = (levels @ _LUMA)[..., None]
-
-
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+    levels[...] = (levels @ LUMA)[..., None]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any, TypeVar
@@ -21,16 +20,18 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from codiff_batch.engine import colour
 from codiff_batch.engine.device import as_current, indexed
-from codiff_batch.engine.lanes import Lanes
+from codiff_batch.engine.exact import exactly
+from codiff_batch.engine.graphs import MOST, Recorded
+from codiff_batch.engine.lanes import InLane, LandingLater, Lanes
 from codiff_batch.engine.memory import give_back, is_out_of_memory, total_memory
+from codiff_batch.engine.on_device import OnDevice
 from codiff_batch.engine.precision import Precision
-from codiff_batch.engine.stream import Embedding, Levels, Pixels, Request
+from codiff_batch.engine.stream import LUMA, Embedding, Levels, Pixels, Request
 from codiff_batch.engine.tiling import Tile
+from codiff_batch.engine.transfers import UnderWay, fetched, send
 from codiff_batch.errors import RestoreFailed
 from codiff_batch.models.card import ModelCard
 from codiff_batch.models.loading import Networks
-
-LUMA = np.array((0.299, 0.587, 0.114), np.float32)
 
 MIRRORINGS: tuple[tuple[int, ...], ...] = ((), (-1, -2), (-1,), (-2,))
 """Views of a tile, by the axes along which they are mirrored; the first two cover both axes."""
@@ -62,7 +63,8 @@ class TorchBackend:
 
     Args:
         precision: what the networks compute in; CaVE in that of the weights.
-        compiled: have torch compile the networks; the first step of each shape then takes minutes.
+        compiled: have torch compile the networks, and on CUDA record them; the first step of each shape then takes
+            minutes.
         lanes: in which a processor works on several batches at a time.
     """
 
@@ -84,13 +86,20 @@ class TorchBackend:
         for network in networks:
             network.to(self.device, self.precision, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._cave = networks.cave
-        # Judging waits for its answer; on a stream of its own it need not wait for everything that was queued before.
+        # Judging and settling wait for their answers; on a stream of their own they need not wait for everything that
+        # was queued before.
         on_cuda = self.device.type == "cuda"
         self._beside = torch.cuda.Stream(self.device) if on_cuda else None  # type: ignore[no-untyped-call]
         self._attention = fast_attention(self.device)
         # A separate object: a bound method stored in self would be a cycle that keeps a dropped model in memory.
         step = Step(networks, card.views, embeds_tiles=card.embeds_tiles)
-        self._step: Callable[..., Tensor] = torch.compile(step, dynamic=False) if compiled else step
+        self._step: Callable[..., Tensor] = step
+        self._recorded: Recorded | None = None
+        if compiled:
+            torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MOST)
+            self._step = torch.compile(step, dynamic=False)
+            if on_cuda:
+                self._step = self._recorded = Recorded(self._step, is_out_of_memory)
 
     @property
     def name(self) -> str:
@@ -215,11 +224,11 @@ class TorchBackend:
         return restored.float().mul(255).permute(0, 2, 3, 1)
 
     def finish(self, picture: TorchPicture, strength: float) -> Landing | LandingLater:
-        """Start fetching a picture whose tiles have all been started."""
+        """Finish a picture whose tiles have all been started."""
 
         def step() -> Landing:
             levels, finite = picture.finished(self._card.colour_fix, strength)
-            return Landing(levels, finite, flat=picture.luma is not None, timed=self._waiting)
+            return Landing(levels, finite, self._beside, flat=picture.luma is not None, timed=self._waiting)
 
         if self._lanes is not None:
             return LandingLater(partial(self._land, picture, step))
@@ -236,7 +245,8 @@ class TorchBackend:
 
     def _range(self, *, wide: bool) -> Any:
         floats = torch.bfloat16 if wide else self.steps
-        return torch.autocast(self.device.type, floats) if floats is not None else nullcontext()
+        # Not cached: a recorded step would read the cast weights after they are gone.
+        return torch.autocast(self.device.type, floats, cache_enabled=False) if floats is not None else nullcontext()
 
     def _within_memory(self, step: Callable[[], T]) -> T | None:
         try:
@@ -245,6 +255,9 @@ class TorchBackend:
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
+        if self._recorded is not None:
+            with as_current(self.device):
+                self._recorded.forget()
         give_back(self.device)
         return None
 
@@ -257,30 +270,11 @@ class TorchBackend:
             self.busy_seconds += time.perf_counter() - started
 
     def _send(self, array: NDArray[Any], place: torch.device | None = None) -> Tensor:
-        """Copy an array to the device; on CUDA from pinned memory, so that the host does not wait.
-
-        Elsewhere the copy must be waited for: Apple's GPU reads the buffer later, when it may have changed.
-        """
-        place = self.device if place is None else place
-        # torch does not accept read-only arrays, such as Pillow's.
-        host = torch.from_numpy(np.array(array, order="C", copy=not array.flags.writeable or None))
-        if place.type != "cuda":
-            return host.to(place)
-        pinned = torch.empty(host.shape, dtype=host.dtype, pin_memory=True)
-        pinned.copy_(host)
-        return pinned.to(place, non_blocking=True)
+        return send(array, self.device if place is None else place)
 
     def _floats(self, rows: Tensor) -> Tensor:
         """uint8 (B, h, w, 3) -> floats (B, 3, h, w) in [0, 1] on the device; bytes are transferred, not floats."""
         return rows.to(self.device).permute(0, 3, 1, 2).to(self.precision).div_(255)
-
-
-def exactly() -> AbstractContextManager[None]:
-    """Set torch's flags so that the same input gives the same bytes on one device.
-
-    No kernel is chosen by timing, and 32-bit floats stay 32-bit floats; matrix products do not use TF32 by default.
-    """
-    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
 
 
 def fast_attention(device: torch.device) -> Callable[[], AbstractContextManager[None]]:
@@ -398,93 +392,37 @@ class Step(nn.Module):
         return total / self.views
 
 
-class UnderWay:
-    """Work that has been queued on a device up to now.
-
-    Args:
-        timed: counts the time spent waiting.
-    """
-
-    def __init__(self, device: torch.device, timed: Callable[[], Any]) -> None:
-        self._timed = timed
-        self._done: torch.cuda.Event | None = None
-        if device.type == "cuda":
-            self._done = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            # On the device's own stream: waiting on another device's would read the buffers too early.
-            self._done.record(torch.cuda.current_stream(device))
-
-    def wait(self) -> bool:
-        """Wait until it is done."""
-        if self._done is not None:
-            with self._timed():
-                self._done.synchronize()
-        return True
-
-
-class InLane:
-    """A step in one of a processor's lanes; its tiles are blended by the thread that waits, one batch after another.
-
-    Args:
-        levels: of the tiles.
-        within_memory: runs the wait, and returns None if memory ran out.
-        blend: adds the tiles to their pictures.
-    """
-
-    def __init__(
-        self,
-        levels: Future[Tensor],
-        within_memory: Callable[[Callable[[], bool]], bool | None],
-        blend: Callable[[Tensor], None],
-    ) -> None:
-        self._levels, self._within_memory, self._blend = levels, within_memory, blend
-
-    def wait(self) -> bool:
-        """Wait until it is done; return False if memory ran out."""
-
-        def step() -> bool:
-            self._blend(self._levels.result())
-            return True
-
-        return bool(self._within_memory(step))
-
-
-class LandingLater:
-    """A picture that lands when it is asked for, after its last tile has been waited for."""
-
-    def __init__(self, land: Callable[[], Landing]) -> None:
-        self._land = land
-
-    def levels(self) -> Levels | None:
-        """Return what :meth:`Landing.levels` does."""
-        return self._land().levels()
-
-
 class Landing:
-    """A finished picture on its way to the host.
+    """A finished picture on its way.
+
+    One on a GPU stays there: it is settled by another thread, while this one goes on with the next.
 
     Args:
         levels: float32 (H, W, 3 or 1).
         finite: whether all of its values were finite before they were clipped.
+        stream: of the GPU, on which the picture is settled.
         flat: whether it is gray, (H, W).
         timed: counts the time spent waiting.
     """
 
-    def __init__(self, levels: Tensor, finite: Tensor, *, flat: bool, timed: Callable[[], Any]) -> None:
-        self._levels, self._finite, self._flat = _fetched(levels), _fetched(finite), flat
-        self._copied = UnderWay(levels.device, timed)
+    def __init__(
+        self,
+        levels: Tensor,
+        finite: Tensor,
+        stream: torch.cuda.Stream | None,
+        *,
+        flat: bool,
+        timed: Callable[[], Any],
+    ) -> None:
+        self._levels, self._stream = levels[..., 0] if flat else levels, stream
+        self._finite, self._computed = fetched(finite), UnderWay(levels.device, timed)
 
-    def levels(self) -> Levels | None:
+    def levels(self) -> Levels | OnDevice | None:
         """Wait, and return the levels in the picture's own shape; None if some were not finite."""
-        self._copied.wait()
+        self._computed.wait()
         if not self._finite.item():
             return None
-        levels: Levels = self._levels.numpy()
-        return levels[..., 0] if self._flat else levels
-
-
-def _fetched(tensor: Tensor) -> Tensor:
-    """A copy on the host; on CUDA one that is under way."""
-    if tensor.device.type != "cuda":
-        return tensor.cpu()
-    pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-    return pinned.copy_(tensor, non_blocking=True)
+        if self._levels.device.type == "cuda":
+            return OnDevice(self._levels, self._stream)
+        levels: Levels = self._levels.cpu().numpy()
+        return levels

@@ -9,13 +9,16 @@ the nearest such picture. It bounds what a network can invent.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import operator
+from collections.abc import Iterator, Sequence
+from functools import reduce
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from codiff_batch.errors import DamagedJpeg
+from codiff_batch.jpeg.arrays import NUMPY, Arrays
 from codiff_batch.jpeg.coefficients import has_readable_coefficients
 
 if TYPE_CHECKING:
@@ -43,17 +46,9 @@ COMPARED = 256
 LARGEST_DISAGREEMENT = 2.0
 """Levels, mean over a block; rounding makes about a third of one."""
 
-SMALL_PRODUCT = 1 << 18
-"""Multiplications up to which OpenBLAS works in the calling thread (``interface/gemm.c``)."""
-
-PIXELS_AT_A_TIME = 1 << 17
-"""About that many pixels are worked on at a time, in whole rows of MCUs, so that everything stays in the cache."""
-
 # JFIF 1.02: level-shifted YCbCr from RGB, and back.
-_TO_YCBCR = np.array(
-    [[0.299, 0.587, 0.114], [-0.168735892, -0.331264108, 0.5], [0.5, -0.418687589, -0.081312411]], np.float32
-)
-_TO_RGB = np.array([[1, 0, 1.402], [1, -0.344136286, -0.714136286], [1, 1.772, 0]], np.float32)
+_TO_YCBCR = ((0.299, 0.587, 0.114), (-0.168735892, -0.331264108, 0.5), (0.5, -0.418687589, -0.081312411))
+_TO_RGB = ((1, 0, 1.402), (1, -0.344136286, -0.714136286), (1, 1.772, 0))
 
 
 def _dct_matrix() -> Levels:
@@ -89,7 +84,9 @@ def blocks_of(photo: JpegPhoto, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.i
         return None
 
 
-def project_to_cells(levels: Levels, photo: JpegPhoto, pixels: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+def project_to_cells(
+    levels: Any, photo: JpegPhoto, pixels: NDArray[np.uint8] | None = None, arrays: Arrays = NUMPY
+) -> Any:
     """Move a restored picture to the nearest one that the source's encoder would have coded alike.
 
     The encoder modelled is libjpeg with box-filtered chroma, as cameras and web sites use it. Blocks at the
@@ -97,12 +94,13 @@ def project_to_cells(levels: Levels, photo: JpegPhoto, pixels: NDArray[np.uint8]
     possible. Works in bands, so its memory does not grow with the picture's height.
 
     Args:
-        levels: float32 (H, W, 3) or (H, W) in [0, 255], of the photo's size.
+        levels: float32 (H, W, 3) or (H, W) in [0, 255], of the photo's size; may be overwritten.
         photo: the source, for which :func:`can_project` holds.
         pixels: what the decoder made of it; given, some blocks are decoded here too and compared.
+        arrays: what the levels are arrays of.
 
     Returns:
-        uint8 of the same shape. Compressed again with the source's tables and sampling it gives the source's
+        uint8 of the same shape and kind. Compressed again with the source's tables and sampling it gives the source's
         coefficients back: up to QF 80 more than 99.9 % of them, the rest off by one for the most part. They lie in
         blocks where colours are clipped at 0 or 255, or at the picture's edge. Above QF 90 steps are no wider than the
         noise of rounding to 8 bits, which moves more of them by one.
@@ -111,15 +109,15 @@ def project_to_cells(levels: Levels, photo: JpegPhoto, pixels: NDArray[np.uint8]
         DamagedJpeg: the photo's coefficients cannot be read, or do not match the decoder's pixels.
     """
     coefficients = _read(photo, pixels)
-    result = np.empty(levels.shape, np.uint8)
+    result = arrays.empty(levels.shape)
     sources, results = levels.reshape(*levels.shape[:2], -1), result.reshape(*result.shape[:2], -1)
     kinds: dict[tuple[int, int], _Unit] = {}
     largest_h, largest_v = photo.header.max_sampling
-    band = max(1, PIXELS_AT_A_TIME // (levels.shape[1] * 8 * largest_v))
+    band = max(1, arrays.pixels_at_a_time // (levels.shape[1] * 8 * largest_v))
     for rows in _runs(levels.shape[0], 8 * largest_v, band):
         for columns in _runs(levels.shape[1], 8 * largest_h, levels.shape[1]):
             size = rows.size, columns.size
-            unit = kinds[size] = kinds.get(size) or _Unit(photo, *size)
+            unit = kinds[size] = kinds.get(size) or _Unit(photo, *size, arrays)
             cells = [unit.cells(index, plane, rows, columns) for index, plane in enumerate(coefficients)]
             place = rows.place, columns.place
             settled = _settle(unit.gather(sources[place]), unit, cells, photo.header.colour)
@@ -180,18 +178,20 @@ def _agree(coefficients: NDArray[np.int16], photo: JpegPhoto, pixels: NDArray[np
     return worst < LARGEST_DISAGREEMENT
 
 
-def _settle(planes: Levels, unit: _Unit, cells: list[Levels], colour: str) -> NDArray[np.uint8]:
+def _settle(planes: Any, unit: _Unit, cells: list[Any], colour: str) -> Any:
     """Project MCUs of one kind; those that are inside their cells after rounding are done with.
 
     Args:
-        planes: (channels, MCUs, samples); changed.
+        planes: (channels, MCUs, samples); overwritten.
         unit: their kind.
         cells: of each component the middles of its cells, (MCUs, coefficients).
         colour: how components are made of channels.
+
+    Returns:
+        Whole numbers, as floats of the same shape.
     """
-    result = np.empty(planes.shape, np.uint8)
-    reaches, before = unit.reaches, list[Levels]()
-    going = np.arange(planes.shape[1])
+    result, reaches, before = planes, unit.reaches, list[Any]()
+    going = unit.arrays.numbers(planes.shape[1])
     rounded = planes
     for attempt in range(PASSES):
         shown = _split(rounded, colour, encoder_rounds=attempt > 0)
@@ -199,67 +199,54 @@ def _settle(planes: Levels, unit: _Unit, cells: list[Levels], colour: str) -> ND
         for deviation, cell in zip(deviations, cells, strict=True):
             deviation -= cell
         if attempt > 0:
-            outside = [np.abs(d) > far for d, far in zip(deviations, unit.outside, strict=True)]
-            left = np.logical_or.reduce([each.any(axis=1) for each in outside])
+            outside = [(abs(d) > far).any(1) for d, far in zip(deviations, unit.outside, strict=True)]
+            left = reduce(operator.or_, outside)
             if not left.all():
+                planes = planes[:, left]  # A copy, so the result may lie where all of them began.
                 result[:, going[~left]] = rounded[:, ~left]
                 if not left.any():
                     return result
-                going, planes = going[left], planes[:, left]
+                going = going[left]
                 cells, before, deviations = ([each[left] for each in some] for some in (cells, before, deviations))
                 reaches = reaches if attempt == 1 else [reach[left] for reach in reaches]
             # What is outside again, because the picture was rounded, is pulled further in than before.
-            half = np.float32(0.5)
-            beyond = [np.abs(each) > far for each, far in zip(before, unit.halves, strict=True)]
-            reaches = [reach * (1 - half * out) for reach, out in zip(reaches, beyond, strict=True)]
+            beyond = [abs(each) > far for each, far in zip(before, unit.halves, strict=True)]
+            reaches = [reach - reach * 0.5 * out for reach, out in zip(reaches, beyond, strict=True)]
         for index, (deviation, reach) in enumerate(zip(deviations, reaches, strict=True)):
-            excess = deviation - np.minimum(np.maximum(deviation, -reach), reach)
+            excess = deviation - deviation.clip(-reach, reach)
             if attempt > 0 and unit.has_fine[index]:
                 excess *= unit.coarse[index]
             _add(planes, unit.inverse(index, excess), index, colour)
         before = deviations
-        rounded = np.rint(planes)
-        np.minimum(np.maximum(rounded, 0, out=rounded), 255, out=rounded)
+        rounded = planes.round().clip(0, 255)
     result[:, going] = rounded
     return result
 
 
-def _split(planes: Levels, colour: str, *, encoder_rounds: bool) -> Levels:
+def _split(planes: Any, colour: str, *, encoder_rounds: bool) -> Sequence[Any]:
     """Level-shifted components of channels (C, ...), rounded to integers as an encoder's input if asked."""
     if colour in ("gray", "rgb"):
-        return np.asarray(planes - np.float32(128))
-    components = np.empty_like(planes)
-    for component, weights in zip(components, _TO_YCBCR, strict=True):
-        np.multiply(planes[0], weights[0], out=component)
+        shifted: Sequence[Any] = planes - 128
+        return shifted
+    components = []
+    for weights in _TO_YCBCR:
+        component = planes[0] * weights[0]
         for plane, weight in zip(planes[1:], weights[1:], strict=True):
             component += plane * weight
+        components.append(component)
     components[0] -= 128
-    return np.rint(components, out=components) if encoder_rounds else components
+    return [component.round() for component in components] if encoder_rounds else components
 
 
-def _add(planes: Levels, change: Levels, component: int, colour: str) -> None:
+def _add(planes: Any, change: Any, component: int, colour: str) -> None:
     """Take the change of a component from the channels, in place."""
     if colour in ("gray", "rgb"):
         planes[component] -= change
         return
     for channel in range(3):
-        weight = _TO_RGB[channel, component]
+        weight = _TO_RGB[channel][component]
         if weight:
             planes[channel] -= change if weight == 1 else weight * change
-
-
-def _product(rows: Levels, matrix: Levels) -> Levels:
-    """``rows @ matrix`` in parts so small that OpenBLAS leaves its threads asleep.
-
-    Photos are worked on in threads already, and to wake others for microseconds costs ten times what it saves.
-    """
-    many, part = len(rows), max(1, SMALL_PRODUCT // matrix.size)
-    whole = many - many % part
-    result = np.empty((many, matrix.shape[1]), np.float32)
-    parts = rows[:whole].reshape(-1, part, len(matrix))
-    np.matmul(parts, matrix, out=result[:whole].reshape(-1, part, matrix.shape[1]))
-    np.matmul(rows[whole:], matrix, out=result[whole:])
-    return result
 
 
 class _Unit:
@@ -269,12 +256,13 @@ class _Unit:
     few sizes that there are each is a matrix. Samples lie block by block where the MCU is whole, else row by row.
     """
 
-    def __init__(self, photo: JpegPhoto, height: int, width: int) -> None:
+    def __init__(self, photo: JpegPhoto, height: int, width: int, arrays: Arrays) -> None:
+        self.arrays = arrays
         largest_h, largest_v = photo.header.max_sampling
         whole = (height, width) == (8 * largest_v, 8 * largest_h)
         self._size = height, width
         self._blocks = (largest_v, largest_h) if whole else (1, 1)
-        self._forth, self._back, self._counts, self._per_mcu = [], [], [], []
+        self._forth, self._back, self._steps, self._counts, self._per_mcu = [], [], [], [], []
         self.reaches, self.halves, self.outside, self.coarse, self.has_fine = [], [], [], [], []
         for component, table in zip(photo.header.components, photo.header.tables, strict=True):
             fold_v, fold_h = largest_v // component.v, largest_h // component.h
@@ -282,67 +270,55 @@ class _Unit:
             counts = -(-height // (8 * fold_v)), -(-width // (8 * fold_h))
             size, blocks = ((8, 8), (1, 1)) if single else (self._size, self._blocks)
             down, across = _direction(size[0], fold_v, early=False), _direction(size[1], fold_h, early=True)
-            self._forth.append(_both(down.forth, across.forth, blocks))
-            self._back.append(np.ascontiguousarray(_both(down.back, across.back, blocks).T))
+            self._forth.append(arrays.put(_both(down.forth, across.forth, blocks)))
+            self._back.append(arrays.put(np.ascontiguousarray(_both(down.back, across.back, blocks).T)))
             self._counts.append(counts)
             self._per_mcu.append((component.v, component.h))
             step = np.tile(table.astype(np.float32).ravel(), counts[0] * counts[1])
             fine = step < FINE_STEP
             margin = np.where(fine, 0, np.minimum(MARGIN, LARGEST_MARGIN * step / 2)).astype(np.float32)
-            self.halves.append(step / 2)
-            self.reaches.append(step / 2 - margin)
-            self.outside.append(np.where(fine, np.float32(np.inf), step / 2 - SAFELY))
+            self._steps.append(arrays.put(step))
+            self.halves.append(arrays.put(step / 2))
+            self.reaches.append(arrays.put(step / 2 - margin))
+            self.outside.append(arrays.put(np.where(fine, np.float32(np.inf), step / 2 - SAFELY)))
             self.has_fine.append(bool(fine.any()))
-            self.coarse.append(np.where(fine, np.float32(0), np.float32(1)))
+            self.coarse.append(arrays.put(np.where(fine, np.float32(0), np.float32(1))))
 
-    def gather(self, pixels: Levels) -> Levels:
+    def gather(self, pixels: Any) -> Any:
         """Samples (channels, MCUs, samples) of pixels (rows, columns, channels)."""
-        planes = self._laid_out(pixels)
-        return np.ascontiguousarray(planes, np.float32).reshape(pixels.shape[2], -1, math.prod(self._size))
+        return self._laid_out(pixels).reshape(pixels.shape[2], -1, math.prod(self._size))
 
-    def scatter(self, planes: NDArray[np.uint8], pixels: NDArray[np.uint8]) -> None:
+    def scatter(self, planes: Any, pixels: Any) -> None:
         """Write samples where :meth:`gather` takes them from."""
         there = self._laid_out(pixels)
         there[...] = planes.reshape(there.shape)
 
-    def _laid_out(self, pixels: NDArray[Any]) -> NDArray[Any]:
-        """The same pixels as (channels, MCU rows, MCU columns, blocks down, across, rows, columns)."""
+    def _laid_out(self, pixels: Any) -> Any:
+        """A view of the pixels as (channels, MCU rows, MCU columns, blocks down, across, rows, columns)."""
         (height, width), (down, across) = self._size, self._blocks
         rows, columns = pixels.shape[0] // height, pixels.shape[1] // width
-        strides = pixels.strides
-        return np.lib.stride_tricks.as_strided(
-            pixels,
-            (pixels.shape[2], rows, columns, down, across, height // down, width // across),
-            (
-                strides[2],
-                strides[0] * height,
-                strides[1] * width,
-                strides[0] * (height // down),
-                strides[1] * (width // across),
-                strides[0],
-                strides[1],
-            ),
-        )
+        split = pixels.reshape(rows, down, height // down, columns, across, width // across, pixels.shape[2])
+        return self.arrays.permuted(split, (6, 0, 3, 1, 4, 2, 5))
 
-    def cells(self, index: int, coefficients: NDArray[np.int16], rows: _Run, columns: _Run) -> Levels:
+    def cells(self, index: int, coefficients: NDArray[np.int16], rows: _Run, columns: _Run) -> Any:
         """Middles of the cells (MCUs, coefficients) of a component."""
-        (down, across), step = self._counts[index], 2 * self.halves[index]
+        down, across = self._counts[index]
         per_row, per_column = self._per_mcu[index]
         many = [(run.place.stop - run.place.start) // run.size for run in (rows, columns)]
         top, left = rows.first * per_row, columns.first * per_column
-        blocks = coefficients[top : top + many[0] * down, left : left + many[1] * across]
+        blocks = self.arrays.put(coefficients[top : top + many[0] * down, left : left + many[1] * across])
         blocks = blocks.reshape(many[0], down, many[1], across, 64).swapaxes(1, 2)
-        return np.multiply(blocks.reshape(-1, down * across * 64), step, dtype=np.float32)
+        return blocks.reshape(-1, down * across * 64) * self._steps[index]
 
-    def transform(self, index: int, plane: Levels) -> Levels:
+    def transform(self, index: int, plane: Any) -> Any:
         """DCT coefficients (MCUs, coefficients) of a component (MCUs, samples), as the encoder computes them."""
         forth = self._forth[index]
-        return np.asarray(_product(plane.reshape(-1, len(forth)), forth).reshape(len(plane), -1))
+        return self.arrays.product(plane.reshape(-1, len(forth)), forth).reshape(len(plane), -1)
 
-    def inverse(self, index: int, coefficients: Levels) -> Levels:
+    def inverse(self, index: int, coefficients: Any) -> Any:
         """The samples (MCUs, samples) of coefficients."""
         back = self._back[index]
-        return np.asarray(_product(coefficients.reshape(-1, len(back)), back).reshape(len(coefficients), -1))
+        return self.arrays.product(coefficients.reshape(-1, len(back)), back).reshape(len(coefficients), -1)
 
 
 class _Direction(NamedTuple):

@@ -6,12 +6,18 @@ is an estimate: they have not met a GPU yet.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
 from diffusers.models.attention_processor import Attention
+from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+log = logging.getLogger(__name__)
 
 QUERIES = 2048
 """Queries processed at a time; bounds the matrix of weights to 64 MB at 1024x1024 in 16-bit floats."""
@@ -72,13 +78,42 @@ def normalize_last(maps: Tensor, groups: int, weight: Tensor, bias: Tensor, eps:
     return normalized.reshape(count, height, width, channels).permute(0, 3, 1, 2)
 
 
+@cache
+def kernel_for(device: torch.device) -> Callable[..., Tensor] | None:
+    """Return the kernel of :mod:`~codiff_batch.networks.norm_kernel` if it works on a GPU, as tried on a small map."""
+    try:
+        from codiff_batch.networks.norm_kernel import normalize
+
+        maps = torch.linspace(-3, 5, 2 * 64 * 90, device=device).reshape(2, 64, 9, 10)
+        maps = maps.contiguous(memory_format=torch.channels_last)
+        weight = torch.linspace(-1, 1, 64, device=device)
+        ours = normalize(maps, 32, weight, weight, 1e-5, silu=True)
+        if torch.allclose(ours, F.silu(F.group_norm(maps, 32, weight, weight, 1e-5)), atol=1e-3):
+            return normalize
+        reason = "it gives other values"
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # No Triton, no compiler for what it generates, or a GPU that it does not know.
+        reason = " ".join(str(error).split())[:200]
+    log.info("group normalisation in torch's own layers on %s, not by the kernel: %s", device, reason)
+    return None
+
+
 class LastGroupNorm(nn.GroupNorm):
-    """Group normalisation that keeps maps channels-last on a GPU."""
+    """Group normalisation that keeps maps channels-last on a GPU, with the SiLU after it where there is one."""
+
+    silu = False
 
     def forward(self, maps: Tensor) -> Tensor:
         if on_a_gpu(maps) and maps.dim() == 4 and maps.is_contiguous(memory_format=torch.channels_last):
-            return normalize_last(maps, self.num_groups, self.weight, self.bias, self.eps)
-        return super().forward(maps)
+            told = self.num_groups, self.weight, self.bias, self.eps
+            # A compiler fuses these by itself, with what comes before and after.
+            if not torch.compiler.is_compiling() and (kernel := kernel_for(maps.device)):
+                return kernel(maps, *told, silu=self.silu)
+            normalized = normalize_last(maps, *told)
+        else:
+            normalized = super().forward(maps)
+        return F.silu(normalized) if self.silu else normalized
 
 
 def suit_gpus(network: nn.Module) -> None:
@@ -88,3 +123,17 @@ def suit_gpus(network: nn.Module) -> None:
             module.__class__ = LastGroupNorm
         if isinstance(module, Attention) and module.heads == 1 and module.group_norm is not None:
             module.set_processor(ChunkedAttention())
+    for module in network.modules():
+        if isinstance(module, ResnetBlock2D) and module.time_emb_proj is None:
+            _join(module, "nonlinearity", "norm1", "norm2")
+        else:
+            _join(module, "conv_act", "conv_norm_out")
+
+
+def _join(block: nn.Module, activation: str, *norms: str) -> None:
+    """Give a block's SiLU to the normalisations before it."""
+    before = [getattr(block, name, None) for name in norms]
+    if isinstance(getattr(block, activation, None), nn.SiLU) and all(isinstance(n, LastGroupNorm) for n in before):
+        for norm in before:
+            norm.silu = True  # type: ignore[union-attr]
+        setattr(block, activation, nn.Identity())

@@ -85,7 +85,7 @@ class Engine:
         place = _region(request, *seen.shape[:2])
         decoded = self._memory.recall(about, "decoded", lambda: _decoded(seen, _origin(request, seen)))
         restored = preview(self._memory, about, decoded, place, restorer, settings, report)
-        changed = restored.levels if restored.settled is not Settled.UNCHANGED else seen[place]
+        changed = np.asarray(restored.levels) if restored.settled is not Settled.UNCHANGED else seen[place]
         write_picture(into, picture.region(*place).changed(seen[place], changed))
         return _told(restored)
 
@@ -97,7 +97,7 @@ class Engine:
         settings = _settings(request, restorer.card)
         region = Region.of(place, seen.shape[:2], restorer.card)
         restored = restore(_decoded(seen, _origin(request, seen)), restorer, settings, region=region, progress=report)
-        changed = restored.levels if restored.settled is not Settled.UNCHANGED else seen[place]
+        changed = np.asarray(restored.levels) if restored.settled is not Settled.UNCHANGED else seen[place]
         write_picture(into, picture.region(*place).changed(seen[place], changed))
         return _told(restored)
 

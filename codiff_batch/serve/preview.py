@@ -86,8 +86,8 @@ def preview(
     full = memory.recall(
         about,
         ("levels", by, str(region.window), settings.texture),
-        lambda: restorer.levels_of(seen.request(fully, progress=progress)),
+        lambda: np.asarray(restorer.levels_of(seen.request(fully, progress=progress))),
     )
     strength = np.float32(settings.strength)
     restored = settled(seen, full * strength + part.pixels * (1 - strength), settings)
-    return replace(restored, levels=restored.levels[region.inner])
+    return replace(restored, levels=np.asarray(restored.levels)[region.inner])

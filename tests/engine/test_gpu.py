@@ -138,7 +138,7 @@ def test_the_next_photo_is_drawn_while_the_one_before_is_worked_on(
                 gpus.log.append("drawn")
                 yield Request(pixels[:64, :64], embedding, key=key)
 
-        results = {result.request.key: result.levels for result in restorer.stream(requests())}
+        results = {result.request.key: np.asarray(result.levels) for result in restorer.stream(requests())}
     assert all(np.array_equal(levels, results[0]) for levels in results.values())
     # Two photos are on the device before the first is waited for, and a drawn one is begun before the next wait.
     started = [index for index, what in enumerate(gpus.log) if what == "wait"]

@@ -84,7 +84,7 @@ def test_a_picture_inside_its_cells_is_hardly_touched() -> None:
 
 
 def test_many_bands_are_met_as_well_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("codiff_batch.jpeg.constrain.PIXELS_AT_A_TIME", 1)
+    monkeypatch.setattr("codiff_batch.jpeg.arrays.Numpy.pixels_at_a_time", 1)
     photo = JpegPhoto.from_bytes(jpeg(picture(160, 96), quality=20, subsampling=2))
     again = compressed_like(photo, project_to_cells(invented(photo), photo))
     assert share_kept(photo, again) > 0.999
