@@ -106,6 +106,7 @@ def test_memory_that_runs_out_in_a_lane_makes_the_tiles_smaller(
     assert len(ended) == 4
 
 
+@pytest.mark.slow
 def test_no_memory_for_the_smallest_tile_fails_each_picture_with_its_reason(tiny: Restorer) -> None:
     faulty = Faulty(tiny.networks.generator, lambda call, images: True)
     ended = list(in_lanes(tiny, 3, faulty).stream(pictures()))

@@ -100,6 +100,7 @@ def test_a_base_in_half_precision_files_will_do(files: Path, tmp_path: Path) -> 
     assert install(files, tmp_path / "models").is_dir()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [

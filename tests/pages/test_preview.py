@@ -424,6 +424,7 @@ def test_the_page_runs_no_script_but_its_own_and_asks_no_network(chromium: Brows
     assert page.evaluate("() => fetch('https://example.org').then(() => 'sent', () => 'refused')") == "refused"
 
 
+@pytest.mark.slow
 def test_the_photos_shown_stand_for_the_others(before: Path) -> None:
     shown = data(before / "page.html")
     assert len(shown["samples"]) == 8

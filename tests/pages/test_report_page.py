@@ -74,6 +74,7 @@ def test_the_page_tells_of_every_photo_and_finds_its_files(night: Path) -> None:
     assert (turned.width < turned.height) == (stored.width > stored.height) or turned.width == turned.height
 
 
+@pytest.mark.slow
 def test_names_are_text_and_never_markup(night: Path) -> None:
     text = (night / "pages.html").read_text()
     assert "<script>alert" not in text

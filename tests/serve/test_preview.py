@@ -52,6 +52,7 @@ def whole(engine: Lines, request: dict[str, Any], **settings: Any) -> np.ndarray
     return np.fromfile(request["into"], np.uint8).reshape(SIDE, SIDE, 3)[HERE].astype(int)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [{}, {"strength": 0.5}, {"constrain": False}, {"qf": 30}, {"model": "compact", "texture": 0.3}],
@@ -74,6 +75,7 @@ def test_each_setting_shows(engine: Lines, request_: dict[str, Any]) -> None:  #
     assert len(shown) == len(different)
 
 
+@pytest.mark.slow
 def test_each_precision_is_computed_in(engine: Lines, request_: dict[str, Any]) -> None:  # noqa: F811
     """The same picture is asked about again: neither an earlier model nor an earlier preview answers for another."""
     for ask in (preview, whole):
@@ -144,6 +146,7 @@ def test_a_part_has_the_cells_of_the_whole(tmp_path: Path, sampling: str, window
     assert difference.max() <= 3
 
 
+@pytest.mark.slow
 def test_a_preview_does_not_wait_for_another_clients_work(
     models: Path,  # noqa: F811
     folder: Path,  # noqa: F811

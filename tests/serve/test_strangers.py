@@ -78,6 +78,7 @@ def ask(client: Any, **request: Any) -> dict[str, Any]:
     return json.loads(client.recv_bytes())
 
 
+@pytest.mark.slow
 def test_what_lay_in_the_folder_before_stays(start: Start, folder: Path) -> None:
     (folder / "2019").mkdir()
     (folder / "2019/wedding.jpg").write_bytes(b"x")
@@ -110,6 +111,7 @@ def test_a_folder_that_others_may_enter_is_refused(start: Start, folder: Path, m
     assert words.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_silent_client_keeps_nobody_waiting(start: Start, folder: Path) -> None:
     serving(start, folder)
     with socket.socket(socket.AF_UNIX) as stranger:

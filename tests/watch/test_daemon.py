@@ -227,6 +227,7 @@ def test_a_handler_that_raises_loses_no_photo(tmp_path: Path, model: Path, monke
     assert next(daemon.run()).source.name == "a.jpg"  # events are lost, so the folder is scanned
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_gone_for_a_while_is_watched_again(tmp_path: Path, model: Path) -> None:
     stop = threading.Event()
     daemon = in_process(tmp_path / "in", model, stop)
@@ -251,6 +252,7 @@ def test_an_output_that_holds_the_watched_folder_is_refused(tmp_path: Path, mode
         Daemon(batch, WatchOptions(), threading.Event())
 
 
+@pytest.mark.slow
 def test_an_output_inside_the_watched_folder_is_never_taken_for_a_source(tmp_path: Path, model: Path) -> None:
     stop = threading.Event()
     write(tmp_path / "in/a.jpg", jpeg(20))
