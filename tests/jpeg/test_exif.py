@@ -102,6 +102,15 @@ def test_a_block_without_a_whole_directory_is_none(length: int) -> None:
         with_fields(EMPTY[:length], [])
 
 
+@pytest.mark.parametrize("entries", [0, 1])
+def test_an_empty_directory_of_a_place_is_none(entries: int) -> None:
+    place = made("<", *entries * [(1, 2, 2, b"N")])[8:]
+    data = made("<", (0x8825, 4, 1, struct.pack("<I", 26)), more=place)
+    assert JpegPhoto.from_bytes(with_segments(jpeg(), Segment(0xE1, b"Exif\0\0" + data))).metadata().has_gps is bool(
+        entries
+    )
+
+
 def test_a_directory_may_end_without_the_offset_of_a_next_one() -> None:
     whole = made("<", (0x0112, 3, 1, b"\6"))
     exif = Exif.read(whole[:-4])

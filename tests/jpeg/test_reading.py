@@ -305,6 +305,22 @@ def test_a_jfif_segment_counts_from_fourteen_bytes_on(kept: int, colour: str) ->
     assert np.array_equal(opened(data).pixels(), by_pillow(data))
 
 
+@pytest.mark.parametrize(("kept", "colour"), [(12, "rgb"), (11, "ycbcr")])
+def test_an_adobe_segment_counts_from_twelve_bytes_on(kept: int, colour: str) -> None:
+    soi, _, *rest = parse(jpeg()).segments
+    data = Structure(
+        (soi, Segment(0xE0, b"JFXX\0" + bytes(9)), Segment(0xEE, adobe(0).payload[:kept]), *rest), b""
+    ).emit()
+    assert opened(data).header.colour == colour
+    assert np.array_equal(opened(data).pixels(), by_pillow(data))
+
+
+def test_samplings_without_a_name_are_told_by_their_factors() -> None:
+    header = opened(jpeg()).header
+    components = tuple(replace(component, h=1, v=2) for component in header.components)
+    assert replace(header, components=components).sampling == "1x2,1x2,1x2"
+
+
 def test_what_stands_behind_the_first_scan_says_nothing_of_the_colours() -> None:
     soi, _, *rest, eoi = parse(jpeg()).segments
     data = Structure((soi, *rest, adobe(0), eoi), b"").emit()
@@ -329,9 +345,11 @@ def test_a_scan_that_says_nonsense_completes_nothing() -> None:
             opened(Structure((*start[:first], nonsense, end), b"").emit())
 
 
-@pytest.mark.parametrize("header", [b"", b"\1", b"\1\1", b"\x80\1\0"])
+@pytest.mark.parametrize("header", [b"", b"\1", b"\1\1", b"\x80\1\0", b"\1\x09\0\0\x3f\0"])
 @pytest.mark.parametrize("progressive", [False, True])
-def test_a_scan_header_that_is_cut_short_counts_for_nothing(header: bytes, progressive: bool) -> None:
+def test_a_scan_header_that_is_cut_short_or_of_no_component_counts_for_nothing(
+    header: bytes, progressive: bool
+) -> None:
     *start, end = parse(jpeg(progressive=progressive)).segments
     whole = opened(Structure((*start, Segment(0xDA, header), end), b"").emit()).header
     assert whole.process == ("progressive" if progressive else "baseline")

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from codiff_batch.jpeg import JpegPhoto, Segment
-from codiff_batch.jpeg.exif import Exif
+from codiff_batch.jpeg.exif import Exif, Field, with_fields
 from codiff_batch.jpeg.metadata import exif_bytes
 from codiff_batch.jpeg.thumbnail import with_fresh_thumbnail
 from tests.jpeg.samples import exif_block, jpeg, picture, with_segments
@@ -89,6 +89,17 @@ def test_only_one_that_was_held_the_other_way_is_left(shape: tuple[int, int], si
     turned = 60 in shape and 80 in shape and size == shape
     assert (fresh is source) is turned
     assert thumbnail_of(fresh).size == size
+
+
+def test_values_may_lie_behind_it() -> None:
+    source = photo(with_fields(block(old()), [Field(0x010E, 2, 9, b"A caption")]))
+    assert with_fresh_thumbnail(source, picture()) is not source
+
+
+def test_a_large_one_is_no_thumbnail() -> None:
+    for width, fits in ((640, True), (641, False)):
+        source = photo(block(jpeg(np.zeros((480, width, 3), np.uint8))))
+        assert (with_fresh_thumbnail(source, np.zeros((48, 64, 3), np.uint8)) is not source) is fits
 
 
 @pytest.mark.parametrize("kind", [3, 4])

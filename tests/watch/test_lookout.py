@@ -116,6 +116,7 @@ def test_where_watches_run_out_folders_are_scanned_until_there_are_some_again(
         return add(self, path, *rest)
 
     caplog.set_level(logging.INFO)
+    descriptors = len(list(Path("/proc/self/fd").iterdir()))
     monkeypatch.setattr(InotifyFD, "add_callback", run_out)
     with Lookout(folders, 60, polling=False) as lookout:
         for _ in range(10):
@@ -127,6 +128,7 @@ def test_where_watches_run_out_folders_are_scanned_until_there_are_some_again(
         assert lookout.needs_scan()
         assert all(eyes.see() for eyes in lookout._eyes.values())
         assert seconds_to_scan(lookout, clock) == 60
+    assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
     words = "cannot watch all folders by events (No space left on device); scanning every 10 s instead"
     assert caplog.messages.count(words) == 1
     assert caplog.messages.count("watching by events again") == 1
@@ -162,6 +164,9 @@ def test_another_folder_at_the_same_place_is_watched_instead(
             assert not lookout.needs_scan()  # it may come back
         assert not eyes.open()
         assert not eyes.blind
+        folder.touch()
+        assert not lookout.needs_scan()
+        folder.unlink()
         folder.mkdir()
         assert lookout.needs_scan()
         assert eyes.see()

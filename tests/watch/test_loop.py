@@ -12,6 +12,7 @@ import pytest
 
 from codiff_batch.batch.options import BatchOptions
 from codiff_batch.errors import FolderLocked, FolderUnavailable, OptionsConflict
+from codiff_batch.settings import Judging
 from codiff_batch.watch import daemon as module
 from codiff_batch.watch.daemon import Daemon, WatchOptions
 from codiff_batch.watch.home import Home
@@ -70,6 +71,33 @@ def test_in_place_each_photo_is_replaced_once_and_leftovers_go(tmp_path: Path, m
     assert not leftover.exists()
     assert not (tmp_path / "in-restored").exists()
     assert Looped(tmp_path, model, nothing, **options).run() == []
+
+
+def test_what_is_lost_is_made_again_at_the_next_start_and_what_was_good_is_left(tmp_path: Path, model: Path) -> None:
+    write(tmp_path / "in/a.jpg", jpeg(20))
+    for said in (["a.jpg skipped"], []):
+        assert Looped(tmp_path, model, nothing, nothing, judging=Judging(min_qf=0)).run() == said
+    for said in (["a.jpg restored"], []):
+        assert Looped(tmp_path, model, nothing, nothing).run() == said
+    (tmp_path / "out/a.jpg").unlink()
+    assert Looped(tmp_path, model, nothing, nothing).run() == ["a.jpg restored"]
+    assert Looped(tmp_path, model, *3 * [nothing], overwrite=True).run() == ["a.jpg restored"]
+
+
+def test_one_that_is_to_end_ends_when_all_is_done(tmp_path: Path, model: Path) -> None:
+    write(tmp_path / "in/a.jpg", jpeg(20))
+    looped = Looped(tmp_path, model, *5 * [nothing], once=True)
+    assert looped.run() == ["a.jpg restored"]
+    assert not looped.daemon._stop.is_set()
+
+
+def test_hints_at_what_is_no_photo_are_passed_over(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("in/.hidden.jpg", "in/notes.txt", "elsewhere/a.jpg", "in/out/a.jpg")
+    paths = [write(tmp_path / name, jpeg(20)) for name in names]
+    monkeypatch.setattr("codiff_batch.watch.lookout.Lookout.hints", lambda self: iter(paths))
+    assert Looped(tmp_path, model, *3 * [nothing], output=tmp_path / "in/out").run() == []
 
 
 def test_what_failed_has_another_chance_at_the_next_start_or_when_it_changes(tmp_path: Path, model: Path) -> None:
