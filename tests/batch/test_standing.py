@@ -288,6 +288,7 @@ def test_whatever_threads_share_is_touched_under_the_lock(journal: Journal, monk
     journal.stand(STANDING)
     journal.forget(STANDING.place)
     journal.end()
+    journal.close()
 
 
 def test_an_attempt_that_waits_keeps_no_other_process_out(journal: Journal) -> None:

@@ -116,6 +116,7 @@ def test_a_directory_may_end_without_the_offset_of_a_next_one() -> None:
     exif = Exif.read(whole[:-4])
     assert exif is not None and exif.number("0th", 0x0112) == 6
     assert Exif.read(whole[:-5]) is None
+    assert Exif.read(EMPTY[:10]) is not None
 
 
 def test_directories_that_point_at_each_other_end() -> None:
@@ -156,9 +157,11 @@ def test_what_leads_nowhere_goes_with_the_fields() -> None:
 
 @pytest.mark.parametrize("goes", [False, True])
 def test_an_emptied_directory_of_a_thumbnail_follows_no_longer(goes: bool) -> None:
-    whole = made("<", (0x0112, 3, 1, b"\6"), following=26, more=made("<", (0x0103, 3, 1, b"\6"))[8:])
+    second = made("<", (0x0103, 3, 1, b"\6"), following=7)[8:]
+    whole = made("<", (0x0112, 3, 1, b"\6"), following=26, more=second)
     left = Exif.read(Exif.read(whole).without(lambda directory, _: goes and directory == "1st"))  # type: ignore[union-attr]
     assert left is not None and left.directories["0th"].following == (0 if goes else 26)
+    assert goes or left.directories["1st"].following == 7
 
 
 def test_of_equal_fields_the_new_one_counts_and_a_thumbnail_follows_if_asked() -> None:

@@ -14,7 +14,7 @@ from PIL import Image, ImageCms
 
 from codiff_batch.errors import DamagedJpeg, NotJpeg, PhotoError, TooManyBytes, TooManyPixels, UnsupportedJpeg
 from codiff_batch.jpeg import DEFAULT_MAX_PIXELS, JpegPhoto, Segment, Structure
-from codiff_batch.jpeg.metadata import XMP, xmp_bytes
+from codiff_batch.jpeg.metadata import XMP, icc_bytes, xmp_bytes
 from codiff_batch.jpeg.quantization import expected_error, fit_quality, ijg_table, read_tables
 from codiff_batch.jpeg.segments import parse
 from tests.jpeg.samples import (
@@ -56,6 +56,7 @@ def test_gray_photos_stay_gray() -> None:
 def test_restart_interval_is_read() -> None:
     assert opened(jpeg()).header.restart_interval == 0
     assert opened(jpeg(restart_marker_blocks=3)).header.restart_interval == 3
+    assert opened(jpeg(restart_marker_blocks=300)).header.restart_interval == 300
 
 
 @pytest.mark.parametrize("quality", range(1, 101))
@@ -395,6 +396,7 @@ def test_what_a_file_carries_is_named() -> None:
     assert (told.camera, told.taken, told.comments, told.trailer_bytes) == ("C" * 500, "2020", 1, 1)
     assert told.restored_by is None
     assert xmp_bytes(parse(data)) == b"<x/>"
+    assert icc_bytes(parse(data)) == profile
 
 
 @pytest.mark.parametrize("parts", [[b"\2\2b"], [b"\1\2a", b"\3\2c"], [b"\0\1a"], [b""], [b"\1"], [b"\1\1"]])
@@ -438,7 +440,7 @@ def test_each_component_has_the_table_in_force_at_its_first_scan(names: tuple[in
     components = b"\3" + b"".join(bytes([name, 0x11, 0]) for name in names)
     frame = Segment(0xC0, pick(coarse, 0xC0)[0].payload[:5] + components)
     start = (coarse[0], *pick(coarse, 0xDB), frame, *pick(coarse, 0xC4), scan(coarse, names[0]))
-    end = (*pick(fine, 0xDB), scan(fine, names[1]), scan(fine, names[2]), Segment(0xD9))
+    end = (*pick(fine, 0xDB), *(scan(fine, name) for name in (*names[1:], names[0])), Segment(0xD9))
     tables = opened(Structure(start + end, b"").emit()).header.tables
     expected = [ijg_table(quality, chroma=False) for quality in (30, 80, 80)]
     assert [t[0, 0] for t in tables] == [t[0, 0] for t in expected]

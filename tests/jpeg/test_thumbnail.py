@@ -107,6 +107,7 @@ def test_its_length_is_put_right_and_other_segments_of_its_kind_stay(kind: int) 
     packet = Segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0<x/>")
     source = JpegPhoto.from_bytes(with_segments(jpeg(), packet, Segment(0xE1, b"Exif\0\0" + block(old(), kind=kind))))
     fresh = with_fresh_thumbnail(source, picture())
+    assert fresh is not source
     assert packet in fresh.structure.segments
     exif = Exif.read(exif_bytes(fresh.structure))
     assert exif is not None

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -39,13 +41,22 @@ def nothing() -> None:
 
 
 class Looped:
-    """A daemon that looks for photos at each tick, and what it said of them."""
+    """A daemon that looks for photos at each tick if not told otherwise, and what it said of them."""
 
-    def __init__(self, folder: Path, model: Path, *steps: Callable[[], object], once: bool = False, **options: Any):
+    def __init__(
+        self,
+        folder: Path,
+        model: Path,
+        *steps: Callable[[], object],
+        once: bool = False,
+        settle: float = 0,
+        rescan: float = 0,
+        **options: Any,
+    ):
         (folder / "in").mkdir(exist_ok=True)
         options = {"output": folder / "out", **options}
         self.batch = BatchOptions((folder / "in",), model=str(model), **options)
-        watch = WatchOptions(settle=0, rescan=0, polling=True, once=once)
+        watch = WatchOptions(settle=settle, rescan=rescan, polling=True, once=once)
         self.daemon = Daemon(self.batch, watch, Ticks(*steps))
         self.said: list[str] = []
 
@@ -91,6 +102,33 @@ def test_one_that_is_to_end_ends_when_all_is_done(tmp_path: Path, model: Path) -
     assert not looped.daemon._stop.is_set()
 
 
+def test_one_that_is_to_end_waits_for_what_has_not_settled(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(now=1000.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr(module, "time", clock)
+    photo = write(tmp_path / "in/a.jpg", jpeg(20)[:400])
+
+    def grow() -> None:
+        clock.now += 3
+        photo.write_bytes(jpeg(20))
+
+    def pass_by() -> None:
+        clock.now += 3
+
+    assert Looped(tmp_path, model, grow, *4 * [pass_by], once=True, settle=5).run() == ["a.jpg restored"]
+
+
+def test_systemd_hears_of_the_daemon_during_long_scans_and_long_work(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "in/a.jpg", jpeg(20))
+    looped, during = Looped(tmp_path, model, nothing), set[str]()
+    monkeypatch.setattr(looped.daemon._service, "ping", lambda: during.add(sys._getframe(1).f_code.co_name))
+    assert looped.run() == ["a.jpg restored"]
+    assert during == {"_loop", "_scan", "_note"}
+
+
 def test_hints_at_what_is_no_photo_are_passed_over(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,15 +145,18 @@ def test_what_failed_has_another_chance_at_the_next_start_or_when_it_changes(tmp
     assert Looped(tmp_path, model, *mend).run() == ["torn.jpg failed", "torn.jpg restored"]
 
 
-def test_what_failed_for_a_while_is_tried_again(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("passing", "attempts"), [(True, 4), (False, 1)])
+def test_what_failed_for_a_while_is_tried_again(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, passing: bool, attempts: int
+) -> None:
     monkeypatch.setattr("codiff_batch.watch.retries.FIRST_PAUSE", 0)
-    monkeypatch.setattr(module, "passes", lambda reason: True)
+    monkeypatch.setattr(module, "passes", lambda reason: passing)
     write(tmp_path / "in/torn.jpg", jpeg(20)[:400])
     write(tmp_path / "in/whole.jpg", jpeg(20))
     looped = Looped(tmp_path, model, *3 * [nothing])
     assert looped.run().count("whole.jpg restored") == 1
-    assert looped.said.count("torn.jpg failed") == 4
-    assert len(looped.daemon._retries) == 1
+    assert looped.said.count("torn.jpg failed") == attempts
+    assert len(looped.daemon._retries) == passing
 
 
 def test_a_disk_that_is_away_is_waited_for(tmp_path: Path, model: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -173,7 +214,7 @@ def test_an_output_folder_that_is_gone_is_made_again_once_there_is_a_place(
         out.rename(tmp_path / "taken")
         out.write_bytes(b"in the way")
 
-    looped = Looped(tmp_path, model, nothing, take, nothing, nothing, out.unlink, nothing, nothing)
+    looped = Looped(tmp_path, model, nothing, take, nothing, nothing, out.unlink, nothing, nothing, rescan=600)
     assert looped.run() == ["a.jpg restored", "a.jpg restored"]
     assert (out / "a.jpg").read_bytes() == (tmp_path / "taken/a.jpg").read_bytes()
     assert sum(message.endswith("; waiting") for message in caplog.messages) == 1
