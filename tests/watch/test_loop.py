@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 
 from codiff_batch.batch.options import BatchOptions
-from codiff_batch.errors import FolderLocked, FolderUnavailable, OptionsConflict
+from codiff_batch.errors import FolderLocked, FolderUnavailable, ModelError, OptionsConflict
 from codiff_batch.settings import Judging
 from codiff_batch.watch import daemon as module
 from codiff_batch.watch.daemon import Daemon, WatchOptions
 from codiff_batch.watch.home import Home
 from tests.photos import jpeg, scene, write
+from tests.tiny_model import make_tiny_model
 
 
 class Ticks(threading.Event):
@@ -129,13 +130,45 @@ def test_systemd_hears_of_the_daemon_during_long_scans_and_long_work(
     assert during == {"_loop", "_scan", "_note"}
 
 
-def test_hints_at_what_is_no_photo_are_passed_over(
+def test_hints_are_followed_unless_they_lead_to_what_is_no_photo(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = ("in/.hidden.jpg", "in/notes.txt", "elsewhere/a.jpg", "in/out/a.jpg")
     paths = [write(tmp_path / name, jpeg(20)) for name in names]
-    monkeypatch.setattr("codiff_batch.watch.lookout.Lookout.hints", lambda self: iter(paths))
-    assert Looped(tmp_path, model, *3 * [nothing], output=tmp_path / "in/out").run() == []
+    monkeypatch.setattr("codiff_batch.watch.lookout.Lookout.hints", lambda self: [paths.pop()] if paths else [])
+    steps = [*4 * [nothing], lambda: paths.append(write(tmp_path / "in/late.jpg", jpeg(20))), nothing]
+    assert Looped(tmp_path, model, *steps, output=tmp_path / "in/out", rescan=600).run() == ["late.jpg restored"]
+    assert not paths
+
+
+def test_a_scan_is_followed_by_none_until_the_next_is_due(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(now=1000.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr("codiff_batch.watch.lookout.time", clock)
+    scans, scan = list[float](), module.scan
+    monkeypatch.setattr(module, "scan", lambda *given, **named: (scans.append(clock.now), scan(*given, **named))[1])
+
+    def pass_by() -> None:
+        clock.now += 3
+
+    assert Looped(tmp_path, model, *9 * [pass_by], rescan=9).run() == []
+    assert scans == [1000, 1009, 1018, 1027]
+
+
+def test_each_folder_has_its_outputs_beside_it_if_nothing_is_said(tmp_path: Path, model: Path) -> None:
+    folders = tuple(write(tmp_path / name / "a.jpg", jpeg(20)).parent for name in ("anna", "ben"))
+    daemon = Daemon(BatchOptions(folders, model=str(model)), WatchOptions(settle=0, once=True), Ticks(*3 * [nothing]))
+    assert [outcome.outcome for outcome in daemon.run()] == 2 * ["restored"]
+    assert sorted(path.parent.name for path in tmp_path.glob("*-restored/a.jpg")) == ["anna-restored", "ben-restored"]
+
+
+def test_a_damaged_model_is_found_before_the_first_photo(tmp_path: Path) -> None:
+    damaged = make_tiny_model(tmp_path / "damaged")
+    write(damaged / "weights.safetensors", b"x")
+    with pytest.raises(ModelError):
+        Looped(tmp_path, damaged, nothing).run()
+    assert Looped(tmp_path, damaged, nothing, once=True).run() == []  # there is nothing for it to do
 
 
 def test_what_failed_has_another_chance_at_the_next_start_or_when_it_changes(tmp_path: Path, model: Path) -> None:
