@@ -87,7 +87,7 @@ class Exif:
         for parent, tag, name in _CHILDREN:
             if (offset := exif.number(parent, tag)) and (found := _read_directory(block, order, offset)):
                 directories[name] = found
-        if first.following and (second := _read_directory(block, order, first.following)):
+        if second := _read_directory(block, order, first.following):
             directories["1st"] = second
         return exif
 

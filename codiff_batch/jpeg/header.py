@@ -158,7 +158,8 @@ def _refuse_missing_scans(structure: Structure, components: tuple[Component, ...
             first, last, bits = segment.payload[-3:]
             for identifier in selectors:
                 if identifier in missing_bits and last <= 63:
-                    missing_bits[identifier][first : last + 1] = [bits & 15] * (last + 1 - first)
+                    for frequency in range(first, last + 1):
+                        missing_bits[identifier][frequency] = bits & 15
     sent = sum(bits == 0 for component in missing_bits.values() for bits in component)
     if sent < 64 * len(components):
         share = 100 * sent // (64 * len(components))

@@ -122,7 +122,7 @@ class Eyes:
         if observer is None or not observer.is_alive() or not all(e.is_alive() for e in observer.emitters):
             return False
         # Roots of disks have the same inode on all of them.
-        return self._key is not None and key_of(self._folder) == self._key
+        return key_of(self._folder) == self._key
 
     def _note(self, error: OSError | RuntimeError) -> None:
         self.blind = str(getattr(error, "strerror", None) or error)

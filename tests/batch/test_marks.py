@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -10,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from codiff_batch.batch import marks
+from codiff_batch.batch.marks import Holds, check_present, claim, is_marked, tried
+from codiff_batch.errors import FolderUnavailable, OptionsConflict
 from tests.batch.test_originals import in_mounts_of_its_own
 from tests.cli.test_restore import tree
 from tests.photos import jpeg, scene, write
@@ -151,3 +155,36 @@ def test_whatever_lies_where_a_mark_would_be_holds_nobody_up(photos: Path, model
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     ran = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
     assert (ran.returncode, ran.stderr.split(":")[0]) == (0, "2 photos")
+
+
+@pytest.mark.parametrize("record", ["", "[]", "null", "{}", '{"mount": "/"}', '{"mount": 1, "disk": 2}', "\udcff"])
+def test_what_is_remembered_of_a_folder_and_makes_no_sense_is_forgotten(tmp_path: Path, record: str) -> None:
+    folder = tmp_path / "out"
+    claim(folder, Holds.OUTPUTS)
+    shutil.rmtree(folder)
+    folder.mkdir()
+    with pytest.raises(FolderUnavailable, match="is its disk mounted"):
+        check_present(folder, new=False)
+    marks._record(folder).write_bytes(os.fsencode(record))
+    check_present(folder, new=False)
+
+
+@pytest.mark.parametrize(("refusal", "stays"), [(OptionsConflict, False), (FolderUnavailable, True), (None, True)])
+@pytest.mark.parametrize("known", [False, True])
+def test_a_folder_that_is_refused_keeps_no_mark_that_it_did_not_have(
+    tmp_path: Path, refusal: type[Exception] | None, stays: bool, known: bool
+) -> None:
+    folder = tmp_path / "out"
+    if known:
+        claim(folder, Holds.OUTPUTS)
+    with contextlib.suppress(OptionsConflict, FolderUnavailable), tried(folder):
+        claim(folder, Holds.OUTPUTS)
+        if refusal is not None:
+            raise refusal("no")
+    assert is_marked(folder) is (known or stays)
+    assert marks._record(folder).exists() is (known or stays)
+
+
+def test_a_refusal_is_told_though_the_mark_is_gone_already(tmp_path: Path) -> None:
+    with pytest.raises(OptionsConflict, match="no"), tried(tmp_path / "out"):
+        raise OptionsConflict("no")

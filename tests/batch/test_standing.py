@@ -255,6 +255,42 @@ def test_attempts_are_committed_while_nothing_else_happens(journal: Journal, mon
     assert read_ledger(journal.path.parent.parent).attempts
 
 
+class Locked:
+    """Something that is only touched by whoever holds the journal's lock."""
+
+    def __init__(self, journal: Journal, what: Any) -> None:
+        self._journal, self._what = journal, what
+
+    def __getattr__(self, name: str) -> Any:
+        assert self._journal._lock._is_owned()  # type: ignore[attr-defined]
+        return getattr(self._what, name)
+
+    def __bool__(self) -> bool:
+        return bool(self._what)
+
+    def __setitem__(self, key: bytes, value: Attempt) -> None:
+        self.__getattr__("__setitem__")(key, value)
+
+
+def test_whatever_threads_share_is_touched_under_the_lock(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    soon = journal._soon
+    journal._database, journal._waiting = Locked(journal, journal._database), Locked(journal, journal._waiting)  # type: ignore[assignment]
+    monkeypatch.setattr(journal, "_soon", lambda: soon() if journal._lock._is_owned() else pytest.fail("no lock"))  # type: ignore[attr-defined]
+    journal.begin("m", 1, [])
+    journal.join()
+    journal.record(ATTEMPT)
+    assert journal.attempt(ATTEMPT.place) is not None
+    journal.record(ATTEMPT, STANDING)
+    journal.count_known()
+    journal.flush()
+    assert journal.attempt(ATTEMPT.place) is not None
+    assert journal.standing(STANDING.place) == journal.standing_with(str(STANDING.sha256))
+    journal.stand(STANDING)
+    journal.forget(STANDING.place)
+    journal.end()
+    journal.close()
+
+
 def test_an_attempt_that_waits_keeps_no_other_process_out(journal: Journal) -> None:
     journal.begin("m", 1, [])
     journal.record(ATTEMPT)

@@ -127,11 +127,15 @@ def test_attributes_are_set_on_the_file_itself_never_by_name(
     assert (mode(secret), secret.read_bytes()) == (0o600, data)
 
 
-def test_the_guard_has_the_last_word(tmp_path: Path) -> None:
+def test_the_guard_has_the_last_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "a.jpg", b"old")
     seen: list[list[str]] = []
+    synced: list[int] = []
+    fsync = os.fsync
+    monkeypatch.setattr("os.fsync", lambda handle: (fsync(handle), synced.append(os.fstat(handle).st_ino)))
 
     def guard(temporary: Path) -> None:
+        assert synced == [temporary.stat().st_ino]  # syncing may take long; what the guard has seen would be old
         seen.append(sorted(re.sub(r"one-.*\.tmp", "one-*.tmp", p.name) for p in tmp_path.iterdir()))
         raise PhotoError("not now")
 
@@ -217,6 +221,21 @@ def test_folders_are_made_once_by_whoever_is_first(tmp_path: Path) -> None:
     write(tmp_path / "file", b"")
     with pytest.raises(OSError):
         make_folders(tmp_path / "file/x")
+
+
+def test_a_folder_that_another_process_makes_at_the_same_moment_stays_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "like").mkdir(mode=0o700)
+    mkdir = Path.mkdir
+
+    def second(self: Path) -> None:
+        mkdir(self, mode=0o755)
+        mkdir(self)
+
+    monkeypatch.setattr(Path, "mkdir", second)
+    make_folders(tmp_path / "a/b", like=tmp_path / "like")
+    assert mode(tmp_path / "a/b") == mode(tmp_path / "a")
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are counted as Linux shows them")

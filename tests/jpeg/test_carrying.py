@@ -110,6 +110,9 @@ def test_a_multi_picture_index_points_at_the_second_picture_again(kilobytes: int
         pictures.seek(1)
         assert pictures.size == (24, 16)
         assert np.array_equal(np.asarray(pictures), JpegPhoto.from_bytes(second).pixels())
+    index = replace(multi_picture_index(len(start) - base - 1, len(start), len(second)), lead=b"\xff\xff")
+    with pytest.raises(UnsupportedJpeg, match="multi-picture"):  # it would lie in the first one
+        restored(with_segments(first, before, index, trailer=second))
 
 
 def index(order: str, *entries: tuple[int, int], cut: int = 0) -> bytes:
@@ -203,6 +206,8 @@ def test_what_the_writer_would_refuse_is_known_before() -> None:
 def test_metadata_is_carried_in_whatever_segment_it_stands(marker: int) -> None:
     packet = (marker, XMP + b"<x:xmpmeta/>")
     assert packet in carried(restored(with_segments(jpeg(), Segment(*packet))))
+    elsewhere = [(marker, b"MPF\0 is no index here"), (marker, c2pa(1, b"c2pa").payload)]
+    assert carried(restored(with_segments(jpeg(), *(Segment(*each) for each in elsewhere))))[1:3] == elsewhere
 
 
 PROVENANCE = 'dcterms:provenance="https://example.org/\u00fc.c2pa"'
@@ -246,7 +251,13 @@ def test_an_extended_packet_names_a_manifest_too_and_loses_its_address() -> None
     assert [payload[:75] for payload in left] == [part.payload[:75] for part in parts]
     assert left[1][75:] + left[0][75:] == packet.replace(PROVENANCE.encode(), b" " * len(PROVENANCE.encode()))
     # Parts of another packet, or of one that is not whole, are none of this photo's.
-    for others in ([], parts[:1], extended(packet, length=500), extended(packet, digest=b"F" * 32)):
+    for others in (
+        [],
+        parts[:1],
+        extended(packet, length=500),
+        extended(packet, digest=b"F" * 32),
+        [Segment(0xE2, part.payload) for part in parts],
+    ):
         assert not JpegPhoto.from_bytes(with_segments(jpeg(), standard, *others)).metadata().c2pa
     assert not JpegPhoto.from_bytes(with_segments(jpeg(), *parts)).metadata().c2pa
     # One that says wrongly where it belongs is carried as it is.
@@ -263,6 +274,8 @@ def test_the_note_counts_while_the_picture_is_the_one_that_was_restored() -> Non
         tuple(Segment(0xEF, s.payload) if s.marker == 0xFE else s for s in output.structure.segments), b""
     )
     assert JpegPhoto.from_bytes(elsewhere.emit()).metadata().restored_by is None
+    quoting = [replace(s, payload=b"by " + s.payload) if s.marker == 0xFE else s for s in output.structure.segments]
+    assert JpegPhoto.from_bytes(Structure(tuple(quoting), b"").emit()).metadata().restored_by is None
     for options in ({"quality": 8, "subsampling": 0}, {"quality": 95, "subsampling": 0}, {"quality": 40}):
         saved_again = jpeg(output.pixels(), comment=carried(output)[-1][1], **options)
         assert JpegPhoto.from_bytes(saved_again).metadata().restored_by is None

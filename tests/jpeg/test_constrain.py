@@ -56,12 +56,13 @@ def test_the_source_s_coefficients_come_back(sampling: str, quality: int) -> Non
     assert share_kept(photo, compressed_like(photo, result)) > 0.999
 
 
+@pytest.mark.parametrize("size", [(203, 301), (92, 108)], ids=["odd", "even"])
 @pytest.mark.parametrize("sampling", ["4:4:4", "4:2:2", "4:2:0"])
-def test_blocks_beyond_the_border_are_met_nearly_and_all_others_fully(sampling: str) -> None:
-    photo = JpegPhoto.from_bytes(jpeg(picture(203, 301), quality=30, subsampling=sampling))
+def test_blocks_beyond_the_border_are_met_nearly_and_all_others_fully(sampling: str, size: tuple[int, int]) -> None:
+    photo = JpegPhoto.from_bytes(jpeg(picture(*size), quality=30, subsampling=sampling))
     again = compressed_like(photo, project_to_cells(invented(photo), photo))
     assert share_kept(photo, again, inner=True) > 0.9999
-    assert share_kept(photo, again) > 0.995
+    assert share_kept(photo, again) > 0.9995
 
 
 def test_fine_tables_are_met_less_fully() -> None:

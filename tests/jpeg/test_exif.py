@@ -102,11 +102,21 @@ def test_a_block_without_a_whole_directory_is_none(length: int) -> None:
         with_fields(EMPTY[:length], [])
 
 
+@pytest.mark.parametrize("entries", [0, 1])
+def test_an_empty_directory_of_a_place_is_none(entries: int) -> None:
+    place = made("<", *entries * [(1, 2, 2, b"N")])[8:]
+    data = made("<", (0x8825, 4, 1, struct.pack("<I", 26)), more=place)
+    assert JpegPhoto.from_bytes(with_segments(jpeg(), Segment(0xE1, b"Exif\0\0" + data))).metadata().has_gps is bool(
+        entries
+    )
+
+
 def test_a_directory_may_end_without_the_offset_of_a_next_one() -> None:
     whole = made("<", (0x0112, 3, 1, b"\6"))
     exif = Exif.read(whole[:-4])
     assert exif is not None and exif.number("0th", 0x0112) == 6
     assert Exif.read(whole[:-5]) is None
+    assert Exif.read(EMPTY[:10]) is not None
 
 
 def test_directories_that_point_at_each_other_end() -> None:
@@ -147,9 +157,11 @@ def test_what_leads_nowhere_goes_with_the_fields() -> None:
 
 @pytest.mark.parametrize("goes", [False, True])
 def test_an_emptied_directory_of_a_thumbnail_follows_no_longer(goes: bool) -> None:
-    whole = made("<", (0x0112, 3, 1, b"\6"), following=26, more=made("<", (0x0103, 3, 1, b"\6"))[8:])
+    second = made("<", (0x0103, 3, 1, b"\6"), following=7)[8:]
+    whole = made("<", (0x0112, 3, 1, b"\6"), following=26, more=second)
     left = Exif.read(Exif.read(whole).without(lambda directory, _: goes and directory == "1st"))  # type: ignore[union-attr]
     assert left is not None and left.directories["0th"].following == (0 if goes else 26)
+    assert goes or left.directories["1st"].following == 7
 
 
 def test_of_equal_fields_the_new_one_counts_and_a_thumbnail_follows_if_asked() -> None:

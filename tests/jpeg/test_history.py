@@ -49,6 +49,11 @@ def test_the_first_of_two_compressions_is_found_on_the_same_grid(first: int, sec
     assert earlier.qf is not None and abs(earlier.qf - first) <= 12
 
 
+def test_a_gray_picture_tells_as_much() -> None:
+    earlier = history(jpeg(decoded(jpeg(scene()[..., 1], quality=20)), quality=95)).earlier
+    assert earlier is not None and earlier.qf is not None and abs(earlier.qf - 20) <= 12
+
+
 @pytest.mark.parametrize("shift", [(3, 5), (0, 1), (7, 0)])
 def test_a_shifted_grid_is_found_and_named(shift: tuple[int, int]) -> None:
     down, right = shift

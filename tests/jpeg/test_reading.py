@@ -14,7 +14,7 @@ from PIL import Image, ImageCms
 
 from codiff_batch.errors import DamagedJpeg, NotJpeg, PhotoError, TooManyBytes, TooManyPixels, UnsupportedJpeg
 from codiff_batch.jpeg import DEFAULT_MAX_PIXELS, JpegPhoto, Segment, Structure
-from codiff_batch.jpeg.metadata import XMP, xmp_bytes
+from codiff_batch.jpeg.metadata import XMP, icc_bytes, xmp_bytes
 from codiff_batch.jpeg.quantization import expected_error, fit_quality, ijg_table, read_tables
 from codiff_batch.jpeg.segments import parse
 from tests.jpeg.samples import (
@@ -56,6 +56,7 @@ def test_gray_photos_stay_gray() -> None:
 def test_restart_interval_is_read() -> None:
     assert opened(jpeg()).header.restart_interval == 0
     assert opened(jpeg(restart_marker_blocks=3)).header.restart_interval == 3
+    assert opened(jpeg(restart_marker_blocks=300)).header.restart_interval == 300
 
 
 @pytest.mark.parametrize("quality", range(1, 101))
@@ -305,6 +306,22 @@ def test_a_jfif_segment_counts_from_fourteen_bytes_on(kept: int, colour: str) ->
     assert np.array_equal(opened(data).pixels(), by_pillow(data))
 
 
+@pytest.mark.parametrize(("kept", "colour"), [(12, "rgb"), (11, "ycbcr")])
+def test_an_adobe_segment_counts_from_twelve_bytes_on(kept: int, colour: str) -> None:
+    soi, _, *rest = parse(jpeg()).segments
+    data = Structure(
+        (soi, Segment(0xE0, b"JFXX\0" + bytes(9)), Segment(0xEE, adobe(0).payload[:kept]), *rest), b""
+    ).emit()
+    assert opened(data).header.colour == colour
+    assert np.array_equal(opened(data).pixels(), by_pillow(data))
+
+
+def test_samplings_without_a_name_are_told_by_their_factors() -> None:
+    header = opened(jpeg()).header
+    components = tuple(replace(component, h=1, v=2) for component in header.components)
+    assert replace(header, components=components).sampling == "1x2,1x2,1x2"
+
+
 def test_what_stands_behind_the_first_scan_says_nothing_of_the_colours() -> None:
     soi, _, *rest, eoi = parse(jpeg()).segments
     data = Structure((soi, *rest, adobe(0), eoi), b"").emit()
@@ -329,9 +346,11 @@ def test_a_scan_that_says_nonsense_completes_nothing() -> None:
             opened(Structure((*start[:first], nonsense, end), b"").emit())
 
 
-@pytest.mark.parametrize("header", [b"", b"\1", b"\1\1", b"\x80\1\0"])
+@pytest.mark.parametrize("header", [b"", b"\1", b"\1\1", b"\x80\1\0", b"\1\x09\0\0\x3f\0"])
 @pytest.mark.parametrize("progressive", [False, True])
-def test_a_scan_header_that_is_cut_short_counts_for_nothing(header: bytes, progressive: bool) -> None:
+def test_a_scan_header_that_is_cut_short_or_of_no_component_counts_for_nothing(
+    header: bytes, progressive: bool
+) -> None:
     *start, end = parse(jpeg(progressive=progressive)).segments
     whole = opened(Structure((*start, Segment(0xDA, header), end), b"").emit()).header
     assert whole.process == ("progressive" if progressive else "baseline")
@@ -377,6 +396,7 @@ def test_what_a_file_carries_is_named() -> None:
     assert (told.camera, told.taken, told.comments, told.trailer_bytes) == ("C" * 500, "2020", 1, 1)
     assert told.restored_by is None
     assert xmp_bytes(parse(data)) == b"<x/>"
+    assert icc_bytes(parse(data)) == profile
 
 
 @pytest.mark.parametrize("parts", [[b"\2\2b"], [b"\1\2a", b"\3\2c"], [b"\0\1a"], [b""], [b"\1"], [b"\1\1"]])
@@ -420,7 +440,7 @@ def test_each_component_has_the_table_in_force_at_its_first_scan(names: tuple[in
     components = b"\3" + b"".join(bytes([name, 0x11, 0]) for name in names)
     frame = Segment(0xC0, pick(coarse, 0xC0)[0].payload[:5] + components)
     start = (coarse[0], *pick(coarse, 0xDB), frame, *pick(coarse, 0xC4), scan(coarse, names[0]))
-    end = (*pick(fine, 0xDB), scan(fine, names[1]), scan(fine, names[2]), Segment(0xD9))
+    end = (*pick(fine, 0xDB), *(scan(fine, name) for name in (*names[1:], names[0])), Segment(0xD9))
     tables = opened(Structure(start + end, b"").emit()).header.tables
     expected = [ijg_table(quality, chroma=False) for quality in (30, 80, 80)]
     assert [t[0, 0] for t in tables] == [t[0, 0] for t in expected]

@@ -124,10 +124,11 @@ def test_a_file_that_is_made_to_waste_memory_or_time_is_refused(marker: int, mos
         parse(b"\xff\xd8" + (most + 1) * piece + b"\xff\xd9")
 
 
-def test_a_length_too_short_for_itself_is_damage() -> None:
+def test_a_length_that_does_not_fit_the_file_or_itself_is_damage() -> None:
     assert parse(b"\xff\xd8\xff\xfe\0\2\xff\xd9").metadata == (Segment(0xFE),)
-    with pytest.raises(DamagedJpeg, match="segment 0xFFFE at byte 2 "):
-        parse(b"\xff\xd8\xff\xfe\0\1\xff\xd9")
+    for data in (b"\xff\xd8\xff\xfe\0\1\xff\xd9", b"\xff\xd8\xff\xfe\0\5\xff\xd9"):
+        with pytest.raises(DamagedJpeg, match="segment 0xFFFE at byte 2 does not fit"):
+            parse(data)
 
 
 def test_a_second_image_before_the_first_one_ends_is_damage() -> None:
@@ -136,7 +137,7 @@ def test_a_second_image_before_the_first_one_ends_is_damage() -> None:
 
 
 def test_the_coded_image_alone_has_no_metadata_garbage_and_trailer() -> None:
-    more = (Segment(0xE1, b"Exif\0\0"), Segment(0xFE, b"remark", lead=b"junk"), adobe(1))
+    more = (Segment(0xE1, b"Exif\0\0", lead=b"junk"), Segment(0xFE, b"remark", lead=b"\xff"), adobe(1))
     coded = parse(with_segments(SAMPLE, *more, trailer=b"more")).emit_coded_image()
     assert coded == with_segments(SAMPLE, adobe(1))
 

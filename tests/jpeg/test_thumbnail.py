@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from codiff_batch.jpeg import JpegPhoto, Segment
-from codiff_batch.jpeg.exif import Exif
+from codiff_batch.jpeg.exif import Exif, Field, with_fields
 from codiff_batch.jpeg.metadata import exif_bytes
 from codiff_batch.jpeg.thumbnail import with_fresh_thumbnail
 from tests.jpeg.samples import exif_block, jpeg, picture, with_segments
@@ -91,11 +91,23 @@ def test_only_one_that_was_held_the_other_way_is_left(shape: tuple[int, int], si
     assert thumbnail_of(fresh).size == size
 
 
+def test_values_may_lie_behind_it() -> None:
+    source = photo(with_fields(block(old()), [Field(0x010E, 2, 9, b"A caption")]))
+    assert with_fresh_thumbnail(source, picture()) is not source
+
+
+def test_a_large_one_is_no_thumbnail() -> None:
+    for width, fits in ((640, True), (641, False)):
+        source = photo(block(jpeg(np.zeros((480, width, 3), np.uint8))))
+        assert (with_fresh_thumbnail(source, np.zeros((48, 64, 3), np.uint8)) is not source) is fits
+
+
 @pytest.mark.parametrize("kind", [3, 4])
 def test_its_length_is_put_right_and_other_segments_of_its_kind_stay(kind: int) -> None:
     packet = Segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0<x/>")
     source = JpegPhoto.from_bytes(with_segments(jpeg(), packet, Segment(0xE1, b"Exif\0\0" + block(old(), kind=kind))))
     fresh = with_fresh_thumbnail(source, picture())
+    assert fresh is not source
     assert packet in fresh.structure.segments
     exif = Exif.read(exif_bytes(fresh.structure))
     assert exif is not None

@@ -168,13 +168,14 @@ def test_an_output_folder_that_was_moved_away_is_replaced_by_a_new_one(watch, tm
         ([("/", "ext4"), ("/srv", "autofs")], True),  # mounted when somebody looks into it
         ([("/", "ext4"), ("/srv", "cifs"), ("/srv", "xfs")], False),
         ([("/", "nfs4"), ("/srv", "xfs")], False),
+        ([("/", "ext4"), ("/srv/other photos", "nfs4")], False),
     ],
 )
 def test_of_several_mounts_at_one_place_the_last_one_is_seen(
     monkeypatch: pytest.MonkeyPatch, mounts: list[tuple[str, str]], polled: bool
 ) -> None:
     found = [SimpleNamespace(mountpoint=place, fstype=kind) for place, kind in mounts]
-    monkeypatch.setattr("psutil.disk_partitions", lambda all: found)
+    monkeypatch.setattr("psutil.disk_partitions", lambda all: found if all else [])
     assert raises_no_events(Path("/srv/photos")) is polled
 
 

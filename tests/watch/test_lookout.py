@@ -109,24 +109,30 @@ def test_where_watches_run_out_folders_are_scanned_until_there_are_some_again(
     for folder in folders:
         (folder / "sub").mkdir(parents=True)
     add, number = InotifyFD.add_callback, errno.ENOSPC
+    tried: list[bytes] = []
 
     def run_out(self: InotifyFD, path: bytes, *rest: Any) -> Any:
+        tried.append(path)
         if path.endswith(refused) and b"/b" in path:
             raise OSError(number, os.strerror(number))
         return add(self, path, *rest)
 
     caplog.set_level(logging.INFO)
+    descriptors = len(list(Path("/proc/self/fd").iterdir()))
     monkeypatch.setattr(InotifyFD, "add_callback", run_out)
     with Lookout(folders, 60, polling=False) as lookout:
+        assert all(eyes._observer is None for eyes in lookout._eyes.values())
         for _ in range(10):
             assert seconds_to_scan(lookout, clock) == POLL_SECONDS
         assert all(eyes._observer is None for eyes in lookout._eyes.values())
+        assert tried.count(bytes(folders[1])) == 2  # at the beginning, and after a minute
         monkeypatch.undo()
         monkeypatch.setattr("codiff_batch.watch.lookout.time", SimpleNamespace(monotonic=lambda: clock.now))
         clock.now += 60
         assert lookout.needs_scan()
         assert all(eyes.see() for eyes in lookout._eyes.values())
         assert seconds_to_scan(lookout, clock) == 60
+    assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
     words = "cannot watch all folders by events (No space left on device); scanning every 10 s instead"
     assert caplog.messages.count(words) == 1
     assert caplog.messages.count("watching by events again") == 1
@@ -156,20 +162,28 @@ def test_another_folder_at_the_same_place_is_watched_instead(
     folder.mkdir()
     with Lookout([folder], 300, polling=False) as lookout:
         eyes = lookout._eyes[folder]
+        before = eyes._observer
         assert eyes.see()
+        assert eyes.open()
+        assert not before.is_alive()
         folder.rename(tmp_path / "taken")
         for _ in range(3):
             assert not lookout.needs_scan()  # it may come back
         assert not eyes.open()
         assert not eyes.blind
+        folder.touch()
+        assert not lookout.needs_scan()
+        folder.unlink()
         folder.mkdir()
         assert lookout.needs_scan()
         assert eyes.see()
         assert not lookout.needs_scan()
+        emitters = list(eyes._observer.emitters)
         eyes._observer._watches_thread.stop()
         eyes._observer._watches_thread.join()
         assert not eyes.see()
     assert eyes._observer is None
+    assert not any(emitter.is_alive() for emitter in emitters)
     assert caplog.messages == [f"the observer of {folder} had stopped; restarted it"]
 
 

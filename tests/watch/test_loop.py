@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from codiff_batch.batch.options import BatchOptions
-from codiff_batch.errors import FolderLocked, FolderUnavailable, OptionsConflict
+from codiff_batch.errors import FolderLocked, FolderUnavailable, ModelError, OptionsConflict
+from codiff_batch.settings import Judging
 from codiff_batch.watch import daemon as module
 from codiff_batch.watch.daemon import Daemon, WatchOptions
 from codiff_batch.watch.home import Home
 from tests.photos import jpeg, scene, write
+from tests.tiny_model import make_tiny_model
 
 
 class Ticks(threading.Event):
@@ -38,13 +42,22 @@ def nothing() -> None:
 
 
 class Looped:
-    """A daemon that looks for photos at each tick, and what it said of them."""
+    """A daemon that looks for photos at each tick if not told otherwise, and what it said of them."""
 
-    def __init__(self, folder: Path, model: Path, *steps: Callable[[], object], once: bool = False, **options: Any):
+    def __init__(
+        self,
+        folder: Path,
+        model: Path,
+        *steps: Callable[[], object],
+        once: bool = False,
+        settle: float = 0,
+        rescan: float = 0,
+        **options: Any,
+    ):
         (folder / "in").mkdir(exist_ok=True)
         options = {"output": folder / "out", **options}
         self.batch = BatchOptions((folder / "in",), model=str(model), **options)
-        watch = WatchOptions(settle=0, rescan=0, polling=True, once=once)
+        watch = WatchOptions(settle=settle, rescan=rescan, polling=True, once=once)
         self.daemon = Daemon(self.batch, watch, Ticks(*steps))
         self.said: list[str] = []
 
@@ -72,6 +85,92 @@ def test_in_place_each_photo_is_replaced_once_and_leftovers_go(tmp_path: Path, m
     assert Looped(tmp_path, model, nothing, **options).run() == []
 
 
+def test_what_is_lost_is_made_again_at_the_next_start_and_what_was_good_is_left(tmp_path: Path, model: Path) -> None:
+    write(tmp_path / "in/a.jpg", jpeg(20))
+    for said in (["a.jpg skipped"], []):
+        assert Looped(tmp_path, model, nothing, nothing, judging=Judging(min_qf=0)).run() == said
+    for said in (["a.jpg restored"], []):
+        assert Looped(tmp_path, model, nothing, nothing).run() == said
+    (tmp_path / "out/a.jpg").unlink()
+    assert Looped(tmp_path, model, nothing, nothing).run() == ["a.jpg restored"]
+    assert Looped(tmp_path, model, *3 * [nothing], overwrite=True).run() == ["a.jpg restored"]
+
+
+def test_one_that_is_to_end_ends_when_all_is_done(tmp_path: Path, model: Path) -> None:
+    write(tmp_path / "in/a.jpg", jpeg(20))
+    looped = Looped(tmp_path, model, *5 * [nothing], once=True)
+    assert looped.run() == ["a.jpg restored"]
+    assert not looped.daemon._stop.is_set()
+
+
+def test_one_that_is_to_end_waits_for_what_has_not_settled(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(now=1000.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr(module, "time", clock)
+    photo = write(tmp_path / "in/a.jpg", jpeg(20)[:400])
+
+    def grow() -> None:
+        clock.now += 3
+        photo.write_bytes(jpeg(20))
+
+    def pass_by() -> None:
+        clock.now += 3
+
+    assert Looped(tmp_path, model, grow, *4 * [pass_by], once=True, settle=5).run() == ["a.jpg restored"]
+
+
+def test_systemd_hears_of_the_daemon_during_long_scans_and_long_work(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "in/a.jpg", jpeg(20))
+    looped, during = Looped(tmp_path, model, nothing), set[str]()
+    monkeypatch.setattr(looped.daemon._service, "ping", lambda: during.add(sys._getframe(1).f_code.co_name))
+    assert looped.run() == ["a.jpg restored"]
+    assert during == {"_loop", "_scan", "_note"}
+
+
+def test_hints_are_followed_unless_they_lead_to_what_is_no_photo(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("in/.hidden.jpg", "in/notes.txt", "elsewhere/a.jpg", "in/out/a.jpg")
+    paths = [write(tmp_path / name, jpeg(20)) for name in names]
+    monkeypatch.setattr("codiff_batch.watch.lookout.Lookout.hints", lambda self: [paths.pop()] if paths else [])
+    steps = [*4 * [nothing], lambda: paths.append(write(tmp_path / "in/late.jpg", jpeg(20))), nothing]
+    assert Looped(tmp_path, model, *steps, output=tmp_path / "in/out", rescan=600).run() == ["late.jpg restored"]
+    assert not paths
+
+
+def test_a_scan_is_followed_by_none_until_the_next_is_due(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(now=1000.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr("codiff_batch.watch.lookout.time", clock)
+    scans, scan = list[float](), module.scan
+    monkeypatch.setattr(module, "scan", lambda *given, **named: (scans.append(clock.now), scan(*given, **named))[1])
+
+    def pass_by() -> None:
+        clock.now += 3
+
+    assert Looped(tmp_path, model, *9 * [pass_by], rescan=9).run() == []
+    assert scans == [1000, 1009, 1018, 1027]
+
+
+def test_each_folder_has_its_outputs_beside_it_if_nothing_is_said(tmp_path: Path, model: Path) -> None:
+    folders = tuple(write(tmp_path / name / "a.jpg", jpeg(20)).parent for name in ("anna", "ben"))
+    daemon = Daemon(BatchOptions(folders, model=str(model)), WatchOptions(settle=0, once=True), Ticks(*3 * [nothing]))
+    assert [outcome.outcome for outcome in daemon.run()] == 2 * ["restored"]
+    assert sorted(path.parent.name for path in tmp_path.glob("*-restored/a.jpg")) == ["anna-restored", "ben-restored"]
+
+
+def test_a_damaged_model_is_found_before_the_first_photo(tmp_path: Path) -> None:
+    damaged = make_tiny_model(tmp_path / "damaged")
+    write(damaged / "weights.safetensors", b"x")
+    with pytest.raises(ModelError):
+        Looped(tmp_path, damaged, nothing).run()
+    assert Looped(tmp_path, damaged, nothing, once=True).run() == []  # there is nothing for it to do
+
+
 def test_what_failed_has_another_chance_at_the_next_start_or_when_it_changes(tmp_path: Path, model: Path) -> None:
     photo = write(tmp_path / "in/torn.jpg", jpeg(20)[:400])
     assert Looped(tmp_path, model, *4 * [nothing]).run() == ["torn.jpg failed"]
@@ -79,15 +178,18 @@ def test_what_failed_has_another_chance_at_the_next_start_or_when_it_changes(tmp
     assert Looped(tmp_path, model, *mend).run() == ["torn.jpg failed", "torn.jpg restored"]
 
 
-def test_what_failed_for_a_while_is_tried_again(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("passing", "attempts"), [(True, 4), (False, 1)])
+def test_what_failed_for_a_while_is_tried_again(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, passing: bool, attempts: int
+) -> None:
     monkeypatch.setattr("codiff_batch.watch.retries.FIRST_PAUSE", 0)
-    monkeypatch.setattr(module, "passes", lambda reason: True)
+    monkeypatch.setattr(module, "passes", lambda reason: passing)
     write(tmp_path / "in/torn.jpg", jpeg(20)[:400])
     write(tmp_path / "in/whole.jpg", jpeg(20))
     looped = Looped(tmp_path, model, *3 * [nothing])
     assert looped.run().count("whole.jpg restored") == 1
-    assert looped.said.count("torn.jpg failed") == 4
-    assert len(looped.daemon._retries) == 1
+    assert looped.said.count("torn.jpg failed") == attempts
+    assert len(looped.daemon._retries) == passing
 
 
 def test_a_disk_that_is_away_is_waited_for(tmp_path: Path, model: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -145,7 +247,7 @@ def test_an_output_folder_that_is_gone_is_made_again_once_there_is_a_place(
         out.rename(tmp_path / "taken")
         out.write_bytes(b"in the way")
 
-    looped = Looped(tmp_path, model, nothing, take, nothing, nothing, out.unlink, nothing, nothing)
+    looped = Looped(tmp_path, model, nothing, take, nothing, nothing, out.unlink, nothing, nothing, rescan=600)
     assert looped.run() == ["a.jpg restored", "a.jpg restored"]
     assert (out / "a.jpg").read_bytes() == (tmp_path / "taken/a.jpg").read_bytes()
     assert sum(message.endswith("; waiting") for message in caplog.messages) == 1
