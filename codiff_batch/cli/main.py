@@ -6,6 +6,7 @@ import importlib
 import sys
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -134,6 +135,19 @@ def _run(args: Sequence[str] | None, prog_name: str | None, **extra: Any) -> int
         return ExitCode.INTERRUPTED
     except NobodyReads:
         return ExitCode.NOBODY_READS
+    except FileNotFoundError:
+        if _stands_somewhere():
+            raise
+        click.echo("codiff-batch: error: the current folder no longer exists", err=True)
+        return ExitCode.UNAVAILABLE
     except CodiffError as error:
         click.echo(f"codiff-batch: error: {printable(explained(error))}", err=True)
         return error.exit_code
+
+
+def _stands_somewhere() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return False
+    return True
