@@ -48,7 +48,7 @@ Exit codes:
   3    some photos failed, the others were done
   4    the model, the device, the output folder or the report file cannot be used
   5    another run is using the same output folder
-  130  interrupted (143 by SIGTERM); every file written so far is complete
+  130  interrupted (143 by SIGTERM, 129 by a closed terminal); every file written so far is complete
 """
 
 
