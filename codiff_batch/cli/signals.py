@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and a closed terminal end a batch gently: photos in progress are finished, and no more are started."""
+"""Ctrl-C, SIGTERM and a closed terminal end a batch gently: photos in progress are finished, no more are started."""
 
 from __future__ import annotations
 
