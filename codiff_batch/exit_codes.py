@@ -18,6 +18,8 @@ class ExitCode(IntEnum):
     """The model, the device or an output folder cannot be used; nothing was done."""
     LOCKED = 5
     """Another run or daemon is using the same output folder; nothing was done."""
+    HUNG_UP = 129
+    """Stopped because its terminal was closed; photos done so far are whole."""
     INTERRUPTED = 130
     """Stopped by Ctrl-C; photos done so far are whole."""
     NOBODY_READS = 141

@@ -123,8 +123,9 @@ def _lost(helper: _Helper) -> Iterator[Outcome]:
 def _help(options: BatchOptions, roots: Collection[Path], connection: Connection, stop: Stop) -> None:
     """What a process does: take photos, send outcomes, and finally None."""
     # The first process handles signals that go to the whole group.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     tasks: Iterator[Task] = iter(connection.recv, None)
     restorer = LazyRestorer(options)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import io
 import json
 import os
@@ -14,7 +15,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from codiff_batch.batch.outcome import Outcome
-from codiff_batch.errors import FolderUnavailable, OptionsConflict, Role
+from codiff_batch.errors import FolderUnavailable, OptionsConflict, PhotoError, Role
 from codiff_batch.files.atomic import write_atomically
 from codiff_batch.files.text import no_formula
 
@@ -66,10 +67,24 @@ def write_report(path: Path, outcomes: Sequence[Outcome]) -> None:
         PhotoError, OSError: the file system refuses.
     """
     if is_stream(path):
-        path.write_bytes(as_json(outcomes).encode())
+        with os.fdopen(_open_stream(path), "wb") as stream:
+            stream.write(as_json(outcomes).encode())
         return
     data = _as_csv(outcomes) if path.suffix.lower() == ".csv" else as_json(outcomes).encode()
     write_atomically(path, data, shown=[outcome.source for outcome in outcomes], overwrite=True)
+
+
+def _open_stream(path: Path) -> int:
+    """Open a pipe or a device, without waiting for somebody who reads the pipe: that may be forever."""
+    try:
+        handle = os.open(path, os.O_WRONLY | getattr(os, "O_NONBLOCK", 0))
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise PhotoError("nobody reads it") from error
+        raise
+    if hasattr(os, "O_NONBLOCK"):
+        os.set_blocking(handle, True)  # whoever reads may be slow
+    return handle
 
 
 def rescue_report(outcomes: Iterable[Outcome]) -> Path:

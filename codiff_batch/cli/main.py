@@ -6,6 +6,7 @@ import importlib
 import sys
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -47,7 +48,7 @@ Exit codes:
   3    some photos failed, the others were done
   4    the model, the device, the output folder or the report file cannot be used
   5    another run is using the same output folder
-  130  interrupted (143 by SIGTERM); every file written so far is complete
+  130  interrupted (143 by SIGTERM, 129 by a closed terminal); every file written so far is complete
 """
 
 
@@ -134,6 +135,19 @@ def _run(args: Sequence[str] | None, prog_name: str | None, **extra: Any) -> int
         return ExitCode.INTERRUPTED
     except NobodyReads:
         return ExitCode.NOBODY_READS
+    except FileNotFoundError:
+        if _stands_somewhere():
+            raise
+        click.echo("codiff-batch: error: the current folder no longer exists", err=True)
+        return ExitCode.UNAVAILABLE
     except CodiffError as error:
         click.echo(f"codiff-batch: error: {printable(explained(error))}", err=True)
         return error.exit_code
+
+
+def _stands_somewhere() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return False
+    return True

@@ -21,7 +21,18 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 LARGEST_MILLIONS = 1e12
 """More bytes or pixels than any file system holds."""
 
-folder = click.Path(file_okay=False, path_type=Path)
+
+class NamedPath(click.Path):
+    """A path that is not empty: click takes an empty one, as an unset variable gives, for the current folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Check, or fail as a wrong command line does."""
+        if not os.fspath(value):
+            self.fail("the name is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+folder = NamedPath(file_okay=False, path_type=Path)
 
 _NULL = f"{__name__}.null"
 """Key in a context's notes: names of a list end with NUL."""
@@ -144,7 +155,7 @@ exclude_option = click.option(
 )
 
 paths_argument = click.argument(
-    "paths", metavar="PATH...", nargs=-1, callback=_named, type=click.Path(readable=False, path_type=Path)
+    "paths", metavar="PATH...", nargs=-1, callback=_named, type=NamedPath(readable=False, path_type=Path)
 )
 
 _SOURCES = (
@@ -191,7 +202,7 @@ def output_file_option(default: str, help_text: str) -> Callable[[Command], Comm
     return click.option(
         "-o",
         "--output",
-        type=click.Path(allow_dash=True, readable=False, path_type=Path),
+        type=NamedPath(allow_dash=True, readable=False, path_type=Path),
         default=Path(default),
         show_default=True,
         metavar="FILE",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from codiff_batch.batch.options import BatchOptions
-from codiff_batch.cli.parameters import none_found, sources
+from codiff_batch.cli.parameters import NamedPath, none_found, sources
 from codiff_batch.cli.processing_options import processing_options
 from codiff_batch.exit_codes import ExitCode
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @sources
 @click.option(
     "--report",
-    type=click.Path(readable=False, allow_dash=True, path_type=Path),
+    type=NamedPath(readable=False, allow_dash=True, path_type=Path),
     metavar="FILE",
     help="Write one record per photo as .json or .csv ('-': JSON to stdout), or a page as .html.",
 )

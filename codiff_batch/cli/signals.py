@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a batch gently: photos in progress are finished, and no more are started."""
+"""Ctrl-C, SIGTERM and a closed terminal end a batch gently: photos in progress are finished, no more are started."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from types import TracebackType
 
 import click
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class GentleStop:
@@ -24,7 +24,7 @@ class GentleStop:
         """128 + the signal's number once one has arrived."""
 
     def __enter__(self) -> GentleStop:
-        self._previous = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        self._previous = {number: signal.signal(number, self._handle) for number in SIGNALS if not _is_nohup(number)}
         return self
 
     def __exit__(
@@ -39,3 +39,8 @@ class GentleStop:
         self.exit_code = 128 + number
         self.event.set()
         click.echo("finishing the photos in progress; stop again to quit at once", err=True)
+
+
+def _is_nohup(number: signal.Signals) -> bool:
+    """Return True if the terminal may be closed: the program was started with nohup."""
+    return number.name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN

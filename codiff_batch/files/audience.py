@@ -26,7 +26,7 @@ def audience(shown: Iterable[Path], group: int) -> int:
     folders, allowed = set[Path](), 0o777
     for path in shown:
         real = Path(real_folder(path.parent), path.name)
-        if os.path.islink(real):  # noqa: PTH114  takes any path, also one that is too long
+        if os.path.islink(real):  # noqa: PTH114 - takes any path, also one that is too long
             real = Path(os.path.realpath(real))
         allowed &= _granted(real, _READ, group)
         folders.add(real.parent)

@@ -259,3 +259,39 @@ def test_a_standard_stream_that_is_closed_is_no_terminal(monkeypatch: pytest.Mon
         words = sys.stderr
     sys.stderr.close()
     assert not words.isatty()
+
+
+def test_a_report_into_a_pipe_that_nobody_reads_is_written_elsewhere(
+    run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(folder / "temporary"))
+    (folder / "temporary").mkdir()
+    os.mkfifo(folder / "pipe")
+    # Were it waited for, this reader would come to its help, and the records would be in the pipe.
+    late = threading.Timer(20, lambda: (folder / "pipe").read_bytes())
+    late.daemon = True
+    late.start()
+    ran = run("p", "--dry-run", "--report", "pipe")
+    late.cancel()
+    assert ran.code == 4
+    (rescued,) = (folder / "temporary").glob("*.json")
+    assert f"nobody reads it; its records are in {rescued}" in ran.err
+
+
+@pytest.mark.parametrize(
+    "arguments", ["''", "p ''", "p -o ''", "p --in-place --backup ''", "p --report ''", "preview p -o ''"]
+)
+def test_an_empty_name_is_not_the_current_folder(run, folder: Path, arguments: str) -> None:
+    before = sorted(folder.rglob("*"))
+    ran = run(*shlex.split(arguments), "--model", "./tiny")
+    assert ran.code == 2
+    assert "the name is empty" in ran.err
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_a_current_folder_that_is_gone_is_told_in_a_line(run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "gone").mkdir()
+    monkeypatch.chdir(folder / "gone")
+    (folder / "gone").rmdir()
+    ran = run(".", "--dry-run")
+    assert (ran.code, ran.err) == (4, "codiff-batch: error: the current folder no longer exists\n")

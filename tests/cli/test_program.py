@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 import codiff_batch
+from codiff_batch.cli.signals import GentleStop
+from codiff_batch.exit_codes import ExitCode
 from codiff_batch.jpeg import JpegPhoto
 from tests.photos import jpeg, scene, write
 from tests.tiny_model import make_tiny_model
@@ -163,6 +165,21 @@ def test_a_stopped_run_leaves_whole_photos_only_and_says_what_is_left(
     assert 0 < len(outputs) < 40
     assert all(path.suffix == ".jpg" and JpegPhoto.open(path).metadata().restored_by for path in outputs)
     assert len(json.loads((tmp_path / "r.json").read_text())) == len(outputs)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="terminals hang up on POSIX only")
+def test_a_terminal_that_is_closed_ends_a_run_gently_unless_it_was_told_to_stay() -> None:
+    previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with GentleStop() as stays:  # nohup
+            signal.raise_signal(signal.SIGHUP)
+        signal.signal(signal.SIGHUP, previous)
+        with GentleStop() as ends:
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, previous)
+    assert (stays.event.is_set(), stays.exit_code) == (False, 0)
+    assert (ends.event.is_set(), ends.exit_code) == (True, ExitCode.HUNG_UP)
 
 
 def test_a_mistake_of_the_program_ends_with_one(tmp_path: Path) -> None:
