@@ -80,12 +80,14 @@ def triton() -> ModuleType:
     return pytest.importorskip("triton", reason="comes with torch for CUDA")
 
 
+@pytest.mark.slow
 def test_the_kernel_normalises_and_keeps_maps_channels_last(triton: ModuleType) -> None:
     command = [sys.executable, "-m", "tests.networks.interpreted"]
     ended = subprocess.run(command, env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
 
 
+@pytest.mark.slow
 def test_the_kernels_are_compiled_for_a_gpu(triton: ModuleType) -> None:
     """As on a machine with a GPU, up to the machine code; the interpreter accepts what the compiler does not."""
     from triton.backends.compiler import GPUTarget
