@@ -6,7 +6,7 @@ import resource
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -125,6 +125,7 @@ def test_directories_that_point_at_each_other_end() -> None:
     assert Exif.read(loop) is not None
 
 
+@settings(derandomize=True, deadline=None, database=None)
 @given(st.binary(max_size=80))
 def test_damage_is_no_value_and_never_an_error(noise: bytes) -> None:
     for damaged in (noise, EMPTY[:8] + noise, block()[: 8 + len(noise)] + noise):

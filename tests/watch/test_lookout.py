@@ -63,7 +63,8 @@ def test_a_share_among_the_folders_has_them_scanned_often(
         assert seconds_to_scan(lookout, clock) == POLL_SECONDS
         write(tmp_path / "disk/a.jpg", b"x")
         assert lookout._eyes[tmp_path / "disk"]._hints.get(timeout=PATIENCE) == tmp_path / "disk/a.jpg"
-    assert caplog.messages == [f"watching {tmp_path / name}, scanned every 10 s" for name in ("disk", "share")]
+    for name in ("disk", "share"):
+        assert caplog.messages.count(f"watching {tmp_path / name}, scanned every 10 s") == 1
 
 
 def test_hints_are_each_file_once_under_the_name_that_the_folder_was_given(tmp_path: Path) -> None:
@@ -113,7 +114,7 @@ def test_where_watches_run_out_folders_are_scanned_until_there_are_some_again(
 
     def run_out(self: InotifyFD, path: bytes, *rest: Any) -> Any:
         tried.append(path)
-        if path.endswith(refused) and b"/b" in path:
+        if path.endswith(refused) and path.startswith(bytes(folders[1])):
             raise OSError(number, os.strerror(number))
         return add(self, path, *rest)
 
@@ -184,7 +185,7 @@ def test_another_folder_at_the_same_place_is_watched_instead(
         assert not eyes.see()
     assert eyes._observer is None
     assert not any(emitter.is_alive() for emitter in emitters)
-    assert caplog.messages == [f"the observer of {folder} had stopped; restarted it"]
+    assert caplog.messages.count(f"the observer of {folder} had stopped; restarted it") == 1
 
 
 def test_a_home_tells_a_folder_that_is_gone_from_a_disk_that_is_not_mounted(tmp_path: Path) -> None:
