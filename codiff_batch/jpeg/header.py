@@ -135,8 +135,7 @@ def _component_tables(structure: Structure, components: tuple[Component, ...]) -
             tables |= read_tables(segment.payload)
         elif segment.marker == markers.SOS:
             for component in components:
-                # Component selectors are every second byte from the second on (T.81, B.2.3).
-                in_scan = component.identifier in segment.payload[1 : 1 + 2 * segment.payload[0] : 2]
+                in_scan = component.identifier in _selectors(segment.payload)
                 if in_scan and component.identifier not in latched and component.table in tables:
                     latched[component.identifier] = tables[component.table]
     missing = [c for c in components if c.identifier not in latched]
@@ -145,13 +144,18 @@ def _component_tables(structure: Structure, components: tuple[Component, ...]) -
     return tuple(latched[c.identifier] for c in components)
 
 
+def _selectors(scan: bytes) -> bytes:
+    """The components of a scan: every second byte from the second on (T.81, B.2.3); none of an empty header."""
+    return scan[1 : 1 + 2 * scan[0] : 2] if scan else b""
+
+
 def _refuse_missing_scans(structure: Structure, components: tuple[Component, ...]) -> None:
     """Refuse a progressive file that does not contain all bits of all coefficients (T.81, G.1.1.1)."""
     missing_bits = {c.identifier: [_UNSENT] * 64 for c in components}
     for segment in structure.segments:
-        if segment.marker == markers.SOS and len(segment.payload) >= 4 + 2 * segment.payload[0]:
+        if segment.marker == markers.SOS and len(segment.payload) >= 4 + 2 * len(_selectors(segment.payload)):
             first, last, bits = segment.payload[-3:]
-            for identifier in segment.payload[1 : 1 + 2 * segment.payload[0] : 2]:
+            for identifier in _selectors(segment.payload):
                 if identifier in missing_bits and first <= last <= 63:
                     missing_bits[identifier][first : last + 1] = [bits & 15] * (last + 1 - first)
     sent = sum(bits == 0 for component in missing_bits.values() for bits in component)
