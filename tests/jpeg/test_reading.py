@@ -480,3 +480,9 @@ def test_the_corpus_decodes_as_in_pillow(corpus: list[Path]) -> None:
         assert np.array_equal(pixels, expected), photo.path
         compared += 1
     assert compared > 400
+
+
+def test_a_scan_without_a_header_is_a_fault_of_the_file() -> None:
+    head, scan = jpeg().split(b"\xff\xda", 1)
+    with pytest.raises(DamagedJpeg):
+        JpegPhoto.from_bytes(head + b"\xff\xda\x00\x02" + scan[int.from_bytes(scan[:2], "big") :])

@@ -20,10 +20,13 @@ import pytest
 from PIL import Image, ImageCms
 from playwright.sync_api import Browser, Page, expect
 
+from codiff_batch.batch.outcome import Kind, Outcome
 from codiff_batch.cli.main import main
+from codiff_batch.engine.judge import judge_by_header
 from codiff_batch.pages.files import render
 from codiff_batch.pages.thumbnails import upright
 from codiff_batch.preview.box import Box
+from codiff_batch.preview.judging import Photo
 from codiff_batch.preview.page import frame
 from tests.browser import keep
 from tests.photos import jpeg, scene, write
@@ -123,9 +126,7 @@ def drag_to(page: Page, quality: float) -> None:
 
 @pytest.mark.slow
 def test_a_dragged_line_counts_what_a_dry_run_would_restore(page: Page, before: Path) -> None:
-    # One of the photos is exactly as good as the second line, and left alone.
-    exact = next(p["quality"] for p in data(before / "page.html")["photos"] if p["quality"] == p["header"] == 57)
-    for line in (40, int(exact), 96):
+    for line in (40, 58, 96):
         drag_to(page, line)
         expect(page.locator("#line")).to_have_value(str(line))
         rows = dry_run(before, line)
@@ -138,6 +139,21 @@ def test_a_dragged_line_counts_what_a_dry_run_would_restore(page: Page, before: 
     page.locator("#line").focus()
     page.keyboard.press("Home")
     expect(page.locator("#promise")).to_contain_text("0 of 17 photos restored")
+
+
+@pytest.mark.parametrize(("line", "restored"), [(60, 0), (61, 1)])
+def test_a_photo_exactly_as_good_as_the_line_is_left_alone(tmp_path: Path, line: int, restored: int) -> None:
+    photo = {"name": "a.jpg", "folder": "in", "header": 60, "estimate": 60, "quality": 60, "size": [8, 8], "left": ""}
+    command = {"start": "codiff-batch in", "settings": [], "end": ""}
+    told = {"minQf": line, "paths": ["in"], "photos": [photo], "judging": 1, "settings": [], "samples": []}
+    told |= {"shell": "posix", "commands": {"posix": command}, "stdin": False}
+    (tmp_path / "page.html").write_text(render("preview.html", "", told))
+    with browser() as chromium:
+        page = chromium.new_page()
+        page.goto((tmp_path / "page.html").as_uri())
+        expect(page.locator("#promise")).to_contain_text(f"{restored} of 1 photo restored")
+    judged = Photo(Outcome(Path("a.jpg"), None, Kind.WOULD_BE_RESTORED, "", header_qf=60), 60)
+    assert judged.is_below(line) == (judge_by_header(60, line) is not None) == bool(restored)
 
 
 @pytest.mark.slow

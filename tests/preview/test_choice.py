@@ -188,7 +188,7 @@ def test_a_photo_whose_cells_cannot_be_known_is_shown_as_a_batch_restores_it(
     else:
         misread = read_otherwise(photo)
     assert restore(Decoded.of(misread), tiny, Settings()).settled is Settled.NOT_MODELLED
-    monkeypatch.setattr(work, "_open", lambda source, options: misread)
+    monkeypatch.setattr(work, "open_again", lambda source, options: misread)
     taken = Photo(Outcome(Path("misread.jpg"), None, Kind.WOULD_BE_RESTORED, "", Ground.HEADER, 20, 20, 640, 480), 20)
     (sample,) = take_samples([Chosen(0, "")], [taken], BatchOptions())
     assert restore(sample.part, tiny, Settings()).settled is Settled.NOT_MODELLED
