@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.complexity import RANK, Part, count
+from benchmarks.smoke import Checks, synchronize
 from codiff_batch.engine import Restorer
 from codiff_batch.engine.device import as_current, choose_device
 from codiff_batch.engine.exact import exactly
@@ -67,12 +68,6 @@ def seconds(work: Callable[[], object], device: torch.device, runs: int) -> floa
         synchronize(device)
         times.append(time.perf_counter() - started)
     return float(np.median(times[2:]))
-
-
-def synchronize(device: torch.device) -> None:
-    """Wait for the device."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def peak_gigabytes(device: torch.device) -> float:
@@ -196,6 +191,10 @@ def measure(
         size = f"{pixels.shape[1]}x{pixels.shape[0]} ({pixels.shape[0] * pixels.shape[1] / 1e6:.1f} MP)"
         faster = f"{other[0] / own[0]:.1f}" if own and other else ""
         click.echo(f"| {size} | {cells(own)} | {cells(other)} | {faster} |")
+    click.echo()
+    checks = Checks(device)
+    for part, check in checks.parts():
+        checks.run(part, check)
 
 
 Measured = tuple[float, float] | None

@@ -19,12 +19,18 @@ import click
 import numpy as np
 import torch
 from PIL import Image
+from torch.nn import functional as F
 
 from codiff_batch.engine import Restorer
-from codiff_batch.engine.device import choose_device
+from codiff_batch.engine.device import as_current, choose_device
+from codiff_batch.engine.exact import exactly
+from codiff_batch.engine.graphs import Recorded
 from codiff_batch.engine.memory import give_back
+from codiff_batch.engine.on_device import OnDevice
 from codiff_batch.engine.precision import choose_precision
 from codiff_batch.engine.stream import Embedding
+from codiff_batch.engine.torch_backend import Step
+from codiff_batch.jpeg import JpegPhoto, project_to_cells
 from codiff_batch.models.card import ModelCard
 from codiff_batch.models.catalogue import available
 from codiff_batch.models.install import full_card
@@ -54,11 +60,16 @@ class LeftOut(Exception):
 
 def picture(height: int, width: int) -> Pixels:
     """The pixels of a drawn picture as a JPEG at QF 15."""
+    return photo(height, width).pixels()
+
+
+def photo(height: int, width: int, **options: Any) -> JpegPhoto:
+    """A drawn picture as a JPEG at QF 15; options as for ``Image.save``."""
     rng = np.random.default_rng(0)
     small = Image.fromarray(rng.integers(0, 255, (height // 16, width // 16, 3)).astype(np.uint8))
     buffer = io.BytesIO()
-    small.resize((width, height), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=15)
-    return np.asarray(Image.open(buffer))
+    small.resize((width, height), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=15, **options)
+    return JpegPhoto.from_bytes(buffer.getvalue())
 
 
 def models() -> Iterator[tuple[str, Callable[[], tuple[ModelCard, Networks]]]]:
@@ -115,6 +126,87 @@ class Checks:
         off = difference(first, wanted, self.pixels)
         assert off <= TOLERANCE[precision], f"{off:.2%} of the change differs from the processor's"
         return f"{precision}, {off:.2%} of the change differs from the processor's, the same bytes twice"
+
+    def parts(self) -> Iterator[tuple[str, Callable[[], str]]]:
+        """Checks of what has a form of its own on a GPU, with times."""
+        yield "the constraint", self.constraint
+        yield "group normalisation and SiLU in one", self.kernel
+        yield "CUDA graphs", self.graphs
+
+    def constraint(self, side: int = 1000) -> str:
+        """The constraint on the device gives the host's pixels, but for some that lie between two levels."""
+        seconds = {"host": 0.0, "device": 0.0}
+        for sampling in ("4:2:0", "4:4:4"):
+            source = photo(side, side, subsampling=sampling)
+            pixels = source.pixels()
+            noise = np.random.default_rng(1).normal(0, 8, pixels.shape)
+            levels = (pixels + noise).clip(0, 255).astype(np.float32)
+            for _ in range(2):  # The first is not counted.
+                started = time.perf_counter()
+                wanted = project_to_cells(levels.copy(), source, pixels)
+                seconds["host"] = time.perf_counter() - started
+                kept = OnDevice(torch.from_numpy(levels.copy()).to(self.device))
+                synchronize(self.device)
+                started = time.perf_counter()
+                made = kept.in_cells(source, pixels)
+                seconds["device"] = time.perf_counter() - started
+            off = np.abs(made.astype(int) - wanted)
+            assert (off > 0).mean() < 1e-3 and (off > 1).mean() < 1e-5, f"{(off > 0).mean():.2%} of the values differ"
+        times = ", ".join(f"{1e3 * each / (side**2 / 1e6):.1f} ms/MP on the {name}" for name, each in seconds.items())
+        return f"{(off > 0).mean():.4%} of the values differ from the host's; {times}"
+
+    @torch.inference_mode()
+    def kernel(self, side: int = 1024) -> str:
+        """Group normalisation and SiLU in one kernel give torch's values; times at the VAE's widest."""
+        from codiff_batch.networks.gpu_layers import kernel_for, normalize_last
+
+        if self.device.type != "cuda":
+            raise LeftOut("the kernel needs a CUDA device")
+        with as_current(self.device):
+            kernel = kernel_for(self.device)
+            if kernel is None:
+                raise LeftOut("the kernel does not work here; torch's own layers are used")
+            told = 32, *torch.randn(2, 128, device=self.device, dtype=torch.float16), 1e-6
+            maps = torch.randn(1, 128, side, side, device=self.device, dtype=torch.float16)
+            maps = maps.contiguous(memory_format=torch.channels_last)
+            ours, again = (kernel(maps, *told, silu=True) for _ in range(2))
+            off = (ours - F.silu(normalize_last(maps, *told))).abs().max().item()
+            assert off < 0.05, f"off by {off:.3f}"
+            assert torch.equal(ours, again), "two runs gave different bytes"
+            one = self.milliseconds(lambda: kernel(maps, *told, silu=True))
+            several = self.milliseconds(lambda: F.silu(normalize_last(maps, *told)))
+            stock = self.milliseconds(lambda: F.silu(F.group_norm(maps, *told)))
+        return f"{one:.2f} ms; in torch's layers {several:.2f} ms channels-last, {stock:.2f} ms stock"
+
+    @torch.inference_mode()
+    def graphs(self) -> str:
+        """A recorded step gives the step's own bytes, also when another has been replayed."""
+        if self.device.type != "cuda":
+            raise LeftOut("steps are recorded on CUDA devices only")
+        card, networks = narrow()
+        network = Step(Networks(*(part.to(self.device) for part in networks)), card.views, embeds_tiles=True)
+        none = torch.empty(1, 0, 0, device=self.device)
+        images = [torch.rand(1, 3, 256, 256, device=self.device) for _ in range(3)]
+        with exactly(), as_current(self.device):
+            wanted = [network(each, none, {}) for each in images]
+            recorded = Recorded(network, lambda error: False)
+            made = [recorded(each, none, {}) for each in images]
+            assert recorded.used, "the step could not be recorded"
+            assert all(torch.equal(one, other) for one, other in zip(made, wanted, strict=True)), "different bytes"
+            plain = self.milliseconds(lambda: network(images[0], none, {}))
+            replayed = self.milliseconds(lambda: recorded(images[0], none, {}))
+        return f"the same bytes; {replayed:.2f} ms replayed, {plain:.2f} ms kernel by kernel"
+
+    def milliseconds(self, work: Callable[[], object]) -> float:
+        """The best time of a few on the device."""
+        times = []
+        for _ in range(5):
+            synchronize(self.device)
+            started = time.perf_counter()
+            work()
+            synchronize(self.device)
+            times.append(time.perf_counter() - started)
+        return 1e3 * min(times)
 
     def out_of_memory(self) -> str:
         """With too little memory for a batch, it continues with fewer tiles, to the same picture."""
@@ -175,6 +267,12 @@ class Checks:
         return "slowest: " + ", ".join(f"{row.key[:40]} {getattr(row, own, 0) / 1e3:.1f} ms" for row in rows)
 
 
+def synchronize(device: torch.device) -> None:
+    """Wait for the device."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def levels(restorer: Restorer, pixels: Pixels) -> Pixels:
     """Restore as a photo of QF 15, whatever CaVE with random weights would say."""
     return restorer.restore_levels(pixels, embedding=Embedding(restorer.embed(pixels).tokens, 15.0))
@@ -207,6 +305,8 @@ def main(device_name: str) -> None:
             give_back(device)
         checks.run("out of memory", checks.out_of_memory)
         checks.run("two at once", checks.two_at_once)
+        for name, check in checks.parts():
+            checks.run(name, check)
         checks.run("kernels", checks.slowest)
     sys.exit(1 if checks.failed else 0)
 

@@ -30,6 +30,7 @@ def test_the_gpu_benchmark_is_ready_to_run(monkeypatch: pytest.MonkeyPatch) -> N
     assert result.exit_code == 0
     assert result.output.count("| VAE decoder |") == 4
     assert "times faster" in result.output
+    assert "ms/MP on the device" in result.output
 
 
 @pytest.fixture
@@ -45,6 +46,9 @@ def test_the_smoke_check_passes_on_what_there_is(small_check: None) -> None:
     assert "the same bytes twice" in result.output
     assert "left out  memory can only be made scarce" in result.output
     assert "slowest: " in result.output
+    assert "of the values differ from the host's" in result.output
+    assert "left out  the kernel needs a CUDA device" in result.output
+    assert "left out  steps are recorded on CUDA devices only" in result.output
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ A photo is *opened* (:class:`~codiff_batch.jpeg.JpegPhoto`: its bytes and its he
 CaVE, *judged*, *restored* by the networks to levels, and *settled* as the final picture. Each of these is a value made
 from the one before. Callers that take all steps at once call :func:`restore`; a batch takes them in threads of its own.
 
-Only this module calls the judge, and only :mod:`~codiff_batch.engine.settling` the projection.
+Only this module calls the judge, and only :mod:`~codiff_batch.engine.settling` has pictures projected.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The last step: restored levels become the final picture, inside its file's quantization cells if possible.
 
-Only this module calls the projection.
+Only this module has pictures projected, here or on the device that restored them.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from codiff_batch.engine import colour
 from codiff_batch.engine.device import as_current, indexed
 from codiff_batch.engine.exact import exactly
+from codiff_batch.engine.graphs import MOST, Recorded
 from codiff_batch.engine.memory import give_back, is_out_of_memory, total_memory
 from codiff_batch.engine.on_device import OnDevice
 from codiff_batch.engine.precision import Precision
@@ -61,7 +62,8 @@ class TorchBackend:
 
     Args:
         precision: what the networks compute in; CaVE in that of the weights.
-        compiled: have torch compile the networks; the first step of each shape then takes minutes.
+        compiled: have torch compile the networks, and on CUDA record them; the first step of each shape then takes
+            minutes.
     """
 
     def __init__(
@@ -87,7 +89,13 @@ class TorchBackend:
         self._attention = fast_attention(self.device)
         # A separate object: a bound method stored in self would be a cycle that keeps a dropped model in memory.
         step = Step(networks, card.views, embeds_tiles=card.embeds_tiles)
-        self._step: Callable[..., Tensor] = torch.compile(step, dynamic=False) if compiled else step
+        self._step: Callable[..., Tensor] = step
+        self._recorded: Recorded | None = None
+        if compiled:
+            torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MOST)
+            self._step = torch.compile(step, dynamic=False)
+            if on_cuda:
+                self._step = self._recorded = Recorded(self._step, is_out_of_memory)
 
     @property
     def name(self) -> str:
@@ -211,7 +219,8 @@ class TorchBackend:
 
     def _range(self, *, wide: bool) -> Any:
         floats = torch.bfloat16 if wide else self.steps
-        return torch.autocast(self.device.type, floats) if floats is not None else nullcontext()
+        # Not cached: a recorded step would read the cast weights after they are gone.
+        return torch.autocast(self.device.type, floats, cache_enabled=False) if floats is not None else nullcontext()
 
     def _within_memory(self, step: Callable[[], T]) -> T | None:
         try:
@@ -220,6 +229,9 @@ class TorchBackend:
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
+        if self._recorded is not None:
+            with as_current(self.device):
+                self._recorded.forget()
         give_back(self.device)
         return None
 

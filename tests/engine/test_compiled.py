@@ -90,3 +90,16 @@ def test_the_full_models_work_at_1024_pixels_is_within_its_budget() -> None:
     assert counter.get_total_flops() == pytest.approx(21.8e12, rel=0.03)
     weights = sum(weight.numel() * weight.itemsize for weight in step.parameters())
     assert weights == pytest.approx(2.06e9, rel=0.03)
+
+
+@pytest.mark.slow
+def test_small_photos_with_tokens_in_many_numbers_are_compiled_too(tmp_path: Path, graphs: list[int]) -> None:
+    """Torch gives up after eight kinds, silently, unless it is told otherwise."""
+    loaded = Restorer.load(make_tiny_model(tmp_path / "tiny"), "cpu")
+    restorer = Restorer(loaded.card, loaded.networks, CPU, compiled=True)
+    pixels = photo(64, 64)
+    seen = restorer.embed(pixels)
+    for number in range(1, 12):
+        tokens = [seen.tokens[0][:, :1]] * number
+        restorer.restore(pixels, embedding=replace(seen, tokens=tokens, qf=10.0))
+    assert len(graphs) == 11

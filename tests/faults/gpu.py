@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.cuda._utils import _get_device_index
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 _TAKES_MEMORY = (torch.Tensor.__matmul__, torch.Tensor.round, torch.Tensor.reshape)
 
@@ -40,11 +42,59 @@ class Stream:
         self.device = device
         self.waiting: list[Callable[[], object]] = []
 
+    def wait_stream(self, other: Stream) -> None:
+        other.finish()
+
     def finish(self, count: int | None = None) -> None:
         count = len(self.waiting) if count is None else count
         work, self.waiting = self.waiting[:count], self.waiting[count:]
         for step in work:
             step()
+
+
+class Graph:
+    """``torch.cuda.CUDAGraph``: the operations on the very tensors that they were recorded with."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[Any, Any, Any, Any]] = []
+        self.replays = 0
+
+    def replay(self) -> None:
+        assert self.steps, "replayed before it was recorded"
+        self.replays += 1
+        for function, args, kwargs, made in self.steps:
+            again = function(*args, **kwargs)
+            for old, new in zip(tree_leaves(made), tree_leaves(again), strict=True):
+                if isinstance(old, Tensor) and old is not new:
+                    old.copy_(new)
+
+
+class Recording(TorchDispatchMode):
+    """``torch.cuda.graph``: while it lasts, nothing is computed that could be read afterwards."""
+
+    def __init__(self, gpus: FakeGPUs, graph: Graph, stream: Stream, mode: str) -> None:
+        super().__init__()
+        assert mode == "thread_local", "other threads use the GPU meanwhile"
+        assert stream.device.index == gpus.current, "a stream of another GPU"
+        self.gpus, self.graph = gpus, graph
+
+    def __enter__(self) -> Recording:
+        if self.gpus.cannot_record:
+            raise self.gpus.cannot_record
+        self.gpus.recording = True
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        self.gpus.recording = False
+        if error[0] is None:
+            self.graph.steps[-1][-1].fill_(float("nan"))
+            self.gpus.graphs.append(self.graph)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        self.graph.steps.append((func, args, kwargs or {}, made))
+        return made
 
 
 class FakeGPUs(TorchFunctionMode):
@@ -63,6 +113,9 @@ class FakeGPUs(TorchFunctionMode):
         self.fetched: list[tuple[torch.dtype, int]] = []
         """Kinds and numbers of what was copied to the host."""
         self.out_of_memory = False
+        self.graphs: list[Graph] = []
+        self.recording = False
+        self.cannot_record: Exception | None = None
         self.chosen: dict[int, Stream] = {}
         self.streams = [Stream(torch.device("cuda", index)) for index in range(2)]
         self._kinds = [
@@ -127,6 +180,10 @@ class FakeGPUs(TorchFunctionMode):
             "current_stream": self.stream,
             "device": Current,
             "Event": Event,
+            "CUDAGraph": Graph,
+            "graph_pool_handle": lambda: (0, 1),
+            "graph": lambda graph, pool, stream, capture_error_mode: Recording(self, graph, stream, capture_error_mode),
+            "synchronize": lambda: [stream.finish() for stream in self.streams],
         }
         for name, stand_in in cuda.items():
             monkeypatch.setattr(torch.cuda, name, stand_in)
@@ -142,6 +199,8 @@ class FakeGPUs(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
+        if self.recording and func in (torch.Tensor.tolist, torch.Tensor.item, torch.Tensor.cpu):
+            raise RuntimeError("operation not permitted when stream is capturing")
         if self.out_of_memory and func in _TAKES_MEMORY and isinstance(args[0], OnGpu):
             raise torch.OutOfMemoryError("CUDA out of memory")
         if func is torch.empty and kwargs.pop("pin_memory", False):
