@@ -94,6 +94,7 @@ def test_the_full_models_work_at_1024_pixels_is_within_its_budget() -> None:
     assert weights == pytest.approx(2.06e9, rel=0.03)
 
 
+@pytest.mark.slow
 def test_small_photos_with_tokens_in_many_numbers_are_compiled_too(tmp_path: Path, graphs: list[int]) -> None:
     """Torch gives up after eight kinds, silently, unless it is told otherwise."""
     loaded = Restorer.load(make_tiny_model(tmp_path / "tiny"), "cpu")

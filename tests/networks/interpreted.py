@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from codiff_batch.networks import norm_kernel
 
-SHAPES = ((2, 128, 9, 11), (1, 320, 8, 8), (1, 512, 21, 10), (1, 32, 1, 1))
+SHAPES = ((2, 128, 9, 11), (1, 320, 8, 8), (1, 512, 21, 10), (1, 32, 1, 2))
 """Widths of Stable Diffusion's UNet and VAE; the third is summed up in several parts."""
 
 WITHIN = {torch.float32: 5e-5, torch.float16: 1e-3, torch.bfloat16: 1e-2}

@@ -142,16 +142,17 @@ def test_a_dragged_line_counts_what_a_dry_run_would_restore(page: Page, before: 
 
 
 @pytest.mark.parametrize(("line", "restored"), [(60, 0), (61, 1)])
-def test_a_photo_exactly_as_good_as_the_line_is_left_alone(tmp_path: Path, line: int, restored: int) -> None:
+def test_a_photo_exactly_as_good_as_the_line_is_left_alone(
+    chromium: Browser, tmp_path: Path, line: int, restored: int
+) -> None:
     photo = {"name": "a.jpg", "folder": "in", "header": 60, "estimate": 60, "quality": 60, "size": [8, 8], "left": ""}
     command = {"start": "codiff-batch in", "settings": [], "end": ""}
     told = {"minQf": line, "paths": ["in"], "photos": [photo], "judging": 1, "settings": [], "samples": []}
     told |= {"shell": "posix", "commands": {"posix": command}, "stdin": False}
     (tmp_path / "page.html").write_text(render("preview.html", "", told))
-    with browser() as chromium:
-        page = chromium.new_page()
-        page.goto((tmp_path / "page.html").as_uri())
-        expect(page.locator("#promise")).to_contain_text(f"{restored} of 1 photo restored")
+    page = chromium.new_page()
+    page.goto((tmp_path / "page.html").as_uri())
+    expect(page.locator("#promise")).to_contain_text(f"{restored} of 1 photo restored")
     judged = Photo(Outcome(Path("a.jpg"), None, Kind.WOULD_BE_RESTORED, "", header_qf=60), 60)
     assert judged.is_below(line) == (judge_by_header(60, line) is not None) == bool(restored)
 
