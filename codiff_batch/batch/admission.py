@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import sys
 import threading
@@ -18,6 +19,12 @@ SECONDS_A_MEGAPIXEL = 1800.0
 """The time limit where none is given: the largest model on a slow processor needs minutes per megapixel."""
 
 
+def usual_jobs() -> int:
+    """How many threads read, and how many write, where nothing else is asked for: half of the cores, at least 2."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(2, cores // 2)
+
+
 class Admission:
     """Limits an amount that is in progress, such as bytes or pixels."""
 
@@ -30,6 +37,12 @@ class Admission:
         with self._changed:
             self._changed.wait_for(lambda: not self._used or self._used + amount <= self._limit)
             self._used += amount
+
+    def raise_to(self, limit: int) -> None:
+        """Let more in from now on; never less."""
+        with self._changed:
+            self._limit = max(self._limit, limit)
+            self._changed.notify_all()
 
     def open_up(self) -> None:
         """Let all waiting threads in: the run is ending."""

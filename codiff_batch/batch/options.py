@@ -80,8 +80,13 @@ class BatchOptions:
     new_folder: bool = _option(False, "Start with an empty backup or output folder where earlier runs had theirs.")
     refresh_thumbnail: bool = _option(False, "Recreate the EXIF thumbnail from the restored picture, where it fits.")
     include_signed: bool = _option(False, "Restore C2PA-signed photos too; drops their manifest.")
-    jobs: int = _option(
-        2, "Threads for reading and decoding, and as many for encoding and writing.", low=1, high=64, placeholder="N"
+    jobs: int | None = _option(
+        None,
+        "Threads for reading and decoding, and as many for encoding and writing.",
+        low=1,
+        high=64,
+        placeholder="N",
+        told_default="half of the processor's cores, at least 2",
     )
     max_pixels: int = _option(DEFAULT_MAX_PIXELS, "Refuse larger photos before decoding them.", low=1, placeholder="N")
     max_bytes: int = _option(DEFAULT_MAX_BYTES, "Refuse larger files before reading them.", low=1, placeholder="N")

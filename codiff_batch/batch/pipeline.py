@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
-from codiff_batch.batch.admission import Admission, Patience, Workers, took_too_long
+from codiff_batch.batch.admission import Admission, Patience, Workers, took_too_long, usual_jobs
 from codiff_batch.batch.journals import Journals
 from codiff_batch.batch.options import BatchOptions
 from codiff_batch.batch.outcome import Kind, Outcome, Step, code_of
@@ -29,10 +29,14 @@ BYTES_UNDER_WAY = 64_000_000
 """File bytes that may be in memory at a time, some of them several times; a larger file goes alone."""
 
 PIXELS_UNDER_WAY = 50_000_000
-"""Decoded pixels that may be in memory at a time; a larger photo goes alone."""
+"""Decoded pixels that may be in memory at a time; a larger photo goes alone. A GPU with much memory lets more in, so
+that it need not wait for the next ones."""
 
 PHOTOS_UNDER_WAY = 32
 """Photos between reading and writing at a time: enough small ones to fill a device's batch several times."""
+
+PHOTOS_A_JOB = 4
+"""At least as many for each reading and writing thread."""
 
 LOOKS = 16
 """Photos that CaVE judges at a time where nothing is to be restored."""
@@ -87,7 +91,7 @@ def run_pipeline(
     restorer: Callable[[], Restorer] | None = None,
     stage: Stage = lambda task, doing: None,
     stop: Stop | None = None,
-    under_way: int = PHOTOS_UNDER_WAY,
+    under_way: int | None = None,
     begin: Callable[[Task], Work] = Work,
 ) -> Generator[Outcome]:
     """Process planned photos in this process and yield their outcomes as they are settled.
@@ -100,15 +104,16 @@ def run_pipeline(
         restorer: gives the loaded model; None to load it when it is first needed.
         stage: told what is being done, from worker threads.
         stop: when set, photos on the device or later are finished, and the others dropped without an outcome.
-        under_way: photos between reading and writing at a time.
+        under_way: photos between reading and writing at a time, where not as many as usual.
         begin: makes a photo's work, for a caller who knows more of it than its task.
 
     Raises:
         ModelError, DeviceUnavailable: no photo can be restored.
     """
     steps = PhotoSteps(options, journals, stage)
-    pipeline = _Pipeline(options, steps, restorer or LazyRestorer(options), stage, stop or threading.Event())
-    yield from pipeline.run((None if task is None else begin(task) for task in tasks), under_way)
+    stop = stop or threading.Event()
+    pipeline = _Pipeline(options, steps, restorer or LazyRestorer(options), stage, stop, under_way)
+    yield from pipeline.run(None if task is None else begin(task) for task in tasks)
 
 
 class _Pipeline:
@@ -125,6 +130,7 @@ class _Pipeline:
         restorer: Callable[[], Restorer],
         stage: Stage,
         stop: Stop,
+        under_way: int | None,
     ) -> None:
         self._options, self._steps, self._restorer, self._stage, self._stop = options, steps, restorer, stage, stop
         self._ended = threading.Event()
@@ -132,18 +138,19 @@ class _Pipeline:
         self._patience = Patience(options.timeout)
         self._for_device: queue.Queue[Sight | None] = queue.Queue()
         self._settled: queue.Queue[Work | BaseException] = queue.Queue()
-        jobs = options.jobs
+        jobs = options.jobs or usual_jobs()
+        self._under_way = under_way or max(PHOTOS_UNDER_WAY, PHOTOS_A_JOB * jobs)
         self._readers, self._writers = Workers(jobs, "read"), Workers(jobs, "write")
         self._device = threading.Thread(target=self._guard, args=(self._work_device,), name="device")
 
-    def run(self, works: Iterable[Work | None], limit: int) -> Generator[Outcome]:
+    def run(self, works: Iterable[Work | None]) -> Generator[Outcome]:
         """Feed the readers and yield outcomes until all is settled."""
         under_way = 0
         waiting = iter(works)
         self._device.start()
         try:
             while True:
-                while under_way < limit and (work := self._next(waiting)):
+                while under_way < self._under_way and (work := self._next(waiting)):
                     self._readers.submit(partial(self._guard, self._read, work))
                     under_way += 1
                 if not under_way:
@@ -241,6 +248,7 @@ class _Pipeline:
         if first is None:
             return  # Nothing needed the network, so it is never loaded.
         restorer = self._restorer()
+        self._pixels.raise_to(restorer.pixels_under_way)
         for result in restorer.stream(self._requests(restorer, first)):
             self._writers.submit(partial(self._guard, self._write, result))
 

@@ -58,6 +58,10 @@ class Backend(Protocol[P]):
         """How many batches to have in progress while the next is prepared; 0 if nothing runs in the background."""
 
     @property
+    def room(self) -> int:
+        """How many pixels of finished pictures it may keep until they are settled; 0 if it keeps none."""
+
+    @property
     def can_widen(self) -> bool:
         """Return True if :meth:`open` has a wider range of floats to offer."""
 

@@ -31,6 +31,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+BYTES_A_PIXEL = 60
+"""Memory of the host that a photo takes while it is read, settled and encoded; tests/engine/test_bundled_model.py."""
+
+SHARE_OF_PHOTOS = 0.2
+"""Share of the host's memory that photos may take where a GPU is to be kept busy."""
+
 
 class Restorer:
     """A model on a device, ready to judge and restore pictures.
@@ -151,6 +157,14 @@ class Restorer:
     def busy_seconds(self) -> float:
         """Time spent in the networks so far, transfers included."""
         return self._backend.busy_seconds
+
+    @property
+    def pixels_under_way(self) -> int:
+        """How many pixels of photos a batch may hold while this device works, by the memory of device and host.
+
+        0 on a CPU, which is never kept waiting by the next photo.
+        """
+        return min(self._backend.room, int(SHARE_OF_PHOTOS * total_memory(torch.device("cpu")) / BYTES_A_PIXEL))
 
     @property
     def precision(self) -> str:

@@ -42,6 +42,9 @@ BYTES_A_PIXEL = 15
 SHARE_OF_A_PICTURE = 0.05
 """Share of the device's memory that one picture may take; larger ones stay on the host, which costs time."""
 
+SHARE_OF_PICTURES, BYTES_KEPT = 0.05, 12
+"""Share of the device's memory that finished pictures may take together, and their bytes a pixel."""
+
 AHEAD = 2
 """Batches in progress while the next is prepared."""
 
@@ -117,6 +120,11 @@ class TorchBackend:
         if self._lanes is not None:
             return self._lanes.count
         return AHEAD if self.device.type == "cuda" else 0
+
+    @property
+    def room(self) -> int:
+        """How many pixels of finished pictures may wait on a GPU to be settled."""
+        return int(SHARE_OF_PICTURES * total_memory(self.device) / BYTES_KEPT) if self.device.type == "cuda" else 0
 
     @property
     def can_widen(self) -> bool:

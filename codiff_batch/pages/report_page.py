@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
@@ -70,8 +71,7 @@ def write_page(page: Path, rows: Sequence[Row]) -> None:
     Raises:
         PhotoError: the file system refuses the page itself.
     """
-    folder = folder_beside(page)
-    _make_room(folder)
+    folder = _make_room(folder_beside(page))
     # Decoding releases Python's lock.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         records = list(pool.map(lambda item: _record(page, folder, *item), enumerate(rows)))
@@ -80,8 +80,10 @@ def write_page(page: Path, rows: Sequence[Row]) -> None:
     write_atomically(page, render("report.html", made, records).encode(), shown=shown, overwrite=True)
 
 
-def _make_room(folder: Path) -> None:
-    """Create the folder of thumbnails and delete those of an earlier page."""
+def _make_room(folder: Path) -> Path | None:
+    """Create the folder of thumbnails and delete those of an earlier page; None where a link leads somewhere else."""
+    if folder.is_symlink():
+        return None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for earlier in folder.iterdir():
@@ -89,20 +91,20 @@ def _make_room(folder: Path) -> None:
                 earlier.unlink()
     except OSError:
         pass  # Each photo meets the same error and gets no thumbnail.
+    return folder
 
 
-def _record(page: Path, folder: Path, index: int, row: Row) -> dict[str, Any]:
-    told = row.told
-    try:
-        small = make_thumbnails(folder, f"{index:06}", row.before, row.after)
-    except OSError:
-        small = Thumbnails()
+def _record(page: Path, folder: Path | None, index: int, row: Row) -> dict[str, Any]:
+    told, small = row.told, Thumbnails()
+    if folder is not None:
+        with contextlib.suppress(OSError):
+            small = make_thumbnails(folder, f"{index:06}", row.before, row.after)
     return {
         "name": shown(told.source.name),
         "folder": shown(told.source.parent),
         "before": row.before and link(page, row.before),
         "after": row.after and link(page, row.after),
-        "small": [name and address(folder, name) for name in (small.before, small.after)],
+        "small": [folder and name and address(folder, name) for name in (small.before, small.after)],
         "change": small.change,
         "outcome": told.outcome,
         "reason": shown(told.reason),

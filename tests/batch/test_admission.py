@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from codiff_batch.batch import pipeline, process, recall
-from codiff_batch.batch.admission import Admission, Patience, Workers
+from codiff_batch.batch.admission import Admission, Patience, Workers, usual_jobs
 from codiff_batch.batch.options import BatchOptions
 from codiff_batch.batch.pipeline import run_pipeline
 from codiff_batch.batch.plan import plan
@@ -44,6 +44,22 @@ def test_admission_waits_until_there_is_room() -> None:
     assert entered.wait(5)
 
 
+def test_a_limit_that_is_raised_lets_in_who_waits_and_is_never_lowered() -> None:
+    admission, entered = Admission(10), threading.Event()
+    admission.enter(10)
+    threading.Thread(target=lambda: (admission.enter(10), entered.set()), daemon=True).start()
+    admission.raise_to(5)
+    assert not entered.wait(0.1)
+    admission.raise_to(20)
+    assert entered.wait(5)
+
+
+@pytest.mark.parametrize(("cores", "jobs"), [(1, 2), (4, 2), (16, 8)])
+def test_half_of_the_cores_read_and_write(monkeypatch: pytest.MonkeyPatch, cores: int, jobs: int) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(cores)))
+    assert usual_jobs() == jobs
+
+
 def test_what_is_larger_than_the_limit_enters_alone() -> None:
     admission = Admission(10)
     admission.enter(100)
@@ -72,6 +88,33 @@ def test_files_wait_for_each_others_bytes(tmp_path: Path, model: Path, monkeypat
     options = BatchOptions((tmp_path / "p",), model=str(model), jobs=4)
     assert [o.outcome for o in run_pipeline(options, plan(options))] == ["restored"] * 6
     assert most[0] == 1
+
+
+@pytest.mark.parametrize(("room", "together"), [(0, False), (10**9, True)])
+def test_photos_wait_for_each_others_pixels_unless_the_device_has_room(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, room: int, together: bool
+) -> None:
+    for index in range(8):
+        write(tmp_path / f"p/{index}.jpg", jpeg(20, image=scene(seed=index)))
+    monkeypatch.setattr(pipeline, "PIXELS_UNDER_WAY", 1)
+    monkeypatch.setattr(Restorer, "pixels_under_way", room)
+    inside, most = [0], [0]
+    decode, settle = process.PhotoSteps.decode, pipeline._Pipeline._settle
+
+    def decoded(self: process.PhotoSteps, opened: process.Opened) -> process.Sight:
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        return decode(self, opened)
+
+    def settled(self: pipeline._Pipeline, work: process.Work) -> None:
+        inside[0] -= 1
+        settle(self, work)
+
+    monkeypatch.setattr(process.PhotoSteps, "decode", decoded)
+    monkeypatch.setattr(pipeline._Pipeline, "_settle", settled)
+    options = BatchOptions((tmp_path / "p",), model=str(model), jobs=4)
+    assert [o.outcome for o in run_pipeline(options, plan(options))] == ["restored"] * 8
+    assert (most[0] > 1) == together
 
 
 @pytest.mark.slow

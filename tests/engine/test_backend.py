@@ -43,7 +43,7 @@ class Done:
 class NumpyBackend:
     """A network in numpy, which has memory for two tiles at a time."""
 
-    name, floats, busy_seconds, ahead, can_widen = "numpy", "float32", 0.0, 0, False
+    name, floats, busy_seconds, ahead, room, can_widen = "numpy", "float32", 0.0, 0, 0, False
 
     def __init__(self) -> None:
         self.steps: list[tuple[int, int, int]] = []

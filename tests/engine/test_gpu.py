@@ -6,13 +6,14 @@ import gc
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch.nn.attention import SDPBackend
 
-from codiff_batch.engine import Request, Restorer
+from codiff_batch.engine import Request, Restorer, memory
 from codiff_batch.engine.device import choose_device
 from codiff_batch.engine.memory import free_memory, is_out_of_memory, total_memory
 from codiff_batch.errors import DeviceUnavailable
@@ -58,6 +59,17 @@ def test_a_gpu_gives_what_a_processor_gives(
         assert np.allclose(levels, wanted, atol=0.01)
         assert gpus.used == {restorer._backend.device.index}  # no context, which takes memory, on another one
         assert gpus.current == 0
+
+
+def test_a_gpu_with_memory_lets_more_photos_in(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
+    machine = {"total": 128 << 30}
+    monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: SimpleNamespace(available=64 << 30, **machine))
+    with FakeGPUs(monkeypatch):
+        restorer = Restorer.load(model, "cuda")
+        assert restorer.pixels_under_way == pytest.approx(0.05 * (8 << 30) / 12, rel=0.01), "by the GPU's memory"
+        machine["total"] = 4 << 30
+        assert restorer.pixels_under_way == pytest.approx(0.2 * (4 << 30) / 60, rel=0.01), "by the machine's"
+    assert Restorer.load(model, "cpu").pixels_under_way == 0
 
 
 def test_a_host_program_may_pass_a_gpu_without_a_number(

@@ -236,6 +236,16 @@ def test_a_folder_that_happens_to_have_the_name_loses_nothing(night: Path, tmp_p
     assert theirs.read_bytes() == b"theirs"
 
 
+def test_a_link_of_the_folders_name_is_not_followed(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere/000000-before.webp"
+    elsewhere.parent.mkdir()
+    elsewhere.write_bytes(b"theirs")
+    (tmp_path / "report-files").symlink_to("elsewhere")
+    write_page(tmp_path / "report.html", [Row.of(Outcome(EXAMPLES / "lavender-q20.jpg", None, "skipped", ""))])
+    assert [path.read_bytes() for path in elsewhere.parent.iterdir()] == [b"theirs"]
+    assert "lavender-q20.jpg" in (tmp_path / "report.html").read_text()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["dark", "light"])
 def test_it_fits_a_phone_in_dark_and_light(chromium: Browser, night: Path, scheme: Any) -> None:
