@@ -164,7 +164,7 @@ def test_the_profile_agrees_with_the_pixels(name: str, gray: bool, profile: byte
         assert kept == profile
 
 
-@pytest.mark.parametrize(("profile", "to_gray"), [(gray_profile(), False), (SRGB, True)])
+@pytest.mark.parametrize(("profile", "to_gray"), [(gray_profile(), False), (SRGB, True)], ids=["gray", "colour"])
 def test_a_profile_of_the_other_kind_gives_gray_the_same_colours(profile: bytes, to_gray: bool) -> None:
     other = fitting(profile, gray=to_gray)
     assert other is not None
