@@ -71,8 +71,11 @@ class Backend(Protocol[P]):
     def open(self, request: Request, embedding: Embedding, size: tuple[int, int], *, wide: bool) -> P:
         """Bring a picture to the device, padded to (height, width) by mirroring it at the right and bottom."""
 
-    def start(self, tiles: Sequence[tuple[P, Tile]], shape: tuple[int, int, int]) -> UnderWay | None:
-        """Start restoring tiles and adding them to their pictures, in one step of (tiles, height, width)."""
+    def start(self, tiles: Sequence[tuple[P, Tile]], shape: tuple[int, int, int], beside: int) -> UnderWay | None:
+        """Start restoring tiles and adding them to their pictures, in one step of (tiles, height, width).
+
+        ``beside`` is how many other steps are under way or can follow at once, for a CPU to share out its threads.
+        """
 
     def finish(self, picture: P, strength: float) -> Landing:
         """Finish a picture whose tiles have all been started: colours corrected, blended with the source.

@@ -32,27 +32,46 @@ T = TypeVar("T")
 
 
 class Lanes:
-    """Threads that work on a step each, with ``threads`` of torch's own threads.
+    """Threads that work on a step each, with a share of torch's own threads.
 
     Args:
-        count: of steps at a time.
-        threads: for each.
+        count: of steps at a time, at most.
+        threads: that they have together.
     """
 
     def __init__(self, count: int, threads: int) -> None:
-        self.count = count
-        ours = torch.get_num_threads()
-        self._pool = ThreadPoolExecutor(count, "lane", torch.set_num_threads, (threads,))
-        started = threading.Barrier(count + 1)
-        for _ in range(count):
-            self._pool.submit(started.wait)
-        started.wait()
-        # Threads that others start later take over what was set last, anywhere.
-        torch.set_num_threads(ours)
+        self.count, self._threads = count, threads
+        self._pools: dict[int, ThreadPoolExecutor] = {}
 
-    def submit(self, step: Callable[[], T]) -> Future[T]:
-        """Take a step in the next free lane."""
-        return self._pool.submit(step)
+    def submit(self, step: Callable[[], T], steps: int) -> Future[T]:
+        """Take a step.
+
+        Args:
+            step: what to do.
+            steps: how many are under way or can follow at once, this one included. If they are few, each gets more
+                threads: a single small photo has all of them.
+        """
+        lanes = min(self.count, 1 << (steps - 1).bit_length())
+        pool = self._pools[lanes] = self._pools.get(lanes) or _pool(lanes, self._threads // lanes)
+        return pool.submit(step)
+
+
+def _pool(lanes: int, threads: int) -> ThreadPoolExecutor:
+    ours = torch.get_num_threads()
+    pool = ThreadPoolExecutor(lanes, "lane", _use_threads, (max(1, threads),))
+    started = threading.Barrier(lanes + 1)
+    for _ in range(lanes):
+        pool.submit(started.wait)
+    started.wait()
+    # Threads that others start later take over what was set last, anywhere.
+    torch.set_num_threads(ours)
+    return pool
+
+
+def _use_threads(number: int) -> None:
+    """Set how many of torch's threads this thread uses."""
+    torch.get_num_threads()  # The first question in a thread sets them to what was set last, so it must come before.
+    torch.set_num_threads(number)
 
 
 class InLane:
@@ -105,12 +124,12 @@ def choose_lanes(free: int, folder: Path | None = None) -> Lanes | None:
     if fitting < 2:
         return None
     count = min(fitting, remembered("lanes", partial(_fastest, threads), folder))
-    return Lanes(count, threads // count) if count > 1 else None
+    return Lanes(count, threads) if count > 1 else None
 
 
 def _fastest(threads: int) -> int:
     """The smallest number of lanes that is nearly as fast as the best, of those that leave no thread over."""
-    rates = {count: _rate(count, threads // count) for count in range(1, threads + 1) if threads % count == 0}
+    rates = {count: _rate(count, threads) for count in range(1, threads + 1) if threads % count == 0}
     return next(count for count, rate in rates.items() if NEARLY * rate >= max(rates.values()))
 
 
@@ -127,7 +146,7 @@ def _rate(count: int, threads: int) -> float:
     best = 0.0
     for _ in range(4):
         started = time.perf_counter()
-        for done in [lanes.submit(step) for _ in range(4 * count)]:
+        for done in [lanes.submit(step, count) for _ in range(4 * count)]:
             done.result()
         best = max(best, 4 * count / (time.perf_counter() - started))
     return best

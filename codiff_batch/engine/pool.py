@@ -86,6 +86,11 @@ class TilePool:
             shape = (picture.batch, *self.geometry.padded_tile(tile))
             self.groups.setdefault((shape, *picture.on_device.kind), deque()).append(Waiting(picture, tile))
 
+    @property
+    def steps(self) -> int:
+        """How many batches the waiting tiles make."""
+        return sum(-(-len(group) // kind[0][0]) for kind, group in self.groups.items())  # type: ignore[index]
+
     def next(self, *, only_full: bool) -> Batch | None:
         """Take tiles that can go together; None if there are none, or not enough for a full batch."""
         for kind, group in self.groups.items():

@@ -120,7 +120,8 @@ class Scheduler:
         """Start batches as long as there are some, waiting for the oldest if many are in progress."""
         while batch := pool.next(only_full=only_full):
             try:
-                step = self._backend.start([(w.picture.on_device, w.tile) for w in batch.tiles], batch.shape)
+                tiles = [(waiting.picture.on_device, waiting.tile) for waiting in batch.tiles]
+                step = self._backend.start(tiles, batch.shape, len(under_way) + pool.steps)
                 if step is not None:
                     self._finish_pictures(batch)
             except Exception as error:

@@ -189,7 +189,7 @@ class TorchBackend:
         return told
 
     def start(
-        self, tiles: Sequence[tuple[TorchPicture, Tile]], shape: tuple[int, int, int]
+        self, tiles: Sequence[tuple[TorchPicture, Tile]], shape: tuple[int, int, int], beside: int = 0
     ) -> UnderWay | InLane | None:
         """Start restoring tiles in one step and adding them to their pictures; None if memory ran out.
 
@@ -219,8 +219,9 @@ class TorchBackend:
 
         if self._lanes is None:
             return self._within_memory(step)
-        prepared = self._within_memory(prepare)
-        return None if prepared is None else InLane(self._lanes.submit(prepared), self._within_memory, blend)
+        if (prepared := self._within_memory(prepare)) is None:
+            return None
+        return InLane(self._lanes.submit(prepared, beside + 1), self._within_memory, blend)
 
     def _levels(self, images: Tensor, tokens: Tensor, condition: dict[str, Tensor], *, wide: bool) -> Tensor:
         """Restored levels (B, h, w, 3) of images (B, 3, h, w)."""

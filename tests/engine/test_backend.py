@@ -55,7 +55,7 @@ class NumpyBackend:
         pixels = request.pixels
         return Canvas(pixels, np.zeros(pixels.shape, np.float32))
 
-    def start(self, tiles: Sequence[tuple[Canvas, Tile]], shape: tuple[int, int, int]) -> Done | None:
+    def start(self, tiles: Sequence[tuple[Canvas, Tile]], shape: tuple[int, int, int], beside: int) -> Done | None:
         if len(tiles) > 2:
             return None
         self.steps.append(shape)

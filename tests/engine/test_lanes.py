@@ -30,7 +30,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Restorer:
 def in_lanes(tiny: Restorer, count: int, generator: nn.Module | None = None) -> Restorer:
     networks = tiny.networks._replace(generator=generator or tiny.networks.generator)
     card = tiny.card
-    backend = TorchBackend(networks, torch.device("cpu"), card, lanes=Lanes(count, 1))
+    backend = TorchBackend(networks, torch.device("cpu"), card, lanes=Lanes(count, count))
     return Restorer.on(backend, card, Geometry(card.tile, card.overlap, card.multiple), most=1)
 
 
@@ -51,15 +51,36 @@ def test_pictures_have_the_same_bytes_in_any_number_of_lanes(tiny: Restorer) -> 
         assert all(np.array_equal(together[key].levels, alone[key].levels) for key in alone)
 
 
-def test_the_lanes_work_at_the_same_time_and_each_with_its_share_of_the_threads(tiny: Restorer) -> None:
+def test_few_steps_get_more_threads_each_and_a_single_one_has_them_all() -> None:
+    shared = Lanes(4, 8)
+    threads = {steps: shared.submit(torch.get_num_threads, steps).result() for steps in (1, 2, 3, 4, 9)}
+    assert threads == {1: 8, 2: 4, 3: 2, 4: 2, 9: 2}
+
+
+def test_a_picture_of_many_tiles_has_all_lanes_and_a_small_one_all_threads(tiny: Restorer) -> None:
+    threads: list[int] = []
+
+    class Counting(nn.Module):
+        def forward(self, images: Tensor, tokens: Tensor, **condition: Tensor) -> Tensor:
+            threads.append(torch.get_num_threads())
+            return images
+
+    restorer = in_lanes(tiny, 4, Counting())
+    restorer.restore(np.zeros((40, 50, 3), np.uint8))
+    assert threads == [4]
+    threads.clear()
+    restorer.restore(np.zeros((300, 300, 3), np.uint8))
+    assert threads[:8] == [1] * 8
+
+
+def test_the_lanes_work_at_the_same_time(tiny: Restorer) -> None:
     class Meeting(nn.Module):
         """Goes on only when as many steps are under way as there are lanes."""
 
-        all_here, threads = threading.Barrier(3), set[int]()
+        all_here = threading.Barrier(3)
 
         def forward(self, images: Tensor, tokens: Tensor, **condition: Tensor) -> Tensor:
             self.all_here.wait(30)
-            self.threads.add(torch.get_num_threads())
             return images
 
     meeting = Meeting()
@@ -67,14 +88,13 @@ def test_the_lanes_work_at_the_same_time_and_each_with_its_share_of_the_threads(
     requests = [Request(pixels, key=key) for key in range(3)]
     results = list(in_lanes(tiny, 3, meeting).stream(requests))
     assert all(np.array_equal(result.levels, pixels) for result in results)
-    assert meeting.threads == {1}
 
 
 def test_threads_that_start_later_have_all_of_torchs_threads() -> None:
     before, seen = torch.get_num_threads(), []
     torch.set_num_threads(3)
     try:
-        Lanes(2, 1)
+        Lanes(2, 2).submit(lambda: None, 2).result()
         other = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
         other.start()
         other.join()
@@ -132,20 +152,18 @@ def four_threads() -> Iterator[None]:
     ("rates", "expected"),
     [
         ({1: 10, 2: 10.3, 4: 10.4}, None),
-        ({1: 10, 2: 15, 4: 15.5}, (2, 2)),
-        ({1: 10, 2: 10, 4: 20}, (4, 1)),
+        ({1: 10, 2: 15, 4: 15.5}, 2),
+        ({1: 10, 2: 10, 4: 20}, 4),
         ({1: 10, 2: 8, 4: 5}, None),
     ],
     ids=["more are hardly faster", "two", "four", "more are slower"],
 )
 def test_as_few_lanes_are_used_as_are_nearly_as_fast_as_the_best(
-    rates: dict[int, float], expected: tuple[int, int] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    rates: dict[int, float], expected: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lanes, "_rate", lambda count, threads: rates[count] if count * threads == 4 else 99)
-    made: list[tuple[int, int]] = []
-    monkeypatch.setattr(lanes, "Lanes", lambda count, threads: made.append((count, threads)))
-    choose_lanes(PLENTY, tmp_path)
-    assert made == ([expected] if expected else [])
+    monkeypatch.setattr(lanes, "_rate", lambda count, threads: rates[count])
+    chosen = choose_lanes(PLENTY, tmp_path)
+    assert (chosen and chosen.count) == expected
 
 
 @pytest.mark.usefixtures("four_threads")
@@ -171,5 +189,5 @@ def test_a_single_thread_needs_no_measurement(tmp_path: Path) -> None:
 
 
 def test_the_measurement_measures() -> None:
-    assert lanes._rate(2, 1) > 0
+    assert lanes._rate(2, 2) > 0
     assert lanes._fastest(1) == 1
