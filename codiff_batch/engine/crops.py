@@ -43,8 +43,8 @@ def _starts(length: int) -> list[int]:
 
 def _texture(crop: NDArray[np.uint8]) -> float:
     """Median activity of the crop's 8x8 blocks: high for texture everywhere, low for one hard edge on flat ground."""
-    gray = crop.astype(np.float32)
-    if gray.ndim == 3:
-        gray = gray.mean(axis=2)
-    blocks = gray.reshape(CROP // 8, 8, CROP // 8, 8)
-    return float(np.median(blocks.std(axis=(1, 3))))
+    channels = np.atleast_3d(crop).transpose(2, 0, 1)
+    gray = sum(channels[1:], channels[0].astype(np.uint16))
+    # A block to a row: numpy sums rows many times faster than columns.
+    blocks = gray.reshape(CROP // 8, 8, CROP // 8, 8).swapaxes(1, 2).reshape(-1, 64).astype(np.float32)
+    return float(np.median(blocks.std(axis=1))) / len(channels)

@@ -91,7 +91,11 @@ class Decoded:
         """What the pixels tell of earlier compressions; takes a fifth of a second, whatever the picture's size."""
         if self.whole is not None:
             return self.whole.history
-        return look_back(textured_crops(self.pixels), self.pixels, self.tables)
+        return look_back(self._textured, self.pixels, self.tables)
+
+    @cached_property
+    def _textured(self) -> list[Pixels]:
+        return textured_crops(self.pixels)
 
     @cached_property
     def is_neutral(self) -> bool:
@@ -115,7 +119,7 @@ class Decoded:
 
     def crops(self, settings: Settings) -> list[Pixels]:
         """What CaVE has to look at; for a quality given by hand, the crops compressed again at that quality."""
-        crops = [crop.copy() for crop in textured_crops(self.pixels)]
+        crops = [crop.copy() for crop in self._textured]
         return crops if settings.qf is None else [compressed_at(crop, settings.qf) for crop in crops]
 
 
