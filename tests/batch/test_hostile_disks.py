@@ -255,6 +255,7 @@ def test_a_folder_of_outputs_that_may_not_be_entered_costs_its_photos_alone(
         for path in folder.rglob("*"):
             path.chmod(0o777)
         Path("out/closed").chmod(0)
+        run("photos", "-o", "before", "--model", "./tiny")  # Nobody may not load modules from a private environment.
         with as_nobody():
             ran = run("photos", *place, "--model", "./tiny")
         assert ran.code == 3

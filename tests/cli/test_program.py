@@ -173,7 +173,7 @@ def test_a_terminal_that_is_closed_ends_a_run_gently_unless_it_was_told_to_stay(
     try:
         with GentleStop() as stays:  # nohup
             signal.raise_signal(signal.SIGHUP)
-        signal.signal(signal.SIGHUP, previous)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         with GentleStop() as ends:
             signal.raise_signal(signal.SIGHUP)
     finally:
