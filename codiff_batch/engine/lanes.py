@@ -25,8 +25,11 @@ from codiff_batch.engine.stream import Kept, Levels
 MEMORY_A_LANE = 500_000_000
 """Bytes that a tile of a bundled model needs beside the weights; 300 MB were measured for the largest."""
 
-NEARLY = 1.05
+NEARLY = 1.03
 """Fewer lanes, which take less memory, are used if the best number is at most so many times faster."""
+
+TURNS = 6
+"""How often each number of lanes is timed."""
 
 T = TypeVar("T")
 
@@ -128,25 +131,31 @@ def choose_lanes(free: int, folder: Path | None = None) -> Lanes | None:
 
 
 def _fastest(threads: int) -> int:
-    """The smallest number of lanes that is nearly as fast as the best, of those that leave no thread over."""
-    rates = {count: _rate(count, threads) for count in range(1, threads + 1) if threads % count == 0}
-    return next(count for count, rate in rates.items() if NEARLY * rate >= max(rates.values()))
+    """The smallest number of lanes that is nearly as fast as the best, of those that leave no thread over.
+
+    They take turns, so that other programs disturb all of them; the best time of each counts.
+    """
+    shared = [Lanes(count, threads) for count in range(1, threads + 1) if threads % count == 0]
+    rates = [max(turns) for turns in zip(*([_rate(each) for each in shared] for _ in range(TURNS)), strict=True)]
+    return next(each.count for each, rate in zip(shared, rates, strict=True) if NEARLY * rate >= max(rates))
 
 
-def _rate(count: int, threads: int) -> float:
-    """Layers a second in so many lanes, the best of a few times."""
-    lanes = Lanes(count, threads)
-    maps = torch.rand(1, 80, 128, 128).contiguous(memory_format=torch.channels_last)
-    weight = torch.rand(80, 80, 3, 3).contiguous(memory_format=torch.channels_last)
+def _rate(lanes: Lanes) -> float:
+    """Steps a second when all lanes are busy; a step has layers like those of the bundled models."""
+    layers = [
+        (
+            torch.rand(1, channels, side, side).contiguous(memory_format=torch.channels_last),
+            torch.rand(channels, channels, 3, 3).contiguous(memory_format=torch.channels_last),
+        )
+        for channels, side in ((48, 192), (80, 96), (128, 48), (192, 24))
+    ]
 
     def step() -> None:
         with torch.inference_mode():
-            F.gelu(F.conv2d(maps, weight, padding=1))
+            for maps, weight in layers:
+                F.gelu(F.conv2d(maps, weight, padding=1))
 
-    best = 0.0
-    for _ in range(4):
-        started = time.perf_counter()
-        for done in [lanes.submit(step, count) for _ in range(4 * count)]:
-            done.result()
-        best = max(best, 4 * count / (time.perf_counter() - started))
-    return best
+    started = time.perf_counter()
+    for done in [lanes.submit(step, lanes.count) for _ in range(2 * lanes.count)]:
+        done.result()
+    return 2 * lanes.count / (time.perf_counter() - started)

@@ -151,8 +151,8 @@ def four_threads() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("rates", "expected"),
     [
-        ({1: 10, 2: 10.3, 4: 10.4}, None),
-        ({1: 10, 2: 15, 4: 15.5}, 2),
+        ({1: 10, 2: 10.2, 4: 10.25}, None),
+        ({1: 10, 2: 15, 4: 15.3}, 2),
         ({1: 10, 2: 10, 4: 20}, 4),
         ({1: 10, 2: 8, 4: 5}, None),
     ],
@@ -161,23 +161,23 @@ def four_threads() -> Iterator[None]:
 def test_as_few_lanes_are_used_as_are_nearly_as_fast_as_the_best(
     rates: dict[int, float], expected: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lanes, "_rate", lambda count, threads: rates[count])
+    monkeypatch.setattr(lanes, "_rate", lambda shared: rates[shared.count])
     chosen = choose_lanes(PLENTY, tmp_path)
     assert (chosen and chosen.count) == expected
 
 
 @pytest.mark.usefixtures("four_threads")
 def test_the_number_is_measured_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanes, "_rate", lambda count, threads: count)
+    monkeypatch.setattr(lanes, "_rate", lambda shared: shared.count)
     assert choose_lanes(PLENTY, tmp_path).count == 4
-    monkeypatch.setattr(lanes, "_rate", lambda count, threads: 1 / count)
+    monkeypatch.setattr(lanes, "_rate", lambda shared: 1 / shared.count)
     assert choose_lanes(PLENTY, tmp_path).count == 4
     assert list(json.loads((tmp_path / "lanes.json").read_text()).values()) == [4]
 
 
 @pytest.mark.usefixtures("four_threads")
 def test_little_memory_means_fewer_lanes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanes, "_rate", lambda count, threads: count)
+    monkeypatch.setattr(lanes, "_rate", lambda shared: shared.count)
     assert choose_lanes(3 * MEMORY_A_LANE, tmp_path).count == 3
     assert choose_lanes(2 * MEMORY_A_LANE - 1, tmp_path) is None
 
@@ -189,5 +189,5 @@ def test_a_single_thread_needs_no_measurement(tmp_path: Path) -> None:
 
 
 def test_the_measurement_measures() -> None:
-    assert lanes._rate(2, 2) > 0
+    assert lanes._rate(Lanes(2, 2)) > 0
     assert lanes._fastest(1) == 1
