@@ -148,6 +148,36 @@ def test_what_ends_all_actors_ends_the_run_and_leaves_the_cluster(run, photos: P
     assert ray.calls[-1] == "shutdown"
 
 
+def test_a_photo_that_no_actor_needs_to_see_is_written_down_too(run, photos: Path, model: Path, ray: Ray) -> None:
+    write(photos / "large.jpg", bytes(2_000_000))
+    ray.process = lambda task, recall: Outcome(task.source, None, Kind.SKIPPED, "")
+    ran = run(photos, "--model", model, "--cluster", "auto", "--max-megabytes", 1)
+    assert "0 restored, 3 skipped, 1 failed" in ran.err
+    assert "0 restored, 3 skipped, 1 failed, 0 left" in run("status", photos).out
+
+
+@pytest.mark.parametrize("error", [ConnectionError, PermissionError, ValueError, RuntimeError])
+def test_whatever_keeps_the_cluster_away_is_one_line(
+    run, photos: Path, model: Path, ray: Ray, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def refuse(address: str, **_: object) -> None:
+        raise error("nobody there")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    ran = run(photos, "--model", model, "--cluster", "there:1")
+    assert ran.code == 4
+    assert "no Ray cluster at there:1: nobody there" in ran.err
+
+
+def test_without_ray_a_cluster_is_refused_with_what_to_install(
+    run, photos: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    ran = run(photos, "--model", model, "--cluster", "auto")
+    assert ran.code == 2
+    assert "pip install 'codiff-batch[ray]'" in ran.err
+
+
 def test_an_actor_tells_every_caller_what_is_wrong_and_tries_again_for_the_next(photos: Path) -> None:
     options = BatchOptions((photos,), model="no-such-model")
     worker, (task, *_) = PhotoWorker(options), plan(options)
