@@ -265,3 +265,25 @@ def test_when_told_to_stop_no_photo_is_called_a_failure(
     stop = threading.Event()
     stop.set()
     assert on_devices(photos, "cpu", stop=stop) == []
+
+
+def test_a_copy_that_an_actor_made_follows_its_source_also_after_a_failed_attempt(
+    run, tmp_path: Path, model: Path, ray: Ray
+) -> None:
+    photo, copy = tmp_path / "p/good.jpg", tmp_path / "p-restored/good.jpg"
+    first, second = (jpeg(95, image=scene(seed=seed)) for seed in (1, 2))
+    for data in (first, second[:400], second):
+        write(photo, data)
+        run(tmp_path / "p", "--model", model, "--cluster", "auto", "--copy-skipped", "--min-qf", 1)
+    assert copy.read_bytes() == second
+
+
+def test_a_photo_that_is_gone_once_it_is_restored_ends_no_run(run, photos: Path, model: Path, ray: Ray) -> None:
+    def restore(task: Task, recall: object) -> Outcome:
+        write(task.target, b"restored")
+        if task.source.name == "1.jpg":
+            task.source.unlink()
+        return Outcome(task.source, task.target, Kind.RESTORED, "")
+
+    ray.process = restore
+    assert "3 restored, 0 skipped, 0 failed" in run(photos, "--model", model, "--cluster", "auto").err
