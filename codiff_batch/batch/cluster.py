@@ -110,7 +110,7 @@ def run_on_cluster(
         raise OptionsConflict("a cluster needs Ray: pip install 'codiff-batch[ray]'") from None
     try:
         ray.init(options.cluster, ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise DeviceUnavailable(f"no Ray cluster at {options.cluster}: {error}", Role.CLUSTER) from None
     steps = PhotoSteps(options, journals, stage=lambda task, doing: None)
     waiting = iter(tasks)

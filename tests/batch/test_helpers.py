@@ -19,6 +19,7 @@ import pytest
 from codiff_batch.batch import devices
 from codiff_batch.batch.cluster import PhotoWorker
 from codiff_batch.batch.devices import run_on_devices
+from codiff_batch.batch.ledger import read_ledger
 from codiff_batch.batch.options import BatchOptions
 from codiff_batch.batch.outcome import Kind, Outcome
 from codiff_batch.batch.plan import Task, plan
@@ -102,6 +103,8 @@ def test_actors_do_every_photo_and_this_process_writes_it_down(run, photos: Path
     assert "3 restored, 0 skipped, 1 failed" in ran.err
     assert ray.calls == ["init there:1", "shutdown"]
     assert "3 restored, 0 skipped, 1 failed, 0 left" in run("status", photos).out
+    standing = read_ledger(photos.with_name("p-restored")).standing
+    assert {str(place) for place, what in standing.items() if what.made} == {"0.jpg", "1.jpg", "2.jpg"}
     assert "0 restored, 3 skipped, 1 failed" in run(photos, "--model", model).err
 
 
