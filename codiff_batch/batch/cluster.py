@@ -5,6 +5,7 @@ Ray does the queueing, restarts and retries; this file only says what an actor d
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
@@ -18,13 +19,13 @@ from typing import Any
 
 from codiff_batch.batch.journals import Journals
 from codiff_batch.batch.options import BatchOptions
-from codiff_batch.batch.outcome import Kind, Outcome
+from codiff_batch.batch.outcome import Code, Kind, Outcome
 from codiff_batch.batch.pipeline import LazyRestorer, run_pipeline
 from codiff_batch.batch.plan import Task
 from codiff_batch.batch.process import PhotoSteps, Work
 from codiff_batch.batch.recall import Recall
 from codiff_batch.batch.rows import Standing
-from codiff_batch.errors import DeviceUnavailable, OptionsConflict, Role
+from codiff_batch.errors import DeviceUnavailable, OptionsConflict, PhotoError, Role
 from codiff_batch.files.identity import canonical
 from codiff_batch.files.reading import read_whole
 
@@ -109,7 +110,7 @@ def run_on_cluster(
         raise OptionsConflict("a cluster needs Ray: pip install 'codiff-batch[ray]'") from None
     try:
         ray.init(options.cluster, ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise DeviceUnavailable(f"no Ray cluster at {options.cluster}: {error}", Role.CLUSTER) from None
     steps = PhotoSteps(options, journals, stage=lambda task, doing: None)
     waiting = iter(tasks)
@@ -159,11 +160,23 @@ def _outcome(ray: Any, done: Any, work: Work, journals: Journals) -> Outcome:
     except ray.exceptions.RayError as error:
         reason = f"its worker died {RETRIES + 1} times: {type(error).__name__}"
         return Outcome(work.task.source, None, Kind.FAILED, reason, "worker-died")
-    if outcome.outcome is Kind.RESTORED and outcome.output is not None:
-        task = work.task
-        work.contents = read_whole(task.source)
-        written = read_whole(outcome.output).sha256
-        work.standing = Standing(
-            *(task.place, canonical(task.source), False, work.contents.sha256, written, journals.made)
-        )
+    with contextlib.suppress(PhotoError):  # The photo or what was made of it is gone already.
+        _note_what_stands(work, outcome, journals)
     return outcome
+
+
+def _note_what_stands(work: Work, outcome: Outcome, journals: Journals) -> None:
+    """Have the journal know what an actor wrote: a restored picture, or a copy where a picture would be.
+
+    Raises:
+        PhotoError: it cannot be read.
+    """
+    task = work.task
+    copied = outcome.outcome is Kind.SKIPPED and outcome.code != Code.OUTPUT_EXISTS_ALREADY
+    if outcome.output != task.target or not (copied or outcome.outcome is Kind.RESTORED):
+        return
+    work.contents = read_whole(task.source)
+    original, written = work.contents.sha256, read_whole(task.target).sha256
+    if not copied or written == original:
+        made = None if copied else journals.made
+        work.standing = Standing(task.place, canonical(task.source), False, original, written, made)

@@ -38,8 +38,8 @@ class Shard:
         """
         if text == "auto":
             return cls._of_slurm(environment)
-        index, slash, count = text.partition("/")
-        if not (slash and index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+        index, _, count = text.partition("/")
+        if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
             raise ValueError(f"{text!r} is not I/N with I from 1 to N, nor auto")
         return cls(int(index), int(count))
 

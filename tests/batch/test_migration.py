@@ -18,6 +18,7 @@ from codiff_batch.batch.journal import Journal, journal_path
 from codiff_batch.batch.ledger import read_ledger
 from codiff_batch.batch.migration import migrate
 from codiff_batch.batch.outcome import Kind
+from codiff_batch.batch.status import read_status
 from codiff_batch.files.reading import read_whole
 from tests.cli.test_restore import tree
 from tests.photos import jpeg, write
@@ -113,8 +114,10 @@ def test_what_stood_and_what_was_said_are_carried_over(album: Path) -> None:
     assert standing.original == read_whole(OLD / "photos/1.jpg").sha256
     assert standing.source == album / "photos/1.jpg"
     attempt = ledger.attempts[Path("1.jpg")]
-    assert (attempt.outcome.outcome, attempt.outcome.width) == (Kind.RESTORED, 96)
+    told = attempt.outcome
+    assert (told.outcome, told.width, told.height) == (Kind.RESTORED, 96, 64)
     assert ledger.attempts[Path("torn.jpg")].outcome.outcome is Kind.FAILED
+    assert [run.photos for run in read_status(album / "photos-restored").runs] == [5]
 
 
 def test_a_run_that_was_killed_under_the_old_version_is_finished(run, album: Path) -> None:

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from codiff_batch.batch.options import BatchOptions
-from codiff_batch.batch.plan import plan
+from codiff_batch.batch.plan import plan, plan_each
 from codiff_batch.batch.scan import SKIPPED_FOLDERS, Found, accepts, scan
 from codiff_batch.errors import OptionsConflict, Role
 from tests.faults.nobody import as_nobody, folder_for_all, needs_permissions
 from tests.photos import write
+from tests.tiny_model import make_tiny_model
 
 
 def names(folder: Path, *paths: Path, **options) -> list[str]:
@@ -194,10 +195,36 @@ def test_in_place_targets_the_source_and_mirrors_the_backup(tmp_path: Path) -> N
         ({"backup": Path("b")}, (Role.IN_PLACE,)),
         ({"in_place": True, "backup": Path("b"), "output": Path("o")}, (Role.IN_PLACE, Role.OUTPUT)),
         ({"in_place": True, "backup": Path("b"), "format": "png"}, (Role.IN_PLACE, Role.FORMAT)),
+        ({"in_place": True, "backup": Path("b"), "types": ("jpeg", "png")}, (Role.IN_PLACE, Role.TYPES)),
         ({"in_place": True, "backup": Path("b"), "copy_skipped": True}, (Role.COPY_SKIPPED,)),
+        ({"in_place": True, "backup": Path("b"), "cluster": "auto"}, (Role.CLUSTER, Role.IN_PLACE)),
+        ({"cluster": "auto", "devices": ("cpu", "cuda")}, (Role.DEVICES,)),
     ],
 )
 def test_options_that_exclude_each_other_are_refused(options: dict, roles: tuple[Role, ...]) -> None:
     with pytest.raises(OptionsConflict) as refused:
         BatchOptions((Path("p"),), **options).check()
     assert refused.value.remedies == roles
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"output": Path("o"), "format": "png", "types": ("jpeg", "png"), "copy_skipped": True},
+        {"in_place": True, "backup": Path("b"), "format": "jpeg"},
+        {"cluster": "auto", "devices": ("cpu",)},
+        {"devices": ("cpu", "cuda")},
+    ],
+)
+def test_options_that_go_together_are_accepted(tmp_path: Path, options: dict) -> None:
+    BatchOptions((Path("p"),), model=str(make_tiny_model(tmp_path / "tiny")), **options).check()
+
+
+def test_one_photo_that_would_be_overwritten_keeps_no_other_back(tmp_path: Path) -> None:
+    for name in ("p/a.jpg", "out/b.jpg", "p/c.jpg"):
+        write(tmp_path / name, b"x")
+    photos = [Found(tmp_path / name, (tmp_path / name).parent) for name in ("p/a.jpg", "out/b.jpg", "p/c.jpg")]
+    options = BatchOptions((tmp_path / "p",), output=tmp_path / "out")
+    tasks = plan_each(photos, options)
+    assert [task.source for task in tasks] == [photo.path for photo in photos]
+    assert [task.conflict is None for task in tasks] == [True, False, True]

@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 
 from codiff_batch.batch.journal import Journal, journal_path
+from codiff_batch.batch.outcome import Kind, Outcome
+from codiff_batch.batch.rows import Attempt, Made
+from codiff_batch.batch.status import read_status
 from tests.photos import jpeg, scene, write
 from tests.tiny_model import make_tiny_model
 
@@ -54,6 +57,28 @@ def test_failures_of_deleted_photos_are_forgotten(run, tmp_path: Path, model: Pa
     assert run("status", tmp_path / "out").out.startswith("2 restored, 0 skipped, 0 failed")
     run("report", tmp_path / "out", "-o", tmp_path / "report.json")
     assert len(json.loads((tmp_path / "report.json").read_text())) == 2
+
+
+def test_rates_and_what_is_left_are_those_of_the_latest_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, made = [1000.0], Made("", "tiny")
+    monkeypatch.setattr("codiff_batch.batch.journal.time.time", lambda: now[0])
+
+    def ends(name: str, kind: Kind, megapixels: int) -> Attempt:
+        outcome = Outcome(Path(name), None, kind, "", width=1000, height=1000 * megapixels)
+        return Attempt(Path(name), Path(name), None, None, "", made, outcome)
+
+    with contextlib.closing(Journal(journal_path(tmp_path, "all"))) as journal:
+        for began, photos, names in ((1000.0, 2, "ab"), (2000.0, 10, "cd")):
+            now[0] = began
+            journal.begin("tiny@1", photos, [])
+            now[0] += 4
+            journal.record(ends(names[0], Kind.RESTORED, 2))
+            journal.record(ends(names[1], Kind.SKIPPED, 8))
+    status = read_status(tmp_path)
+    assert status.counts == {"restored": 2, "skipped": 2}
+    assert (status.photos_per_second, status.megapixels_per_second) == (0.5, 0.5)
+    assert status.left == 8
+    assert status.minutes_left == 8 / 0.5 / 60
 
 
 def test_what_was_known_before_counts_as_done(run, tmp_path: Path, model: Path) -> None:

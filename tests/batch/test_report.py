@@ -1,0 +1,38 @@
+"""The file of a report replaces an earlier one whole, and a pipe gets all of it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from codiff_batch.batch.outcome import Kind, Outcome
+from codiff_batch.batch.report import as_json, write_report
+
+
+def outcomes(count: int) -> list[Outcome]:
+    return [Outcome(Path(f"{index}.jpg"), None, Kind.SKIPPED, "good already") for index in range(count)]
+
+
+def test_a_report_takes_the_place_of_an_earlier_one_in_one_step(tmp_path: Path) -> None:
+    path = tmp_path / "report.csv"
+    write_report(path, outcomes(3))
+    os.link(path, tmp_path / "earlier.csv")
+    write_report(path, outcomes(1))
+    assert [line.split(",")[0] for line in path.read_text().splitlines()] == ["source", "0.jpg"]
+    assert len((tmp_path / "earlier.csv").read_text().splitlines()) == 4
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_a_reader_who_is_slow_gets_the_whole_report(tmp_path: Path) -> None:
+    pipe, told = tmp_path / "pipe", outcomes(2000)
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    writer = threading.Thread(target=write_report, args=(pipe, told), daemon=True)
+    writer.start()
+    writer.join(0.1)  # More than a pipe holds: the rest has to wait.
+    os.set_blocking(reader, True)
+    with os.fdopen(reader, "rb") as file:
+        assert file.read().decode() == as_json(told)
