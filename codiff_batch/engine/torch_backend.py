@@ -189,7 +189,7 @@ class TorchBackend:
         return told
 
     def start(
-        self, tiles: Sequence[tuple[TorchPicture, Tile]], shape: tuple[int, int, int], beside: int = 0
+        self, tiles: Sequence[tuple[TorchPicture, Tile]], shape: tuple[int, int, int], beside: int
     ) -> UnderWay | InLane | None:
         """Start restoring tiles in one step and adding them to their pictures; None if memory ran out.
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from tests.training.test_stages import TINY_COMPACT
+from training.compact import CompactConfig
+from training.fit import prepare
 from training.run import averaged_weights
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,6 +24,12 @@ def launch(*arguments: object, processes: int) -> subprocess.CompletedProcess[st
     command += ["-m", "training.compact", *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False)
+
+
+def test_processes_that_are_paused_for_a_day_wait_for_each_other() -> None:
+    waits = prepare(CompactConfig(), "cpu").init_handler
+    assert waits is not None
+    assert waits.timeout >= timedelta(days=1)
 
 
 @pytest.mark.slow
