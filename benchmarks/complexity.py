@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import click
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -55,6 +54,8 @@ def count(name: str, modules: list[nn.Module], run: Callable[[], object]) -> Par
 
 def parts(side: int, *, adapters: bool) -> list[Part]:
     """Rows of the model at a picture's side, with its adapters apart as in the paper or merged as we run it."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+
     with torch.device("meta"):
         cave, projector = CaVE(), nn.Linear(TOKEN_WIDTH, CONTEXT)
         vae = AutoencoderKL.from_config(dict(SD21_VAE)).eval()

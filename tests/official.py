@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
-from peft import LoraConfig
 from torch import nn
 
 from codiff_batch.networks.cave import DualCaVE
 from codiff_batch.networks.stable_diffusion import SD21_UNET, SD21_VAE
+
+if TYPE_CHECKING:  # which every process of the tests would wait for
+    from diffusers import AutoencoderKL, UNet2DConditionModel
 
 WIDTHS, DEPTH, RANK = (8, 8, 16, 16), 1, 4
 TINY_UNET = {
@@ -42,6 +44,8 @@ class Official:
     @torch.no_grad()
     def restore(self, image: torch.Tensor) -> torch.Tensor:
         """The paper's pipeline from stock parts, image (B, 3, H, W) in [0, 1], one embedding of all of it."""
+        from diffusers import DDPMScheduler
+
         scheduler = DDPMScheduler.from_pretrained(self.base / "scheduler")
         scheduler.set_timesteps(timesteps=[499])
         tokens = self.projector(self.embedder(image)[0])
@@ -53,6 +57,9 @@ class Official:
 
 def fabricate(folder: Path) -> Official:
     """Write ``codiff.pkl``, ``cave.pth`` and a base model, as they come from the authors and the hub."""
+    from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+    from peft import LoraConfig
+
     torch.manual_seed(0)
     folder.mkdir(parents=True, exist_ok=True)
     unet = UNet2DConditionModel.from_config(TINY_UNET).eval()

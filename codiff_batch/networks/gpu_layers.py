@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers.models.attention_processor import Attention
-from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+if TYPE_CHECKING:  # see stable_diffusion.py
+    from diffusers.models.attention_processor import Attention
 
 log = logging.getLogger(__name__)
 
@@ -118,6 +119,9 @@ class LastGroupNorm(nn.GroupNorm):
 
 def suit_gpus(network: nn.Module) -> None:
     """Replace the layers of a network that have a better form on a GPU; weights do not change."""
+    from diffusers.models.attention_processor import Attention
+    from diffusers.models.resnet import ResnetBlock2D
+
     for module in network.modules():
         if type(module) is nn.GroupNorm and module.affine:
             module.__class__ = LastGroupNorm

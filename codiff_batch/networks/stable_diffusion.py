@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
-from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
 from codiff_batch.networks.one_step import TIMESTEP
+
+if TYPE_CHECKING:  # diffusers takes seconds to import, which only those pay who load the full model
+    from diffusers import AutoencoderKL, UNet2DConditionModel
 
 LATENT_STRIDE = 8
 """Pixels to a latent position, on each side."""
@@ -85,6 +86,8 @@ def fold_timestep(unet: UNet2DConditionModel) -> None:
     Raises:
         ValueError: the UNet uses its timestep in another way than Stable Diffusion does.
     """
+    from diffusers.models.resnet import ResnetBlock2D
+
     blocks = [module for module in unet.modules() if isinstance(module, ResnetBlock2D)]
     if any(block.time_emb_proj is None or block.time_embedding_norm != "default" for block in blocks):
         raise ValueError("the timestep cannot be folded into this UNet")

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import nn
 from torch.nn import functional as F
 
@@ -46,6 +45,8 @@ def test_group_normalisation_stays_channels_last(channels: int, groups: int, off
 
 
 def test_a_vae_with_replaced_layers_gives_the_same_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    from diffusers import AutoencoderKL
+
     torch.manual_seed(0)
     vae = AutoencoderKL.from_config({**SD21_VAE, "block_out_channels": [32, 32, 32, 32]}).eval()
     image = torch.rand(1, 3, 64, 96).contiguous(memory_format=torch.channels_last)
@@ -60,6 +61,8 @@ def test_a_vae_with_replaced_layers_gives_the_same_picture(monkeypatch: pytest.M
 
 
 def test_a_unet_with_replaced_layers_predicts_the_same_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    from diffusers import UNet2DConditionModel
+
     torch.manual_seed(0)
     sizes = {"block_out_channels": [32, 32, 32, 32], "attention_head_dim": [2, 2, 2, 2], "cross_attention_dim": 16}
     unet = UNet2DConditionModel.from_config({**SD21_UNET, **sizes}).eval().to(memory_format=torch.channels_last)
