@@ -12,10 +12,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from codiff_batch.jpeg.quantization import Table, ijg_table
@@ -165,16 +164,18 @@ def _comb_sums(planes: Sequence[Reals]) -> tuple[NDArray[np.float64], NDArray[np
         Sums of ``cos(2 pi c / step)`` over the coefficients that are not in the step's middle cell, and their number;
         each (64 grids, frequencies, steps). Without a comb the first is zero but for chance.
     """
-    counts = np.zeros((64, len(_FREQUENCIES), _LARGEST + 1))
     grids, blocks = _blocks_of_all_grids(planes)
+    sums = np.empty((64, len(_FREQUENCIES), len(_STEPS)))
+    totals = np.empty_like(sums)
+    for number, sizes in enumerate(blocks):
+        largest = int(sizes.max())  # Much less than could be, except for the first.
+        places = grids * (largest + 1) + sizes
+        counts = np.bincount(places, minlength=64 * (largest + 1)).reshape(64, -1).astype(np.float64)
+        cosines, outside = (of_size[: largest + 1] for of_size in _teeth())
+        sums[:, number], totals[:, number] = counts @ cosines, counts @ outside
     # The mean brightness of a dark picture may vary by less than one step, and then be at a multiple by chance.
-    spread = float(blocks[:, 0].std())
-    for number in range(len(_FREQUENCIES)):
-        places = grids * (_LARGEST + 1) + blocks[:, number]
-        counts[:, number] = np.bincount(places, minlength=64 * (_LARGEST + 1)).reshape(64, -1)
-    cosines, outside = _teeth()
-    sums, totals = counts @ cosines, counts @ outside
-    sums[:, 0, spread < _STEPS] = totals[:, 0, spread < _STEPS] = 0
+    flat = float(blocks[0].std()) < _STEPS
+    sums[:, 0, flat] = totals[:, 0, flat] = 0
     return sums, totals
 
 
@@ -191,19 +192,28 @@ def _blocks_of_all_grids(planes: Sequence[Reals]) -> tuple[NDArray[np.int64], ND
     Drawings repeat their blocks, and the same number a thousand times is not a comb.
 
     Returns:
-        Each block's grid, 0..63, and its low coefficients' sizes, rounded: (blocks,) and (blocks, frequencies).
+        Each block's grid, 0..63, and its low coefficients' sizes, rounded: (blocks,) and (frequencies, blocks).
     """
     grids, sizes = [], []
     for plane in planes:
-        down = sliding_window_view(plane, 8, axis=0) @ _basis().T
-        found = [sliding_window_view(down[..., u], 8, axis=1) @ _basis()[v] for u, v in _FREQUENCIES]
-        sizes.append(np.minimum(np.rint(np.abs(np.stack(found, axis=-1))), _LARGEST).reshape(-1, len(_FREQUENCIES)))
-        rows, columns = np.indices(found[0].shape)
+        down, across = (_at_every_position(side) for side in plane.shape)
+        found = np.stack([down[u] @ plane @ across[v].T for u, v in _FREQUENCIES])
+        sizes.append(np.minimum(np.rint(np.abs(found)), _LARGEST).reshape(len(_FREQUENCIES), -1))
+        rows, columns = np.indices(found.shape[1:])
         grids.append((rows % 8 * 8 + columns % 8).ravel())
-    grid, size = np.concatenate(grids), np.concatenate(sizes).astype(np.int64)
+    grid, size = np.concatenate(grids), np.concatenate(sizes, axis=1).astype(np.int64)
     # A weighted sum distinguishes tuples well enough, and sorts much faster than the tuples.
-    _, first = np.unique(grid + 64 * (size @ _WEIGHTS), return_index=True)
-    return grid[first], size[first]
+    _, first = np.unique(grid + 64 * (_WEIGHTS @ size), return_index=True)
+    return grid[first], size[:, first]
+
+
+@lru_cache(maxsize=8)
+def _at_every_position(side: int) -> Reals:
+    """The DCT's low rows at every position of a line of samples, as matrices: (4 frequencies, side - 7, side)."""
+    matrices = np.zeros((len(_basis()), side - 7, side), np.float32)
+    for position in range(side - 7):
+        matrices[:, position, position : position + 8] = _basis()
+    return matrices
 
 
 @cache
