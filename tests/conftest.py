@@ -15,6 +15,7 @@ from codiff_batch.cli.main import main
 # Before torch is imported, here and in what tests start: several processes at once, so a thread for each.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # without helpers that each import torch
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -136,6 +136,7 @@ def test_no_permission_is_said_of_each_photo(tmp_path: Path, model: Path) -> Non
         shutil.rmtree(open_folder, ignore_errors=True)
 
 
+@pytest.mark.slow
 def test_links_pipes_and_folders_are_not_opened_for_writing_and_never_hang(run, tmp_path: Path, model: Path) -> None:
     photo = write(tmp_path / "p/a.jpg", jpeg(20))
     (tmp_path / "p/link.jpg").symlink_to(photo)
@@ -241,6 +242,7 @@ def test_a_second_signal_quits_at_once(tmp_path: Path, model: Path) -> None:
     assert not [path for path in (tmp_path / "p-restored").glob("*.jpg") if not JpegPhoto.open(path)]
 
 
+@pytest.mark.slow
 @needs_permissions
 @pytest.mark.parametrize("place", [("-o", "out"), ("--in-place", "--backup", "out")], ids=["beside", "in place"])
 def test_a_folder_of_outputs_that_may_not_be_entered_costs_its_photos_alone(

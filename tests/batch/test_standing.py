@@ -395,6 +395,7 @@ def test_a_damaged_page_is_found_before_anything_is_written(tmp_path: Path) -> N
         Journal(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["status", "undo", "report", "run", "watch"])
 @pytest.mark.parametrize("damage", ["overwritten", "truncated", "foreign", "future", "renamed column"])
 def test_a_journal_that_cannot_be_used_is_one_line(

@@ -125,6 +125,7 @@ def test_a_disk_that_carries_both_may_be_mounted_elsewhere(run, originals: dict[
     assert photos() == originals
 
 
+@pytest.mark.slow
 def test_a_read_only_backup_folder_is_enough(originals: dict[str, bytes]) -> None:
     ran = in_mounts_of_its_own(
         "mount --bind kept kept && mount -o remount,ro,bind kept && "
@@ -135,6 +136,7 @@ def test_a_read_only_backup_folder_is_enough(originals: dict[str, bytes]) -> Non
     assert photos() == originals
 
 
+@pytest.mark.slow
 def test_a_full_backup_disk_does_not_stop_undo(originals: dict[str, bytes]) -> None:
     ran = in_mounts_of_its_own(
         "cp -r kept copy && mount -t tmpfs -o size=400k none kept && cp -r copy/. kept && "

@@ -61,7 +61,7 @@ def test_every_file_of_the_corpus_has_an_outcome_and_stays_as_it_is(run, tmp_pat
     model = make_tiny_model(tmp_path / "tiny", tile=512)
     files = [path for path in sorted(CORPUS.rglob("*")) if path.is_file()]
     before = {path: hashlib.sha256(path.read_bytes()).digest() for path in files}
-    ran = run(CORPUS, "-o", tmp_path / "out", "--model", model, "--max-megapixels", 2, "--report", tmp_path / "r.json")
+    ran = run(CORPUS, "-o", tmp_path / "out", "--model", model, "--max-megapixels", 0.5, "--report", tmp_path / "r.json")
     assert ran.code == 3
     assert "Traceback" not in ran.err
     records = json.loads((tmp_path / "r.json").read_text())
@@ -82,6 +82,7 @@ NAMES = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_names_of_every_kind_are_restored_and_reported_a_line_each(run, tmp_path: Path, model: Path) -> None:
     for index, name in enumerate(NAMES):
         write(Path(os.fsdecode(os.fsencode(tmp_path / "p") + b"/" + name)), jpeg(20, image=scene(seed=index)))

@@ -59,6 +59,7 @@ def outputs(folder: Path) -> list[str]:
     return sorted(path.name for path in (folder / "p-restored").glob("*.jpg"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["2>&1 | head -1", "2>/dev/full", "2>&-", ">&-", "<&- >&- 2>&-", ">/dev/full"])
 @pytest.mark.parametrize("command", ["p -v", "watch p --once --settle 0"])
 def test_where_the_words_go_never_stops_the_work(folder: Path, command: str, where: str) -> None:

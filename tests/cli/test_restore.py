@@ -90,6 +90,7 @@ def test_a_second_run_keeps_existing_outputs_unless_told(run, photos: Path) -> N
     assert output.read_bytes()[:2] == b"\xff\xd8"
 
 
+@pytest.mark.slow
 def test_outputs_are_recognised_and_never_restored_twice(run, photos: Path, tmp_path: Path) -> None:
     run(photos)
     refused = run(tmp_path / "photos-restored")
@@ -118,6 +119,7 @@ def test_a_dry_run_judges_on_the_first_of_several_devices(run, photos: Path) -> 
     assert run(photos, "--dry-run", "--device", "cpu,").code == 2
 
 
+@pytest.mark.slow
 def test_the_report_has_one_record_a_photo_with_both_witnesses(run, photos: Path, tmp_path: Path) -> None:
     write(photos / "torn.jpg", jpeg(20)[:500])
     ran = run(photos, "--report", tmp_path / "r.json")
@@ -140,6 +142,7 @@ def test_the_report_has_one_record_a_photo_with_both_witnesses(run, photos: Path
     assert "truncated" in torn["reason"]
 
 
+@pytest.mark.slow
 def test_the_csv_report_holds_the_same(run, photos: Path, tmp_path: Path) -> None:
     run(photos, "--report", tmp_path / "r.csv")
     with (tmp_path / "r.csv").open(newline="") as file:
@@ -174,6 +177,7 @@ def test_pixel_limit_is_checked_before_decoding(run, tmp_path: Path) -> None:
     assert "200x160 pixels is over the limit of 0.01 megapixels" in ran.err
 
 
+@pytest.mark.slow
 def test_copy_skipped_makes_the_output_folder_complete(run, photos: Path) -> None:
     run(photos, "--copy-skipped")
     copied = photos.parent / "photos-restored/fine.jpg"
@@ -252,6 +256,7 @@ def test_texture_is_refused_where_a_model_has_none(run, photos: Path, tmp_path: 
     assert not (tmp_path / "photos-restored").exists()
 
 
+@pytest.mark.slow
 def test_a_quality_given_by_hand_is_what_the_networks_hear(run, tmp_path: Path) -> None:
     source = write(tmp_path / "p/a.jpg", jpeg(95, image=scene(128, 96), subsampling=0))
     told = {}

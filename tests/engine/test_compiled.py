@@ -21,6 +21,19 @@ from codiff_batch.networks.stable_diffusion import SD21_UNET, SD21_VAE
 from tests.tiny_model import SIZES, make_tiny_model
 
 CPU = torch.device("cpu")
+SHALLOW = {
+    **SMALL,
+    "unet": {
+        **SMALL["unet"],
+        "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
+        "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
+        "block_out_channels": [32, 32],
+        "attention_head_dim": [2, 2],
+        "layers_per_block": 1,
+    },
+    "vae": {**SMALL["vae"], "layers_per_block": 1},
+}
+"""Each kind of block once: a compiler takes its time for every layer."""
 
 
 @pytest.fixture
@@ -41,16 +54,35 @@ def photo(height: int, width: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 255, (height, width, 3)).astype(np.uint8)
 
 
-@pytest.mark.slow
-def test_the_full_models_chain_is_one_graph_for_photos_of_all_sizes(graphs: list[int]) -> None:
-    card = replace(full_card("narrow", SMALL, {}), tile=128, overlap=64, colour_fix="none", half_precision=False)
+def shallow(*, compiled: bool) -> Restorer:
+    """The full model with random weights, the same each time."""
+    torch.manual_seed(0)
+    card = replace(full_card("shallow", SHALLOW, {}), tile=128, overlap=64, colour_fix="none", half_precision=False)
     networks = Networks(*(part.eval().requires_grad_(False) for part in build(card)))
     ARCHITECTURES[card.architecture].specialize(networks)
-    restorer = Restorer(card, networks, CPU, tile=128, compiled=True)
+    return Restorer(card, networks, CPU, tile=128, compiled=compiled)
+
+
+@pytest.mark.slow
+def test_the_full_models_chain_is_one_graph_for_photos_of_all_sizes(graphs: list[int]) -> None:
+    restorer = shallow(compiled=True)
     for size in ((100, 120), (128, 128), (60, 90)):
         restorer.restore(photo(*size))
     assert len(graphs) == 1
     assert graphs[0] > 300
+
+
+@pytest.mark.slow
+def test_the_compiled_chain_gives_the_same_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Traced, made functional and decomposed as for any compiler; the next test has torch's own write the code."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    torch._dynamo.reset()
+    restorer = shallow(compiled=True)
+    assert restorer.geometry.one_size
+    # Small pictures are mirrored up to the one size, so only what has that size already compares.
+    whole_tile = photo(128, 128)
+    assert np.abs(restorer.restore_levels(whole_tile) - shallow(compiled=False).restore_levels(whole_tile)).max() < 0.1
+    assert restorer.restore_levels(photo(100, 150)).shape == (100, 150, 3)
 
 
 @pytest.mark.slow
@@ -74,6 +106,7 @@ def test_a_model_with_texture_needs_no_look_into_its_tensors(tmp_path: Path, gra
     assert len(graphs) == 1
 
 
+@pytest.mark.slow
 def test_the_full_models_work_at_1024_pixels_is_within_its_budget() -> None:
     """Of real size, on torch's device without memory: multiplications of a step, and bytes of its weights."""
     from torch.utils.flop_counter import FlopCounterMode

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ from codiff_batch.networks.one_step import TIMESTEP
 from codiff_batch.networks.stable_diffusion import DenoisingUNet, fold_timestep
 from tests.official import Official, fabricate
 
+pytestmark = pytest.mark.slow  # diffusers takes seconds to import
 CPU = torch.device("cpu")
 
 
@@ -172,23 +172,3 @@ def test_a_cpu_is_told_what_to_expect() -> None:
     card: ModelCard = full_card("full", {}, {})
     assert 1 < seconds_per_megapixel(card, CPU, torch.float32) < 20_000
     assert seconds_per_megapixel(replace(card, macs_per_pixel=0), CPU, torch.float32) == 0
-
-
-@pytest.mark.slow
-def test_compiled_networks_give_the_same_picture(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Traced, made functional and decomposed as for any compiler; test_compiled.py has torch's own write the code."""
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
-    torch._dynamo.reset()
-    card, networks = load_networks(folder)
-    card, pixels = replace(card, half_precision=False), picture(100, 150)
-    plain = Restorer(card, networks, CPU, tile=128).restore_levels(pixels)
-    _, networks = load_networks(folder)
-    compiled = Restorer(card, networks, CPU, tile=128, compiled=True)
-    assert compiled.geometry.one_size
-    # Small pictures are mirrored up to the one size, so only what has that size already compares.
-    square = picture(128, 128)
-    assert (
-        np.abs(compiled.restore_levels(square) - Restorer(card, networks, CPU, tile=128).restore_levels(square)).max()
-        < 0.1
-    )
-    assert compiled.restore_levels(pixels).shape == plain.shape

@@ -97,6 +97,7 @@ def test_a_step_that_cannot_be_recorded_is_taken_as_it_is(
     assert len(caplog.messages) == 1 and "without CUDA graphs" in caplog.messages[0]
 
 
+@pytest.mark.slow
 def test_graphs_are_dropped_where_memory_runs_out(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
     with FakeGPUs(monkeypatch) as gpus:
         restorer = Restorer.load(model, "cuda", compiled=True, batch=2)

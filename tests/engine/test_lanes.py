@@ -103,6 +103,7 @@ def test_threads_that_start_later_have_all_of_torchs_threads() -> None:
         torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fails",
     [
@@ -188,6 +189,7 @@ def test_a_single_thread_needs_no_measurement(tmp_path: Path) -> None:
     assert not (tmp_path / "cache").exists()
 
 
+@pytest.mark.slow
 def test_the_measurement_measures() -> None:
     assert lanes._rate(Lanes(2, 2)) > 0
     assert lanes._fastest(1) == 1

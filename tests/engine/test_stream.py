@@ -63,6 +63,7 @@ def test_out_of_memory_once_changes_nothing_but_the_batch(restorer: Restorer, mo
     assert {shape[0] for shape in faulty.calls} == {4, 2}
 
 
+@pytest.mark.slow
 def test_the_batch_is_halved_before_the_tile(restorer: Restorer) -> None:
     pixels = picture(1, 200, 200)
     small, faulty = with_faults(restorer, lambda call, images: images.numel() > 3 * 32 * 32, batch=4)
@@ -73,6 +74,7 @@ def test_the_batch_is_halved_before_the_tile(restorer: Restorer) -> None:
     assert tried == [(4, 64), (2, 64), (1, 64), (1, 32)]
 
 
+@pytest.mark.slow
 def test_what_was_learned_about_memory_holds_for_the_next_picture(restorer: Restorer) -> None:
     small, faulty = with_faults(restorer, lambda call, images: images.shape[0] > 1, batch=4)
     small.restore(picture(1))
@@ -81,6 +83,7 @@ def test_what_was_learned_about_memory_holds_for_the_next_picture(restorer: Rest
     assert {shape[0] for shape in faulty.calls[failed:]} == {1}
 
 
+@pytest.mark.slow
 def test_pictures_under_way_survive_smaller_tiles(restorer: Restorer) -> None:
     small, _ = with_faults(restorer, lambda call, images: call > 3 and images.shape[-1] > 32, batch=4)
     ended = results(small, *(Request(picture(seed), key=seed) for seed in range(5)))
@@ -88,12 +91,14 @@ def test_pictures_under_way_survive_smaller_tiles(restorer: Restorer) -> None:
     assert all(result.error is None for result in ended.values())
 
 
+@pytest.mark.slow
 def test_no_memory_at_all_is_said_of_the_picture(restorer: Restorer) -> None:
     none, _ = with_faults(restorer, lambda call, images: True, batch=4)
     with pytest.raises(RestoreFailed, match="out of memory on cpu, even for a single tile of 32x32"):
         none.restore(picture(1))
 
 
+@pytest.mark.slow
 def test_the_cpus_own_words_for_it_are_understood(restorer: Restorer) -> None:
     words = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
     none, _ = with_faults(restorer, lambda call, images: True, error=words)
@@ -140,6 +145,7 @@ def test_crops_of_many_pictures_are_seen_together_as_they_are_alone(restorer: Re
         assert embedding.qf == pytest.approx(restorer.estimate_qf(pixels), abs=0.01)
 
 
+@pytest.mark.slow
 def test_a_missing_memory_for_looking_is_shared_out(restorer: Restorer, tmp_path: Path) -> None:
     from codiff_batch.models.loading import Networks
 

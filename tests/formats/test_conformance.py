@@ -170,6 +170,7 @@ def upright(sample: Sample) -> NDArray[np.uint8]:
     return np.asarray(ImageOps.exif_transpose(image))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tiff"], indirect=True)
 def test_libtiff_opens_one_page_of_the_right_size(samples: list[Sample], outputs: dict[int, Path]) -> None:
     reading.require("tiffinfo")
@@ -182,6 +183,7 @@ def test_libtiff_opens_one_page_of_the_right_size(samples: list[Sample], outputs
         assert f"Image Width: {width} Image Length: {height}" in ran.stdout, sample.photo.path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["jpeg", "png", "tiff"], indirect=True)
 def test_libvips_reads_the_same_density(
     name: str, samples: list[Sample], outputs: dict[int, Path], folder: Path

@@ -446,6 +446,7 @@ def test_each_component_has_the_table_in_force_at_its_first_scan(names: tuple[in
     assert [t[0, 0] for t in tables] == [t[0, 0] for t in expected]
 
 
+@pytest.mark.slow
 def test_only_our_errors_come_out_of_the_corpus(corpus: list[Path]) -> None:
     for path in corpus:
         try:

@@ -35,12 +35,14 @@ def assert_walks(data: bytes) -> None:
     assert structure.emit() == data
 
 
+@pytest.mark.slow
 @steady
 @given(st.binary(max_size=200))
 def test_any_bytes_are_refused_or_given_back(data: bytes) -> None:
     assert_walks(data)
 
 
+@pytest.mark.slow
 @steady
 @given(st.lists(_piece, max_size=25).map(b"".join))
 def test_any_soup_of_markers_is_refused_or_given_back(soup: bytes) -> None:
@@ -48,6 +50,7 @@ def test_any_soup_of_markers_is_refused_or_given_back(soup: bytes) -> None:
     assert_walks(b"\xff\xd8" + soup + b"\xff\xd9")
 
 
+@pytest.mark.slow
 @steady
 @given(st.lists(st.tuples(st.integers(0, len(SAMPLE) - 1), st.integers(0, 255)), max_size=8))
 def test_a_file_with_flipped_bytes_is_refused_or_given_back(changes: list[tuple[int, int]]) -> None:

@@ -19,6 +19,7 @@ from codiff_batch.models.official import _tensors, import_networks
 from codiff_batch.networks.cave import DualCaVE
 from tests.official import Official, fabricate
 
+pytestmark = [pytest.mark.slow, pytest.mark.floors]  # diffusers and peft take seconds to import
 KEYS = ("m_head.weight", "m_down1.0.res.0.weight", "m_body_encoder.0.res.0.weight")
 
 

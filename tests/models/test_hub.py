@@ -18,6 +18,8 @@ from codiff_batch.models.catalogue import BUNDLED
 from tests.models.hub_server import REVISION, Hub, serve_hub
 from tests.official import Official, change_settings, fabricate
 
+pytestmark = [pytest.mark.slow, pytest.mark.floors]  # diffusers and peft take seconds to import
+
 
 @pytest.fixture(scope="module")
 def official(tmp_path_factory: pytest.TempPathFactory) -> Official:

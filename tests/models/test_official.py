@@ -19,6 +19,8 @@ from codiff_batch.models.loading import load_networks
 from codiff_batch.models.official import merge_adapters
 from tests.official import Official, change_settings, fabricate
 
+pytestmark = [pytest.mark.slow, pytest.mark.floors]  # diffusers and peft take seconds to import
+
 
 @pytest.fixture(scope="module")
 def official(tmp_path_factory: pytest.TempPathFactory) -> Official:

@@ -122,6 +122,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Restorer:
     return Restorer.load(make_tiny_model(tmp_path_factory.mktemp("models") / "tiny"), "cpu")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampling", ["4:4:4", "4:2:0"])
 @pytest.mark.parametrize("box", [Box(64, 96, 96, 128), Box(160, 224, 81, 75), Box(0, 0, 241, 299)])
 def test_a_cut_is_restored_as_it_would_be_within_the_whole(tiny: Restorer, sampling: str, box: Box) -> None:

@@ -91,6 +91,7 @@ def test_at_strength_zero_it_is_the_picture_itself(
     assert np.array_equal(preview(engine, request_, strength=0), photo.pixels()[HERE])
 
 
+@pytest.mark.slow
 def test_the_network_works_once_for_all_strengths(engine: Lines, request_: dict[str, Any]) -> None:  # noqa: F811
     preview(engine, request_, strength=0.9)
     engine.progress.clear()
@@ -123,6 +124,7 @@ def test_a_wrong_preview_is_refused_in_a_sentence(
     assert words in told["message"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampling", ["4:4:4", "4:2:2", "4:2:0", "gray"])
 @pytest.mark.parametrize(
     "window", [(slice(32, 96), slice(16, 80)), (slice(64, 121), slice(96, 149))], ids=["in", "edge"]
@@ -187,6 +189,7 @@ def test_a_folder_whose_path_is_too_long_for_a_socket_is_served(
     assert connect(tmp_path / "short")
 
 
+@pytest.mark.slow
 def test_short_turns_go_first_and_long_ones_go_on() -> None:
     turns, order = Turns(), []
     inside, asked = threading.Event(), threading.Event()

@@ -33,6 +33,7 @@ def test_the_discriminator_gets_a_gradient_and_the_generator_none(adversary: Adv
     assert all(parameter.grad is not None for parameter in adversary.parameters())
 
 
+@pytest.mark.slow
 def test_the_two_players_learn(adversary: Adversary) -> None:
     """Latents that differ in contrast only are told apart; a generator that may scale its own then closes the gap."""
     real, weak = 2 * torch.randn(8, 12, 16, 16), 0.3 * torch.randn(8, 12, 16, 16)

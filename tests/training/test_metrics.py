@@ -44,6 +44,7 @@ NETWORKS = Path(__file__).resolve().parents[3] / "shared" / "data" / "networks"
 needs_networks = pytest.mark.skipif(not NETWORKS.is_dir(), reason="the backbones are not beside the repository")
 
 
+@pytest.mark.slow
 @needs_networks
 def test_lpips_and_dists_are_zero_for_equal_pictures_and_grow_with_damage() -> None:
     measure = Perceptual(NETWORKS)

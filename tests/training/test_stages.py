@@ -57,6 +57,7 @@ def losses_of(module: torch.nn.Module, objective, steps: int) -> list[float]:
     return history
 
 
+@pytest.mark.slow
 def test_stage_1_overfits_four_crops_by_both_objectives() -> None:
     torch.manual_seed(0)
     config = stage1.Stage1Config(width=16, depth=1, token_width=16)

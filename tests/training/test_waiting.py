@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -23,6 +24,7 @@ class Reads(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
+@pytest.mark.slow
 def test_a_step_reads_nothing_from_the_device(tmp_path: Path, photos: Path) -> None:
     def reads(steps: int) -> int:
         file = tmp_path / "config.toml"
