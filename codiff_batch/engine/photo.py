@@ -88,7 +88,7 @@ class Decoded:
 
     @cached_property
     def history(self) -> History:
-        """What the pixels tell of earlier compressions; takes a fifth of a second, whatever the picture's size."""
+        """What the pixels tell of earlier compressions; takes a tenth of a second, whatever the picture's size."""
         if self.whole is not None:
             return self.whole.history
         return look_back(self._textured, self.pixels, self.tables)

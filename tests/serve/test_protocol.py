@@ -71,7 +71,7 @@ class Lines:
     def close(self) -> int:
         assert self.program.stdin is not None
         self.program.stdin.close()
-        return self.program.wait(30)
+        return self.program.wait(120)
 
 
 @pytest.fixture(scope="module")
