@@ -238,7 +238,7 @@ def test_a_second_signal_quits_at_once(tmp_path: Path, model: Path) -> None:
         assert program.stderr is not None
         assert "stop again to quit at once" in program.stderr.readline()
         program.send_signal(signal.SIGTERM)
-        assert program.wait(10) == 143
+        assert program.wait(60) == 143
     assert not [path for path in (tmp_path / "p-restored").glob("*.jpg") if not JpegPhoto.open(path)]
 
 

@@ -318,7 +318,7 @@ def test_clients_come_and_go_and_leave_no_pictures(
     assert connect(folder)
     host.kill()
     host.wait()
-    assert program.wait(10) == 0
+    assert program.wait(60) == 0
     assert not folder.exists()
 
 
@@ -326,10 +326,10 @@ def test_a_second_engine_in_the_folder_is_refused(models: Path, folder: Path, ho
     program = start(models, "--folder", str(folder), "--host", str(host.pid))
     connect(folder).close()
     second = start(models, "--folder", str(folder), "--host", str(host.pid))
-    assert second.wait(30) == 4
+    assert second.wait(60) == 4
     assert connect(folder)
     program.send_signal(signal.SIGTERM)
-    assert program.wait(10) == 0
+    assert program.wait(60) == 0
     assert not folder.exists()
 
 
@@ -343,13 +343,13 @@ def test_a_signal_that_another_thread_takes_ends_the_engine(
     others = [thread.id for thread in psutil.Process(program.pid).threads() if thread.id != program.pid]
     assert others
     assert ctypes.CDLL(None, use_errno=True).tgkill(program.pid, others[0], signal.SIGTERM) == 0
-    assert program.wait(10) == 0
+    assert program.wait(60) == 0
     assert not folder.exists()
 
 
 def test_an_engine_that_nobody_uses_ends(models: Path, folder: Path, host: subprocess.Popen[bytes]) -> None:
     program = start(models, "--folder", str(folder), "--host", str(host.pid), "--idle", "1")
-    assert program.wait(30) == 0
+    assert program.wait(60) == 0
     assert not folder.exists()
     assert host.poll() is None
 
@@ -357,6 +357,6 @@ def test_an_engine_that_nobody_uses_ends(models: Path, folder: Path, host: subpr
 @pytest.mark.parametrize("options", [[], ["--stdio", "--folder", os.curdir], ["--folder", os.curdir]])
 def test_one_way_of_serving_must_be_chosen(models: Path, options: list[str]) -> None:
     program = start(models, *options)
-    _, words = program.communicate(timeout=30)
+    _, words = program.communicate(timeout=60)
     assert program.returncode == 2
     assert "either --stdio, or --folder with --host" in words
