@@ -53,6 +53,8 @@ class CompactConfig(TrainingConfig):
     """Weight of DISTS, the paper's perceptual loss, beside the restoration loss."""
     dists_patches: int = 2
     """How many patches of a batch DISTS sees: its VGG costs twenty times as much as AlexNet."""
+    measured: int = 192
+    """How many patches of 192 pixels a validation looks at, of held-out photos and again of drawn patterns."""
 
     texture: bool = False
     """Whether to freeze the generator and train another one on top that adds texture."""
@@ -193,7 +195,8 @@ def held_out_scores(
     """Gain over the JPEG in dB, mean QF error, and the perceptual distances, on held-out pictures."""
     gains, errors, qfs, distances = [], [], [], []
     device = next(model.parameters()).device
-    for batch, _ in zip(batches(photos, 192, 8, config.recipe, seed=(0,)), range(24), strict=False):
+    number = -(-config.measured // 8)
+    for batch, _ in zip(batches(photos, 192, 8, config.recipe, seed=(0,)), range(number), strict=False):
         there = to_device(batch, device)
         restored, qf = model(there.compressed, there.tables)
         gains.append(psnr(restored, there.clean) - psnr(there.compressed, there.clean))
