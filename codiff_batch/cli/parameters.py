@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from codiff_batch.batch.shard import Shard
+from codiff_batch.files.pipes import pieces, unbuffered
 from codiff_batch.files.text import printable
 from codiff_batch.rasters.kinds import SUFFIXES
 
@@ -140,7 +141,7 @@ def _named(ctx: click.Context, param: click.Parameter, paths: tuple[Path, ...]) 
 
 
 def _stdin() -> bytes:
-    return sys.stdin.buffer.read() if sys.stdin else b""
+    return b"".join(pieces(unbuffered(sys.stdin.buffer))) if sys.stdin else b""
 
 
 def _note_null(ctx: click.Context, param: click.Parameter, value: bool) -> None:

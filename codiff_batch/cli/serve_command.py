@@ -43,6 +43,7 @@ def serve_command(
     models_dir: Path | None,
 ) -> None:
     """Serve a host program, such as the GIMP plug-in. The protocol is in docs/serve.md."""
+    from codiff_batch.cli.signals import ending_signals
     from codiff_batch.serve.channel import StdioChannel
     from codiff_batch.serve.engine import Engine
     from codiff_batch.serve.server import FolderServer, serve
@@ -52,5 +53,5 @@ def serve_command(
         raise OptionsConflict("give either --stdio, or --folder with --host")
     engine = Engine(device, models_dir, precision)
     if folder is not None and host is not None:
-        FolderServer(folder, host, idle, engine).run()
+        FolderServer(folder, host, idle, engine).run(ending_signals())
     serve(StdioChannel(), engine, Turns())

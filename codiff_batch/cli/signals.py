@@ -9,8 +9,6 @@ from types import TracebackType
 
 import click
 
-SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-
 
 class GentleStop:
     """Turns the first signal into an event; a second one quits at once, which also leaves only complete files.
@@ -24,7 +22,7 @@ class GentleStop:
         """128 + the signal's number once one has arrived."""
 
     def __enter__(self) -> GentleStop:
-        self._previous = {number: signal.signal(number, self._handle) for number in SIGNALS if not _is_nohup(number)}
+        self._previous = {number: signal.signal(number, self._handle) for number in ending_signals()}
         return self
 
     def __exit__(
@@ -41,6 +39,7 @@ class GentleStop:
         click.echo("finishing the photos in progress; stop again to quit at once", err=True)
 
 
-def _is_nohup(number: signal.Signals) -> bool:
-    """Return True if the terminal may be closed: the program was started with nohup."""
-    return number.name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN
+def ending_signals() -> list[signal.Signals]:
+    """Signals that end the program: Ctrl-C, SIGTERM, and a closed terminal unless it was started with nohup."""
+    signals = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    return [one for one in signals if one.name != "SIGHUP" or signal.getsignal(one) is not signal.SIG_IGN]

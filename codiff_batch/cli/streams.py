@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, TextIO
 
 from codiff_batch.errors import FolderUnavailable
+from codiff_batch.files.pipes import unbuffered, write_all
 
 
 class NobodyReads(Exception):
@@ -67,7 +68,7 @@ class _Through(io.RawIOBase):
     """Passes bytes on at once to a standard stream, which stays open when this is closed."""
 
     def __init__(self, stream: TextIO | None) -> None:
-        self._target: BinaryIO | None = None if stream is None else stream.buffer
+        self._target: BinaryIO | None = None if stream is None else unbuffered(stream.buffer)
         self.encoding = "utf-8" if stream is None else stream.encoding
 
     def writable(self) -> bool:
@@ -82,12 +83,8 @@ class _Through(io.RawIOBase):
         return self._target.fileno()
 
     def _hand_on(self, data: bytes) -> None:
-        if self._target is None:
-            return
-        rest = memoryview(data)
-        while rest:  # Under PYTHONUNBUFFERED the target is a bare file, which may take a part.
-            rest = rest[self._target.write(rest) :]
-        self._target.flush()
+        if self._target is not None:
+            write_all(self._target, data)
 
 
 class _Results(_Through):
@@ -103,7 +100,6 @@ class _Results(_Through):
 
 class _Words(_Through):
     def write(self, data: bytes) -> int:  # type: ignore[override]
-        # RuntimeError: a signal handler writes while the main thread is writing.
-        with contextlib.suppress(OSError, RuntimeError):
+        with contextlib.suppress(OSError):
             self._hand_on(data)
         return len(data)

@@ -6,8 +6,10 @@ import errno
 import hashlib
 import os
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
+
+import psutil
 
 from codiff_batch.errors import PhotoError, TooManyBytes
 from codiff_batch.files.identity import FileKey, Stamp
@@ -37,19 +39,28 @@ def read_whole(path: Path, *, follow: bool = True, max_bytes: int | None = None)
 
     Args:
         follow: take a link's target; without, a link is refused.
-        max_bytes: largest size that is read; None for any, where the file is our own.
+        max_bytes: largest size that is read; None where the file should be our own, for any that memory holds well:
+            somebody may have put another in its place.
 
     Raises:
-        TooManyBytes: it is larger; nothing was read.
+        TooManyBytes: it is larger than ``max_bytes``; nothing was read.
         PhotoError: it cannot be read, or is not a regular file.
     """
+    limit = _largest_of_ours() if max_bytes is None else max_bytes
     try:
-        with open_regular(path, follow=follow, max_bytes=max_bytes) as file:
-            return Contents(read_at_most(file, max_bytes), Stamp.of(os.fstat(file.fileno())))
+        with open_regular(path, follow=follow, max_bytes=limit) as file:
+            return Contents(read_at_most(file, limit), Stamp.of(os.fstat(file.fileno())))
     except OSError as error:
-        if error.errno == errno.EFBIG:
+        if error.errno == errno.EFBIG and max_bytes is not None:
             raise TooManyBytes(f"{error.strerror}") from error
         raise PhotoError(f"cannot be read: {error.strerror or error}") from error
+
+
+@cache
+def _largest_of_ours() -> int:
+    """Bytes. A photo takes several times its file's size while it is restored, so nothing of ours is larger."""
+    memory: int = psutil.virtual_memory().total
+    return max(2_000_000_000, memory // 4)
 
 
 def digest_of(path: Path) -> str | None:

@@ -71,6 +71,12 @@ class Header:
         """The largest (h, v) of all components; an MCU is that many 8x8 blocks."""
         return max(c.h for c in self.components), max(c.v for c in self.components)
 
+    @property
+    def blocks(self) -> int:
+        """How many 8x8 blocks the image data has at least, over all components."""
+        across, down = self.max_sampling
+        return sum(-(-self.width * c.h // (8 * across)) * -(-self.height * c.v // (8 * down)) for c in self.components)
+
 
 def read_header(structure: Structure) -> Header:
     """Read the frame, the tables and the colour coding.

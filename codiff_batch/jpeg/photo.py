@@ -50,7 +50,7 @@ class JpegPhoto:
 
         Raises:
             NotJpeg: empty, or another format.
-            DamagedJpeg: truncated, or headers that break the standard.
+            DamagedJpeg: truncated, far too little data for its size, or headers that break the standard.
             UnsupportedJpeg: CMYK, more than 8 bits, lossless and other kinds that are not handled.
             TooManyPixels: the header announces more than ``max_pixels``; nothing was decoded.
         """
@@ -61,6 +61,9 @@ class JpegPhoto:
         if header.width * header.height > max_pixels:
             size = f"{header.width}x{header.height} pixels"
             raise TooManyPixels(f"{size} is over the limit of {max_pixels / 1e6:g} megapixels")
+        if "arithmetic" not in header.process and 8 * structure.scan_bytes < header.blocks:
+            size = f"{header.width}x{header.height} pixels"  # Huffman codes take at least one bit for a block's mean.
+            raise DamagedJpeg(f"the image data is far too short for {size}; the file is truncated")
         return cls(path, data, structure, header)
 
     def pixels(self) -> NDArray[np.uint8]:

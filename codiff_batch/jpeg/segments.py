@@ -77,6 +77,11 @@ class Structure:
         """APPn and COM segments in file order, Adobe's left out."""
         return tuple(segment for segment in self.segments if segment.is_metadata)
 
+    @property
+    def scan_bytes(self) -> int:
+        """Size of the entropy-coded data of all scans."""
+        return sum(len(segment.scan) for segment in self.segments)
+
 
 def parse(data: bytes) -> Structure:
     """Walk the marker segments of a file.

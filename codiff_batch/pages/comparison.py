@@ -128,9 +128,13 @@ def write_comparison(target: Path, panels: list[Panel], sources: Sequence[Path])
     write_atomically(target, render("comparison.html", "", figures).encode(), shown=sources, overwrite=True)
 
 
+LARGEST = 1_000_000_000
+"""Bytes of a picture's file; no decoder takes as many pixels as fill it."""
+
+
 def _read(path: Path) -> Pixels:
     try:
-        with Image.open(io.BytesIO(read_whole(path).data), formats=READERS) as image:
+        with Image.open(io.BytesIO(read_whole(path, max_bytes=LARGEST).data), formats=READERS) as image:
             return np.asarray(image.convert("RGB"))
     except Exception as error:  # Decoders raise anything on damaged files.
         words = " ".join(str(error).split()) or type(error).__name__

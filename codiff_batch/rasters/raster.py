@@ -84,6 +84,7 @@ class Raster:
                 if width * height > max_pixels:
                     size = f"{width}x{height} pixels"
                     raise TooManyPixels(f"{size} is over the limit of {max_pixels / 1e6:g} megapixels")
+                _refuse_more_than_decoded(stored, kind)
                 _refuse(image, data, kind)
                 colour = "gray" if image.mode in ("L", "LA") else "rgb"
                 header = RasterHeader(width, height, colour, "lossless WebP" if kind == "webp" else _TITLES[kind])
@@ -125,7 +126,7 @@ _ERRORS = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticE
 
 
 def _reader(data: bytes, kind: str) -> ImageFile:
-    """Pillow's reader for one kind; without Image.open, only that of WebP applies Pillow's global limit on pixels."""
+    """Pillow's reader for one kind."""
     from PIL import BmpImagePlugin, Image, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
     readers: dict[str, type[ImageFile]] = {
@@ -137,7 +138,20 @@ def _reader(data: bytes, kind: str) -> ImageFile:
     try:
         return readers[kind](BytesIO(data))
     except Image.DecompressionBombError as error:
-        raise UnsupportedPicture(f"more pixels than the decoder of {_TITLES[kind]} takes") from error
+        raise UnsupportedPicture(_more_than_decoded(kind)) from error
+
+
+def _refuse_more_than_decoded(image: ImageFile, kind: str) -> None:
+    """Refuse now what Pillow's global limit on pixels would stop in TIFF's decoder; only WebP's reader applies it."""
+    from PIL import Image
+
+    limit = Image.MAX_IMAGE_PIXELS
+    if kind == "tiff" and limit is not None and image.width * image.height > 2 * limit:
+        raise UnsupportedPicture(_more_than_decoded(kind))
+
+
+def _more_than_decoded(kind: str) -> str:
+    return f"more pixels than the decoder of {_TITLES[kind]} takes"
 
 
 def _refuse(image: ImageFile, data: bytes, kind: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import select
@@ -12,6 +13,8 @@ from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from queue import Empty, Queue
 from typing import Any, Protocol
+
+from codiff_batch.files.pipes import pieces, write_all
 
 Message = dict[str, Any]
 
@@ -58,8 +61,9 @@ class _Inbox:
         return self._gone or not self._read.empty()
 
     def _fill(self) -> None:
-        for message in self._messages():
-            self._read.put(message)
+        with contextlib.suppress(EOFError, OSError):  # A client that cannot be read any more is gone.
+            for message in self._messages():
+                self._read.put(message)
         self._read.put(None)
 
     def _messages(self) -> Iterator[bytes]:
@@ -71,14 +75,14 @@ class StdioChannel(_Inbox):
 
     def __init__(self) -> None:
         # Other output, from a library for instance, must not get between the messages.
-        self._out = os.dup(1)
+        self._out = io.FileIO(os.dup(1), "w")
         os.dup2(2, 1)
         super().__init__()
 
     def _messages(self) -> Iterator[bytes]:
-        # os.read rather than sys.stdin: a thread blocked in the latter makes Python abort at exit.
+        # A file without a buffer: a thread blocked in sys.stdin makes Python abort at exit.
         rest = b""
-        while data := os.read(0, 65536):
+        for data in pieces(io.FileIO(0, closefd=False)):
             *lines, rest = (rest + data).split(b"\n")
             yield from lines
             rest = rest[: LONGEST_MESSAGE + 1]  # Anything longer is not a valid message.
@@ -86,8 +90,8 @@ class StdioChannel(_Inbox):
     def send(self, message: Message) -> None:
         """Send, unless the client is gone."""
         try:
-            os.write(self._out, json.dumps(message).encode() + b"\n")
-        except BrokenPipeError:
+            write_all(self._out, json.dumps(message).encode() + b"\n")
+        except OSError:
             self._gone = True
 
     def offer(self, message: Message) -> None:
@@ -103,9 +107,8 @@ class SocketChannel(_Inbox):
         super().__init__()
 
     def _messages(self) -> Iterator[bytes]:
-        with contextlib.suppress(EOFError, OSError):  # One that is too long ends the connection.
-            while True:
-                yield self._connection.recv_bytes(LONGEST_MESSAGE)
+        while True:
+            yield self._connection.recv_bytes(LONGEST_MESSAGE)  # One that is too long ends the connection.
 
     def send(self, message: Message) -> None:
         """Send, unless the client is gone."""

@@ -15,6 +15,7 @@ from codiff_batch.engine.photo import Decoded, restore
 from codiff_batch.engine.region import Region
 from codiff_batch.engine.settling import Restored, Settled
 from codiff_batch.errors import RequestRefused
+from codiff_batch.files.identity import same_file
 from codiff_batch.jpeg import JpegPhoto
 from codiff_batch.models.card import ModelCard, read_card
 from codiff_batch.models.catalogue import DEFAULT_MODEL, available
@@ -118,6 +119,9 @@ def _into(request: Mapping[str, Any]) -> Path:
     into = request.get("into")
     if not isinstance(into, str):
         raise RequestRefused("'into' must name the file for the result")
+    photo = request.get("jpeg")
+    if isinstance(photo, str) and same_file(Path(into), Path(photo)):
+        raise RequestRefused("'into' is the photo itself, which is never written to")
     return Path(into)
 
 

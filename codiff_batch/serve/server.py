@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
+import socket
 import stat
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from multiprocessing import AuthenticationError
 from multiprocessing import connection as connections
 from multiprocessing.connection import Connection, Listener
@@ -114,14 +116,17 @@ class FolderServer:
             raise FolderUnavailable(f"{folder / KEY} is too short: a key has at least {SHORTEST_KEY} bytes")
         try:
             with address(folder) as place:
+                _remove_stale(place)
                 self._listener = Listener(place)
         except OSError as error:
-            raise FolderUnavailable(f"{folder}: {error}") from error
+            busy = error.errno == errno.EADDRINUSE
+            said = "another server listens there, or something else is called socket" if busy else error.strerror
+            raise FolderUnavailable(f"{folder}: {said or error}") from error
         self._last = time.monotonic()
 
-    def run(self) -> None:
-        """Serve until the host or all clients are gone; does not return."""
-        for number in (signal.SIGTERM, signal.SIGINT):
+    def run(self, signals: Iterable[signal.Signals]) -> None:
+        """Serve until the host or all clients are gone, or one of the signals arrives; does not return."""
+        for number in signals:
             signal.signal(number, lambda *_: self._end())
         threading.Thread(target=self._listen, daemon=True).start()
         # Python runs a signal's handler on this thread, so it never waits for long: a signal that another thread
@@ -206,6 +211,16 @@ def _check_private(folder: Path) -> None:
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
         raise FolderUnavailable(f"{folder} must be a folder of yours that nobody else may enter (chmod 700)")
+
+
+def _remove_stale(place: str) -> None:
+    """Remove the socket of a server that was killed: nobody listens there."""
+    if os.name == "nt":
+        return  # Named pipes go with their process.
+    with socket.socket(socket.AF_UNIX) as knock:
+        knock.settimeout(PULSE)
+        if knock.connect_ex(place) == errno.ECONNREFUSED and stat.S_ISSOCK(Path(place).lstat().st_mode):
+            Path(place).unlink()
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
@@ -88,6 +89,33 @@ def test_a_reader_that_has_seen_enough_ends_printing_quietly(folder: Path, comma
     ran = shell(f"codiff-batch {command} | true")
     assert ran.returncode == 141
     assert ran.stderr in ("", f"installed models are looked for in {Path.home()}/.local/share/codiff-batch/models\n")
+
+
+@pytest.mark.parametrize("unbuffered", [{}, {"PYTHONUNBUFFERED": "1"}])
+def test_pipes_that_do_not_block_are_waited_for(folder: Path, unbuffered: dict[str, str]) -> None:
+    """A list is read to its end, and all results are written, whatever another program set on the pipes."""
+    for index in range(500):
+        write(folder / f"many/{'x' * 100}{index}.jpg", b"no photo")
+    names = sorted(str(path.relative_to(folder)) for path in (folder / "many").iterdir())
+    stdin, theirs = os.pipe()
+    ours, stdout = os.pipe()
+    os.set_blocking(stdin, False)
+    os.set_blocking(stdout, False)
+    command = [sys.executable, "-m", "codiff_batch", "inspect", "--files-from", "-"]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"} | unbuffered
+    with subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, env=environment) as program:
+        os.close(stdin)
+        os.close(stdout)
+        with os.fdopen(theirs, "w") as list_:
+            list_.write("\n".join(names[:250]) + "\n")
+            list_.flush()
+            time.sleep(1)
+            list_.write("\n".join(names[250:]))
+        time.sleep(1)
+        with os.fdopen(ours) as printed:
+            lines = printed.read().splitlines()
+    assert program.returncode == 3
+    assert [line.split(".jpg")[0] + ".jpg" for line in lines[1:]] == names
 
 
 def test_results_that_cannot_be_written_are_an_error_in_one_line(folder: Path) -> None:

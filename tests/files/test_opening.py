@@ -17,7 +17,7 @@ import pytest
 from codiff_batch.errors import PhotoError, TooManyBytes
 from codiff_batch.files import opening
 from codiff_batch.files.opening import DEFAULT_MAX_BYTES, open_regular
-from codiff_batch.files.reading import read_whole
+from codiff_batch.files.reading import digest_of, read_whole
 from codiff_batch.files.text import no_formula, printable
 from codiff_batch.jpeg import JpegPhoto
 from tests.photos import jpeg, write
@@ -70,6 +70,15 @@ def test_a_sparse_giant_is_refused_before_a_byte_of_it_is_read(tmp_path: Path) -
     assert "over the limit of 256 MB" in refused(photo, max_bytes=DEFAULT_MAX_BYTES)
     with pytest.raises(TooManyBytes, match="over the limit of 256 MB"):
         JpegPhoto.open(photo)
+
+
+def test_a_giant_in_place_of_a_file_of_ours_is_not_read_either(tmp_path: Path) -> None:
+    giant = write(tmp_path / "output.jpg", b"")
+    os.truncate(giant, 1 << 42)
+    with pytest.raises(PhotoError, match="over the limit") as refused:
+        read_whole(giant)
+    assert not isinstance(refused.value, TooManyBytes)  # Whose remedy is an option that changes nothing here.
+    assert digest_of(giant) is None
 
 
 def test_a_file_that_grows_while_it_is_read_stops_at_the_limit(tmp_path: Path) -> None:

@@ -241,6 +241,16 @@ def test_too_many_pixels_are_refused_by_the_header_alone() -> None:
         opened(jpeg(), max_pixels=72 * 104 - 1)
 
 
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_few_bytes_that_announce_a_giant_are_refused(progressive: bool) -> None:
+    flat = Image.new("RGB", (8000, 8000), "gray")
+    buffer = BytesIO()
+    flat.save(buffer, "JPEG", quality=20, progressive=progressive)
+    assert opened(buffer.getvalue()).header.width == 8000  # The shortest data that a whole picture has.
+    with pytest.raises(DamagedJpeg, match="far too short for 8192x8192 pixels"):
+        opened(with_frame(jpeg(progressive=progressive), at=1, change=b"\x20\x00\x20\x00"))
+
+
 def test_pillow_s_own_pixel_limit_neither_fires_nor_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     assert opened(jpeg()).pixels().shape == (72, 104, 3)

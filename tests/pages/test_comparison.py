@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -62,12 +63,15 @@ def test_one_picture_holds_them_all(pictures: Path) -> None:
         (["a.png", "gone.png"], "gone.png"),
         (["a.png", "small.png"], "differ in size: 10x10, 200x120"),
         (["a.png", "text.png"], "cannot be read as a picture"),
+        (["a.png", "giant.png"], "over the limit of 1000 MB"),
         (["a.png", "a.png", "-o", "x.gif"], ".html or .png"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_in_a_sentence(pictures: Path, arguments: list[str], words: str) -> None:
     Image.new("RGB", (10, 10)).save(pictures / "small.png")
     (pictures / "text.png").write_text("no picture")
+    (pictures / "giant.png").touch()
+    os.truncate(pictures / "giant.png", 1 << 42)
     told = program(*arguments, cwd=pictures)
     assert told.returncode != 0
     assert words in told.stderr

@@ -182,6 +182,16 @@ def test_a_cropped_picture_is_put_on_the_grid_of_its_compression() -> None:
     np.testing.assert_array_equal(decoded.pixels[decoded.inside], cropped)
 
 
+@pytest.mark.parametrize("kind", ["TIFF", "WebP"])
+def test_pillow_s_own_limit_is_told_before_anything_is_decoded(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    data = saved(np.zeros((64, 64, 3), np.uint8), kind.upper(), **({"lossless": True} if kind == "WebP" else {}))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 64 // 2)
+    assert Raster.from_bytes(data, kind.lower(), path=None, max_pixels=10**6).pixels().shape == (64, 64, 3)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 64 // 2 - 1)
+    with pytest.raises(UnsupportedPicture, match=f"more pixels than the decoder of {kind} takes"):
+        Raster.from_bytes(data, kind.lower(), path=None, max_pixels=10**6)
+
+
 def test_a_webp_of_more_pixels_than_its_decoder_takes_is_refused_in_words() -> None:
     size = struct.pack("<I", (16383 << 14 | 16383))
     chunk = b"VP8L" + struct.pack("<I", 25) + b"\x2f" + size + bytes(21)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -20,8 +21,10 @@ import pytest
 
 from codiff_batch.errors import RequestRefused
 from codiff_batch.serve.channel import SocketChannel
+from codiff_batch.serve.engine import Engine
 from codiff_batch.serve.pixels import read_picture, write_picture
 from codiff_batch.serve.turns import Turns
+from tests.photos import jpeg
 from tests.tiny_model import make_tiny_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -91,6 +94,68 @@ def test_what_lay_in_the_folder_before_stays(start: Start, folder: Path) -> None
         assert ask(client, do="estimate", picture=picture)["event"] == "error"
     assert program.wait(60) == 0
     assert sorted(str(p.relative_to(folder)) for p in folder.rglob("*")) == ["2019", "2019/wedding.jpg", "camera.raw"]
+
+
+@pytest.mark.slow
+def test_a_closed_terminal_ends_the_server_tidily(start: Start, folder: Path) -> None:
+    program = serving(start, folder)
+    time.sleep(1)  # It listens before it hears signals.
+    program.send_signal(signal.SIGHUP)
+    assert program.wait(60) == 0
+    assert not folder.exists()
+
+
+@pytest.mark.slow
+def test_what_a_killed_server_left_is_taken_over_but_nothing_else(start: Start, folder: Path) -> None:
+    program = serving(start, folder)
+    program.kill()
+    program.wait()
+    assert (folder / "socket").exists()
+    again = start("--folder", folder, "--host", os.getpid(), "--idle", 1)
+    assert again.wait(60) == 0
+    folder.mkdir(mode=0o700)
+    (folder / "key").write_bytes(KEY)
+    (folder / "socket").write_bytes(b"mine")
+    program = start("--folder", folder, "--host", os.getpid())
+    assert program.wait(60) == 4
+    assert "something else is called socket" in program.communicate()[1]
+    assert (folder / "socket").read_bytes() == b"mine"
+
+
+@pytest.mark.slow
+def test_a_client_is_heard_through_a_pipe_that_does_not_block() -> None:
+    ours, theirs = os.pipe()
+    os.set_blocking(ours, False)
+    command = [sys.executable, "-m", "codiff_batch", "serve", "--stdio"]
+    with subprocess.Popen(command, cwd=ROOT, stdin=ours, stdout=subprocess.PIPE, text=True) as program:
+        os.close(ours)
+        for _ in range(2):
+            os.write(theirs, b'{"do": "hello"}\n')
+            assert program.stdout is not None
+            assert json.loads(program.stdout.readline())["event"] == "done"
+        os.close(theirs)
+        assert program.wait(60) == 0
+
+
+@pytest.mark.slow
+def test_answers_that_cannot_be_written_end_the_engine_quietly() -> None:
+    command = [sys.executable, "-m", "codiff_batch", "serve", "--stdio"]
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run(
+            command, cwd=ROOT, input='{"do": "hello"}\n', stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_the_photo_itself_is_never_the_file_for_a_result(tmp_path: Path) -> None:
+    photo, link = tmp_path / "photo.jpg", tmp_path / "again.jpg"
+    photo.write_bytes(jpeg(20))
+    link.hardlink_to(photo)
+    for into in (photo, link):
+        request = {"do": "restore", "into": str(into), "jpeg": str(photo)}
+        with pytest.raises(RequestRefused, match="the photo itself"):
+            Engine("cpu").answer(request, lambda done, total: None)
+    assert photo.read_bytes() == jpeg(20)
 
 
 @pytest.mark.parametrize("key", [b"", b"short"])
