@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 import os
 import select
 import socket
@@ -148,10 +149,19 @@ def _takes_more(connection: Connection) -> bool:
     return bool(poll.poll(0))
 
 
+def _finite(number: str) -> float:
+    """A number that an answer can repeat: NaN and infinity are not JSON."""
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(number)
+    return value
+
+
 def parse(data: bytes) -> Message:
     """A message; for invalid data ``{"do": "…"}`` with its beginning, which is not a known request."""
     try:
-        message = json.loads(data) if len(data) <= LONGEST_MESSAGE else None
+        short = len(data) <= LONGEST_MESSAGE
+        message = json.loads(data, parse_float=_finite, parse_constant=_finite) if short else None
     except (ValueError, RecursionError):
         message = None
     return message if isinstance(message, dict) else {"do": data[:40].decode("utf-8", "replace")}

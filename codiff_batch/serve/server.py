@@ -151,7 +151,12 @@ class FolderServer:
             if full:
                 connection.close()
                 continue
-            threading.Thread(target=self._welcome, args=(connection,), daemon=True).start()
+            try:
+                threading.Thread(target=self._welcome, args=(connection,), daemon=True).start()
+            except RuntimeError:  # The system allows no more threads for now; the client may come again.
+                connection.close()
+                with self._lock:
+                    self._clients -= 1
 
     def _welcome(self, connection: Connection) -> None:
         """Serve a client from authentication to its end; nothing it does affects the others."""

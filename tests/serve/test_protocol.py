@@ -217,6 +217,14 @@ def test_a_wrong_request_is_refused_in_a_sentence(engine: Lines, request_: dict[
     assert words in told["message"]
 
 
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
+def test_numbers_that_json_does_not_have_are_no_request(engine: Lines, number: str) -> None:
+    engine.send(f'{{"do": "hello", "id": {number}}}')
+    told = engine.answer()
+    assert (told["id"], told["event"]) == (None, "error")
+    assert "unknown request" in told["message"]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -99,7 +99,8 @@ def test_what_lay_in_the_folder_before_stays(start: Start, folder: Path) -> None
 @pytest.mark.slow
 def test_a_closed_terminal_ends_the_server_tidily(start: Start, folder: Path) -> None:
     program = serving(start, folder)
-    time.sleep(1)  # It listens before it hears signals.
+    with Client(str(folder / "socket"), authkey=KEY) as client:
+        ask(client, do="hello")  # Who is answered is answered by a server that hears signals.
     program.send_signal(signal.SIGHUP)
     assert program.wait(60) == 0
     assert not folder.exists()
@@ -120,6 +121,46 @@ def test_what_a_killed_server_left_is_taken_over_but_nothing_else(start: Start, 
     assert program.wait(60) == 4
     assert "something else is called socket" in program.communicate()[1]
     assert (folder / "socket").read_bytes() == b"mine"
+
+
+@pytest.mark.slow
+def test_where_no_thread_is_left_a_client_is_turned_away_and_the_next_is_served(folder: Path) -> None:
+    script = (
+        "import sys, threading\n"
+        "from codiff_batch.cli.main import main\n"
+        "start, refused = threading.Thread.start, []\n"
+        "def scarce(thread):\n"
+        "    if '_welcome' in repr(getattr(thread, '_target', '')) and not refused:\n"
+        "        refused.append(thread)\n"
+        "        raise RuntimeError('can\\'t start new thread')\n"
+        "    start(thread)\n"
+        "threading.Thread.start = scarce\n"
+        "main(sys.argv[1:])\n"
+    )
+    command = [
+        sys.executable,
+        "-c",
+        script,
+        "serve",
+        "--folder",
+        str(folder),
+        "--host",
+        str(os.getpid()),
+        "--idle",
+        "1",
+    ]
+    with subprocess.Popen(command, cwd=ROOT) as program:
+        patience = threading.Timer(60, program.kill)  # Whoever waits for an answer would wait for ever.
+        patience.start()
+        while not (folder / "socket").exists():
+            assert program.poll() is None
+            time.sleep(0.05)
+        with pytest.raises((EOFError, OSError)):
+            Client(str(folder / "socket"), authkey=KEY)
+        with Client(str(folder / "socket"), authkey=KEY) as client:
+            assert ask(client, do="hello")["event"] == "done"
+        assert program.wait() == 0
+        patience.cancel()
 
 
 @pytest.mark.slow
