@@ -211,6 +211,14 @@ def test_a_redo_holds_both_digests_until_it_is_done(journal: Journal) -> None:
     assert kept.settled("11") == replace(kept, intent=None)
 
 
+def test_what_appeared_was_made_from_the_photo_that_was_there_then() -> None:
+    first = Standing(Path("a.jpg"), Path("/p/a.jpg"), False, "00", intent=replace(INTENT, original="33"))
+    assert first.digests == {"22"}
+    appeared = first.settled("22")
+    assert (appeared.original, appeared.sha256, appeared.made) == ("33", "22", INTENT.made)
+    assert first.settled(None).digests == frozenset()
+
+
 def test_an_attempt_leaves_what_stands_as_it_is(journal: Journal) -> None:
     journal.stand(STANDING)
     journal.record(ATTEMPT)
