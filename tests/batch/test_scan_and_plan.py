@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from codiff_batch.batch.marks import Holds, claim
 from codiff_batch.batch.options import BatchOptions
 from codiff_batch.batch.plan import plan, plan_each
 from codiff_batch.batch.scan import SKIPPED_FOLDERS, Found, accepts, scan
+from codiff_batch.batch.shard import Shard
 from codiff_batch.errors import OptionsConflict, Role
+from codiff_batch.settings import Judging, Settings
 from tests.faults.nobody import as_nobody, folder_for_all, needs_permissions
 from tests.photos import write
 from tests.tiny_model import make_tiny_model
@@ -199,6 +202,7 @@ def test_in_place_targets_the_source_and_mirrors_the_backup(tmp_path: Path) -> N
         ({"in_place": True, "backup": Path("b"), "copy_skipped": True}, (Role.COPY_SKIPPED,)),
         ({"in_place": True, "backup": Path("b"), "cluster": "auto"}, (Role.CLUSTER, Role.IN_PLACE)),
         ({"cluster": "auto", "devices": ("cpu", "cuda")}, (Role.DEVICES,)),
+        ({"format": "gif"}, ()),
     ],
 )
 def test_options_that_exclude_each_other_are_refused(options: dict, roles: tuple[Role, ...]) -> None:
@@ -212,12 +216,43 @@ def test_options_that_exclude_each_other_are_refused(options: dict, roles: tuple
     [
         {"output": Path("o"), "format": "png", "types": ("jpeg", "png"), "copy_skipped": True},
         {"in_place": True, "backup": Path("b"), "format": "jpeg"},
+        {"in_place": True, "backup": Path("b"), "format": "same", "types": ("jpeg",)},
         {"cluster": "auto", "devices": ("cpu",)},
+        {"cluster": "auto", "output": Path("o")},
         {"devices": ("cpu", "cuda")},
     ],
 )
 def test_options_that_go_together_are_accepted(tmp_path: Path, options: dict) -> None:
     BatchOptions((Path("p"),), model=str(make_tiny_model(tmp_path / "tiny")), **options).check()
+
+
+def test_what_shapes_a_picture_and_what_decides_about_a_photo_is_told_in_words() -> None:
+    """Journals keep these words; a photo is done again where they differ."""
+    assert (BatchOptions().shape, BatchOptions().asked) == ("", "")
+    shaped = BatchOptions(format="png", settings=Settings(strength=0.5), output=Path("o"), overwrite=True, jobs=3)
+    assert (shaped.shape, shaped.asked) == ("format=png strength=0.5", "format=png strength=0.5")
+    chosen = BatchOptions(quality=90, judging=Judging(min_qf=50), copy_skipped=True, again=True, max_pixels=7)
+    assert chosen.shape == "quality=90"
+    assert chosen.asked == "quality=90 min_qf=50 copy_skipped=True"
+
+
+def test_each_shard_plans_photos_of_its_own_and_together_they_plan_all(tmp_path: Path) -> None:
+    for index in range(9):
+        write(tmp_path / f"p/{index}.jpg", b"x")
+    shards = [{task.source.name for task in plan(BatchOptions((tmp_path / "p",), shard=Shard(i, 2)))} for i in (1, 2)]
+    assert all(shards)
+    assert shards[0].isdisjoint(shards[1])
+    assert shards[0] | shards[1] == {f"{index}.jpg" for index in range(9)}
+
+
+def test_a_listed_name_that_is_gone_fails_alone_wherever_it_was(tmp_path: Path) -> None:
+    claim(tmp_path / "kept", Holds.BACKUPS)
+    photo = write(tmp_path / "p/a.jpg", b"x")
+    tasks = plan(BatchOptions(names=(photo, tmp_path / "kept/gone.jpg"), output=tmp_path / "out"))
+    assert [task.error is None for task in tasks] == [True, False]
+    write(tmp_path / "kept/gone.jpg", b"x")
+    with pytest.raises(OptionsConflict, match="untouched originals"):
+        plan(BatchOptions(names=(photo, tmp_path / "kept/gone.jpg"), output=tmp_path / "out"))
 
 
 def test_one_photo_that_would_be_overwritten_keeps_no_other_back(tmp_path: Path) -> None:

@@ -158,6 +158,18 @@ def test_what_an_older_model_rule_or_version_made_is_counted(run, tmp_path: Path
     assert "\n3 made by an older model or version; --again redoes them\n" in run("status", tmp_path / "out").out
 
 
+@pytest.mark.parametrize("failures", [10, 11])
+def test_only_the_first_ten_failures_are_named(run, tmp_path: Path, failures: int) -> None:
+    with contextlib.closing(Journal(journal_path(tmp_path, "all"))) as journal:
+        journal.begin("tiny@1", failures, [])
+        for index in range(failures):
+            photo = write(tmp_path / f"{index}.jpg", b"no photo")
+            journal.record(replace(attempt(photo.name, Kind.FAILED), source=photo))
+    lines = run("status", tmp_path).out.splitlines()
+    assert sum(line.startswith("  failed: ") for line in lines) == 10
+    assert [line for line in lines if "more" in line] == (["  ... and 1 more (see --json)"] if failures > 10 else [])
+
+
 def test_what_was_known_before_counts_as_done(run, tmp_path: Path, model: Path) -> None:
     folder = photos(tmp_path / "p", 2)
     run(folder, "--model", model)
