@@ -128,6 +128,27 @@ def test_shards_work_side_by_side(tmp_path: Path, now: list[float]) -> None:
     assert (status.photos_per_second, status.megapixels_per_second) == (1, 1)
 
 
+def test_shards_and_the_whole_are_runs_of_their_own(tmp_path: Path, now: list[float]) -> None:
+    """Whichever came last is under way; both together were never asked for."""
+    assert read_models(tmp_path, now, "1-of-2", "all", "2-of-2") == {"1-of-2", "2-of-2"}
+    assert read_models(tmp_path, now, "all") == {"all"}
+
+
+def read_models(folder: Path, now: list[float], *owners: str) -> set[str]:
+    """Begin runs, one after the other, and say which of them status takes for the latest."""
+    for owner in owners:
+        now[0] += 10
+        with contextlib.closing(Journal(journal_path(folder, owner))) as journal:
+            journal.begin(owner, 1, [])
+    return {run.model for run in read_status(folder).runs}
+
+
+def test_a_journal_without_a_run_says_nothing(tmp_path: Path) -> None:
+    Journal(journal_path(tmp_path, "all")).close()
+    status = read_status(tmp_path)
+    assert (status.counts, status.runs, status.left) == ({}, [], 0)
+
+
 @pytest.mark.parametrize("plans", [(6, None), (None, 6), (None, None)])
 def test_how_much_is_left_is_not_known_where_one_of_several_does_not_know_it(
     tmp_path: Path, plans: tuple[int | None, int | None]
