@@ -84,7 +84,7 @@ def _carry_over(row: dict[str, Any], folder: Path, prefixes: set[Path]) -> tuple
     kind, told = str(row["outcome"]), _outcome(row, source, output)
     written = kind in ("restored", "writing")
     in_place = written and backup is not None
-    place = _below(backup if in_place else output, folder, source) or _guess(source, prefixes)
+    place = _below(backup or output, folder, source) or _guess(source, prefixes)
     if place is None:
         return None, None
     name, _, weights = str(row["model"]).partition("@")
@@ -169,7 +169,7 @@ def _guess(source: Path, prefixes: set[Path]) -> Path | None:
 
 
 def _path(value: object) -> Path | None:
-    return Path(os.fsdecode(value)) if isinstance(value, bytes | str) and value else None
+    return Path(os.fsdecode(value)) if isinstance(value, bytes) and value else None
 
 
 def _text(value: object) -> str | None:
