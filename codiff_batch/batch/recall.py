@@ -133,7 +133,7 @@ class _Asked:
         standing, digest, target = seen.standing, seen.sha256, self._task.target
         if standing is None:
             return seen
-        if is_anothers(standing, self._task) and digest not in (None, standing.original):
+        if is_anothers(standing, self._task) and digest != standing.original:
             raise Collision(f"its output would replace that of {standing.source}: {target}")
         now = standing if standing.intent is None else standing.settled(digest_of(target))
         if digest == now.original and os.path.lexists(target) and self._is_done(now):

@@ -94,6 +94,14 @@ def test_while_a_run_is_open_its_folders_are_marked_and_locked_and_then_its_jour
     Journals(options, folders).__exit__(None, None, None)
 
 
+def test_what_a_helper_process_did_is_the_runs_own(tmp_path: Path, options: BatchOptions) -> None:
+    with Journals(options, [Folder(tmp_path, frozenset(), 3)]), Journals.join(options, [tmp_path, tmp_path]) as helper:
+        helper.of(task(tmp_path)).record(attempt())
+    (latest,) = read_ledger(tmp_path).runs
+    assert [said.place for said in latest.attempts] == [Path("a.jpg")]
+    assert latest.run.photos == 3
+
+
 def test_in_place_a_folder_is_for_backups(tmp_path: Path, options: BatchOptions) -> None:
     kept = Folder(tmp_path / "kept", frozenset())
     with Journals(replace(options, in_place=True), [kept]):

@@ -209,6 +209,14 @@ def test_every_number_is_carried_over(tmp_path: Path) -> None:
     assert latest.run == Run(3, 100.5, 200.5, 7, 2, "tiny@12", "studio", 42)
 
 
+def test_nothing_of_the_old_tables_stays_in_the_file(album: Path) -> None:
+    path = journal_path(album / "photos-restored", "all")
+    Journal(path).close()
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    assert tables == {"runs", "standing", "attempts"}
+
+
 def test_what_is_no_number_is_left_out(tmp_path: Path) -> None:
     odd = dict.fromkeys(("size", *NUMBERS), "odd")
     ledger = old_journal(tmp_path, {"source": Path("/p/a.jpg"), "output": tmp_path / "a.jpg", **odd, **DONE})

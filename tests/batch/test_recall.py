@@ -277,6 +277,7 @@ def test_a_skipped_photo_is_skipped_again_also_if_only_its_bytes_tell_it(beside:
         assert told(seen) == SKIPPED
         assert seen.known is not None
         assert seen.known.source == beside.photo
+    assert told(beside.recall(replace(said, sha256=None), beside.standing(made=None))) == SKIPPED
     assert told(beside.recall(replace(said, stamp=None, sha256="12"))) is None
 
 
