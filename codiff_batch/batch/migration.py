@@ -165,7 +165,7 @@ def _source_prefixes(rows: list[dict[str, Any]], folder: Path) -> set[Path]:
 def _guess(source: Path, prefixes: set[Path]) -> Path | None:
     """Where the output of a photo without one would be."""
     above = [prefix for prefix in prefixes if source.is_relative_to(prefix)]
-    return source.relative_to(max(above, key=lambda prefix: len(prefix.parts))) if above else None
+    return source.relative_to(max(above)) if above else None  # Each lies in the one before.
 
 
 def _path(value: object) -> Path | None:
@@ -177,4 +177,4 @@ def _text(value: object) -> str | None:
 
 
 def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
+    return float(value) if isinstance(value, float) else None

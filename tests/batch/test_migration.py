@@ -252,11 +252,13 @@ def test_in_place_a_photo_has_the_place_of_its_backup_also_once_it_was_put_back(
     def row(name: str, **values: object) -> dict[str, object]:
         return {"source": Path("/p", name), "output": Path("/p", name), "backup": tmp_path / name, **DONE, **values}
 
-    ledger = old_journal(tmp_path, row("trip/a.jpg"), row("trip/b.jpg", outcome="undone"))
+    never = {"source": Path("/p/trip/c.jpg"), "outcome": "skipped"}
+    ledger = old_journal(tmp_path, row("trip/a.jpg"), row("trip/b.jpg", outcome="undone"), never)
     assert {str(place): what.in_place for place, what in ledger.standing.items()} == {"trip/a.jpg": True}
     assert {str(place): said.sha256 for place, said in ledger.attempts.items()} == {
         "trip/a.jpg": "34",  # what the photo was when it was seen last: the restored one
         "trip/b.jpg": "12",
+        "trip/c.jpg": None,
     }
 
 
@@ -281,7 +283,7 @@ def test_without_both_digests_nothing_is_known_to_stand(tmp_path: Path, missing:
     [
         ("/old/out/trip/a.jpg", "trip/a.jpg", "trip/a.jpg"),  # the folder lies elsewhere now
         ("/old/out/trip/a.jpg", "out/trip/a.jpg", "out/trip/a.jpg"),
-        ("/trip/a.jpg", "trip/a.jpg", "trip/a.jpg"),
+        ("/far/b.jpg", "far/b.jpg", "far/b.jpg"),
         ("/old/out/trip/a.jpg", None, "trip/a.jpg"),  # as the photo's own
         ("/old/out/trip/a.png", None, "a.png"),
     ],
@@ -305,17 +307,19 @@ def test_a_photo_without_an_output_has_the_place_that_its_output_would_have(
     rows = (
         {"source": Path("/p/trip/a.jpg"), "output": folder / "trip/a.jpg", **DONE},
         {"source": Path("/p/q/e.jpg"), "output": folder / "e.jpg", **DONE},
-        {"source": Path("/p/x.jpg"), "output": folder / "y.png", **DONE},
+        {"source": Path("/q/x.jpg"), "output": folder / "deep/y.png", **DONE},
+        {"source": Path("/q/z.jpg"), "outcome": "failed"},
         {"source": Path("/p/trip/b.jpg"), "outcome": "failed"},
         {"source": Path("/p/q/c.jpg"), "outcome": "failed"},  # the nearest of two folders
         {"source": tmp_path / "q/d.jpg", "outcome": "failed"},
         {"source": Path("/elsewhere/f.jpg"), "outcome": "failed"},
-        {"source": b"", "outcome": "failed"},
+        {"source": b"", "output": folder / "g.jpg", **DONE},
+        {"source": 7, "output": folder / "h.jpg", **DONE},
         {"source": None, "outcome": "restored", "output": Path("/old/g.jpg")},
     )
     ledger = old_journal(folder, *rows)
     assert {str(place) for place, said in ledger.attempts.items() if said.outcome.outcome is Kind.FAILED} == places
-    assert {str(place) for place in ledger.standing} == {"trip/a.jpg", "e.jpg", "y.png"}
+    assert {str(place) for place in ledger.standing} == {"trip/a.jpg", "e.jpg", "deep/y.png"}
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_one_name_that_leads_nowhere_is_told_and_the_others_are_found(tmp_path: 
     photos, errors = found(tmp_path / "dangling.jpg", tmp_path / "gone.jpg", tmp_path / "loop", photo)
     assert photos == ["a.jpg"]
     assert set(errors) == {"dangling.jpg", "gone.jpg", "loop"}
-    assert "No such file" in errors["gone.jpg"]
+    assert errors["gone.jpg"] == "cannot be read: No such file or directory"
     assert "symbolic links" in errors["loop"]
 
 

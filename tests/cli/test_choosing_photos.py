@@ -66,6 +66,10 @@ def test_a_listed_file_is_taken_once_and_listed_folders_are_passed_over(here: Pa
     ]
 
 
+def test_a_listed_file_in_the_output_folder_is_an_output(here: Path) -> None:
+    assert targets("monday/1.jpg", "tuesday/1.jpg", output=Path("monday")) == ["monday/tuesday/1.jpg"]
+
+
 def test_a_list_may_be_a_file_with_any_names_or_none(run, here: Path) -> None:
     odd = b"caf\xe9 \xff.jpg"
     write(Path(os.fsdecode(odd)), jpeg(20))
