@@ -133,7 +133,7 @@ def test_each_file_that_is_no_more_than_a_file_says_why(
     folder, beside = (kept, photos) if which == "photos" else (out, library)
     other = restored(jpeg(30))
     write(beside / "a.jpg" if which == "photos" else folder / "a.jpg", other)
-    write(beside / "b.jpg" if which == "photos" else folder / "b.jpg", jpeg(30))
+    write(beside / "b.jpg" if which == "photos" else folder / "b.jpg", b"no photo")
     reasons = [outcome.reason for outcome in rebuild(folder, [beside])]
     if which == "photos":
         assert reasons == [f"was not made from {photos / 'a.jpg'}", "the photo is not restored", "found again"]
@@ -234,6 +234,28 @@ def test_originals_that_were_restored_before_they_were_kept_are_still_originals(
     kept, photo = write(tmp_path / "kept/a.jpg", first).parent, write(tmp_path / "photos/a.jpg", restored(first))
     (kept / MARK_FOLDER).mkdir()
     assert [outcome.outcome for outcome in rebuild(kept, [photo.parent])] == [Kind.RESTORED]
+    assert read_ledger(kept).standing[Path("a.jpg")].in_place
+
+
+@pytest.mark.parametrize("source", [True, False])
+def test_outputs_of_photos_that_were_restored_in_place_before_are_outputs(tmp_path: Path, source: bool) -> None:
+    """As ``--again`` makes them beside such photos."""
+    photo = write(tmp_path / "photos/a.jpg", restored(ORIGINALS["a.jpg"], source=source))
+    out = write(tmp_path / "out/a.jpg", restored(photo.read_bytes())).parent
+    (out / MARK_FOLDER).mkdir()
+    assert [outcome.outcome for outcome in rebuild(out, [photo.parent])] == [Kind.RESTORED]
+    assert not read_ledger(out).standing[Path("a.jpg")].in_place
+
+
+def test_copies_of_good_photos_do_not_make_backups_of_an_output_folder(library: Path, tmp_path: Path) -> None:
+    claim(lay(tmp_path / "out", ORIGINALS), Holds.OUTPUTS)
+    assert {code for _, code in told(tmp_path / "out", library).values()} == {"nothing-stands"}
+
+
+def test_a_journal_in_which_nothing_stands_does_not_make_outputs_of_originals(photos: Path, kept: Path) -> None:
+    (kept / MARK_FOLDER / "mark.json").unlink()
+    Journal(journal_path(kept, "all")).close()
+    assert {kind for kind, _ in told(kept, photos).values()} == {Kind.RESTORED}
     assert read_ledger(kept).standing[Path("a.jpg")].in_place
 
 

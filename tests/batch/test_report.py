@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from codiff_batch.batch.outcome import Kind, Outcome, Step
-from codiff_batch.batch.report import as_json, check_report_path, write_report
+from codiff_batch.batch.report import as_json, check_report_path, rescue_report, write_report
 from codiff_batch.errors import FolderUnavailable, Role
 from tests.faults.nobody import as_nobody, folder_for_all, needs_permissions
 
@@ -59,12 +59,23 @@ def test_a_table_has_a_column_for_whatever_fits_a_cell(tmp_path: Path) -> None:
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
 def test_a_pipe_that_may_not_be_written_into_is_refused_before_the_work() -> None:
     with folder_for_all() as folder:
-        pipe = folder / "report.json"
+        pipe = folder / "report"
         os.mkfifo(pipe)
         pipe.chmod(0o444)
         with as_nobody(), pytest.raises(FolderUnavailable, match="Permission denied") as refused:
             check_report_path(pipe)
         assert refused.value.remedies == (Role.REPORT,)
+        with as_nobody(), pytest.raises(PermissionError):
+            write_report(pipe, outcomes(1))
         pipe.chmod(0o666)
         with as_nobody():
             check_report_path(pipe)
+
+
+def test_a_report_that_has_no_place_is_written_under_a_name_that_tells_whose_it_is() -> None:
+    path = rescue_report(outcomes(2))
+    try:
+        assert path.name.startswith("codiff-batch-report-")
+        assert path.read_text() == as_json(outcomes(2))
+    finally:
+        path.unlink()
