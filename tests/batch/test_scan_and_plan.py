@@ -146,6 +146,13 @@ def test_a_folder_that_is_named_is_searched_whatever_it_is_called_and_was(tmp_pa
     assert names(tmp_path) == []
 
 
+def test_an_earlier_runs_outputs_that_are_named_beside_photos_are_left_out(tmp_path: Path) -> None:
+    photo = write(tmp_path / "p/a.jpg", b"x")
+    claim(write(tmp_path / "outputs/b.jpg", b"x").parent, Holds.OUTPUTS)
+    tasks = plan(BatchOptions((tmp_path / "p", tmp_path / "outputs"), output=tmp_path / "out"))
+    assert [task.source for task in tasks] == [photo]
+
+
 def test_linked_folders_are_not_entered_wherever_they_lead(tmp_path: Path) -> None:
     write(tmp_path / "elsewhere/a.jpg", b"x")
     (tmp_path / "in").mkdir()
