@@ -47,11 +47,10 @@ class Folder:
 
 def folders_of(tasks: Sequence[Task]) -> list[Folder]:
     """The folders that these tasks write to."""
-    return [
-        Folder(root, frozenset(map(_taken_from, own)), len(own))
-        for root in sorted({task.root for task in tasks})
-        if (own := [task for task in tasks if task.root == root])
-    ]
+    by_root: dict[Path, list[Task]] = {}
+    for task in tasks:
+        by_root.setdefault(task.root, []).append(task)
+    return [Folder(root, frozenset(map(_taken_from, own)), len(own)) for root, own in sorted(by_root.items())]
 
 
 def _taken_from(task: Task) -> Path:

@@ -88,8 +88,10 @@ def read_ledger(folder: Path) -> Ledger:
 
 def _current(runs: list[LatestRun]) -> list[LatestRun]:
     """The latest run and, if it is a shard's, those of the other shards, which work side by side."""
-    latest = max(runs, key=lambda told: told.run.started, default=None)
-    return [told for told in runs if latest and (told.owner == "all") == (latest.owner == "all")]
+    if not runs:
+        return []
+    latest = max(runs, key=lambda told: told.run.started)
+    return [told for told in runs if (told.owner == "all") == (latest.owner == "all")]
 
 
 def read_journal(path: Path) -> Ledger:
@@ -114,7 +116,7 @@ def read_journal(path: Path) -> Ledger:
 
 def _in_memory(path: Path) -> sqlite3.Connection:
     """A copy of a journal as it is at this moment."""
-    copy = sqlite3.connect(":memory:", isolation_level=None)
+    copy = sqlite3.connect(":memory:")
     try:
         with contextlib.closing(connect_to_read(path)) as database:
             database.backup(copy)

@@ -84,7 +84,7 @@ def _carry_over(row: dict[str, Any], folder: Path, prefixes: set[Path]) -> tuple
     kind, told = str(row["outcome"]), _outcome(row, source, output)
     written = kind in ("restored", "writing")
     in_place = written and backup is not None
-    place = _below(backup if in_place else output, folder, source) or _guess(source, prefixes)
+    place = _below(backup or output, folder, source) or _guess(source, prefixes)
     if place is None:
         return None, None
     name, _, weights = str(row["model"]).partition("@")
@@ -165,11 +165,11 @@ def _source_prefixes(rows: list[dict[str, Any]], folder: Path) -> set[Path]:
 def _guess(source: Path, prefixes: set[Path]) -> Path | None:
     """Where the output of a photo without one would be."""
     above = [prefix for prefix in prefixes if source.is_relative_to(prefix)]
-    return source.relative_to(max(above, key=lambda prefix: len(prefix.parts))) if above else None
+    return source.relative_to(max(above)) if above else None  # Each lies in the one before.
 
 
 def _path(value: object) -> Path | None:
-    return Path(os.fsdecode(value)) if isinstance(value, bytes | str) and value else None
+    return Path(os.fsdecode(value)) if isinstance(value, bytes) and value else None
 
 
 def _text(value: object) -> str | None:
@@ -177,4 +177,4 @@ def _text(value: object) -> str | None:
 
 
 def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
+    return float(value) if isinstance(value, float) else None

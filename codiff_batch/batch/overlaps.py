@@ -29,7 +29,7 @@ def refuse_overlaps(tasks: Sequence[Task]) -> None:
     sources = {key: task.source for task in tasks for key in _keys(task.source)}
     searched = {key: folder for task in tasks for folder in _source_folders(task) if (key := key_of(folder))}
     refuse_backups({task.source.parent for task in tasks})
-    for folder in {task.target.parent for task in tasks if task.backup is None}:
+    for folder in {task.target.parent for task in tasks}:
         if backups := backups_around(folder):
             raise OptionsConflict(f"outputs would lie in {backups}, which holds originals; choose another folder")
     for task in tasks:

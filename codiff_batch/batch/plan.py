@@ -106,7 +106,7 @@ def _sources(paths: Sequence[Path]) -> list[Path]:
         OptionsConflict: one holds originals, or nothing is left.
     """
     refuse_backups(paths)
-    outputs = [path for path in paths if path.is_dir() and read_mark(path)]
+    outputs = [path for path in paths if read_mark(path)]
     for path in outputs:
         sentence = f"{path} holds outputs of earlier runs; name the folder with the photos instead"
         if len(outputs) == len(paths):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -47,17 +48,12 @@ def rebuild(folder: Path, photos: Sequence[Path]) -> Iterator[Outcome]:
         for owner in {owner_of(path) for path in journals_in(folder)} - {"all"}:
             with locked(folder, owner):
                 pass
-        try:
-            mark = read_mark(folder)
-        except JournalDamaged:
-            mark = None
         files = list(_files(folder))
-        holds = mark.holds if mark is not None and mark.id else _guess(files)
+        holds = _holds(folder, files, photos)
         before = _before(folder)
         _set_aside(folder)
         claim(folder, holds)
-        journal = Journal(journal_path(folder, "all"))
-        try:
+        with contextlib.closing(Journal(journal_path(folder, "all"))) as journal:
             journal.begin("rebuilt", len(files), [*photos, *before.roots])
             for file in files:
                 found = _note(journal, folder, file, photos, in_place=holds is Holds.BACKUPS)
@@ -65,8 +61,6 @@ def rebuild(folder: Path, photos: Sequence[Path]) -> Iterator[Outcome]:
                     journal.stand(standing)  # Its photo may turn up again later.
                 yield found
             journal.end()
-        finally:
-            journal.close()
 
 
 def _before(folder: Path) -> Ledger:
@@ -82,7 +76,7 @@ def _note(journal: Journal, folder: Path, file: Path, photos: Sequence[Path], *,
     place = file.relative_to(folder)
     try:
         kept = read_whole(file, follow=False)
-        source = _photo_of(place, photos)
+        source = _photo_of(place, photos, in_place=in_place)
         if source is None:
             return Outcome(file, None, Kind.FAILED, "its photo was not found", "photo-missing")
         photo = read_whole(source)
@@ -91,7 +85,7 @@ def _note(journal: Journal, folder: Path, file: Path, photos: Sequence[Path], *,
         if note is None:
             reason = "the photo is not restored" if in_place else "is not an output"
             return Outcome(file, None, Kind.SKIPPED, reason, "nothing-stands")
-        if note["source"] and not original.sha256.startswith(note["source"]):
+        if not original.sha256.startswith(note["source"]):
             return Outcome(file, None, Kind.FAILED, f"was not made from {source}", "another-original")
         made = Made(UNKNOWN_SHAPE, note["model"], program=note["program"])
         below = seen_from(folder, source)
@@ -105,15 +99,17 @@ def _note(journal: Journal, folder: Path, file: Path, photos: Sequence[Path], *,
         return Outcome(file, None, Kind.FAILED, str(error), code_of(error))
 
 
-def _photo_of(place: Path, photos: Sequence[Path]) -> Path | None:
-    """The photo whose output or backup has this place; outputs may have another suffix."""
+def _photo_of(place: Path, photos: Sequence[Path], *, in_place: bool) -> Path | None:
+    """The photo whose output or backup has this place; outputs may have another suffix, backups never."""
     for photo in photos:
         if photo.is_file():
-            candidates = [photo] if photo.stem == place.stem else []
+            same = photo.name == place.name if in_place else photo.stem == place.stem
+            candidates = [photo] if same else []
         else:
             branch = place.relative_to(photo.resolve().name) if place.parts[0] == photo.resolve().name else place
             candidates = [photo / place, photo / branch]
-            candidates += [path.with_suffix(suffix) for path in (*candidates,) for suffix in sorted(SUFFIXES)]
+            if not in_place:
+                candidates += [path.with_suffix(suffix) for path in (*candidates,) for suffix in sorted(SUFFIXES)]
         if found := next((path for path in candidates if path.is_file()), None):
             return found
     return None
@@ -126,14 +122,25 @@ def _files(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _guess(files: Sequence[Path]) -> Holds:
-    """What a folder without a mark contains: outputs carry our note, originals do not."""
+def _holds(folder: Path, files: Sequence[Path], photos: Sequence[Path]) -> Holds:
+    """What a folder contains: its mark says it, or a journal that knows of backups, or else its files do."""
+    with contextlib.suppress(JournalDamaged):
+        if (mark := read_mark(folder)) and (mark.id or mark.holds is Holds.BACKUPS):
+            return mark.holds
+    return _guess(folder, files, photos)
+
+
+def _guess(folder: Path, files: Sequence[Path], photos: Sequence[Path]) -> Holds:
+    """What files are: outputs carry our note; originals do not, unless they were restored before they were kept."""
     for file in files:
-        try:
-            if _note_of(read_whole(file, follow=False)) is not None:
-                return Holds.OUTPUTS
-        except PhotoError:
-            continue
+        with contextlib.suppress(PhotoError):
+            kept = read_whole(file, follow=False)
+            if _note_of(kept) is None:
+                continue
+            photo = _photo_of(file.relative_to(folder), photos, in_place=True)
+            note = None if photo is None else _note_of(read_whole(photo))
+            made_from_it = note is not None and note["source"] and kept.sha256.startswith(note["source"])
+            return Holds.BACKUPS if made_from_it else Holds.OUTPUTS
     return Holds.BACKUPS
 
 

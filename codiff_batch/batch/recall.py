@@ -55,10 +55,10 @@ def recall(task: Task, options: BatchOptions, journals: Journals) -> Recall:
     """
     attempt, standing = journals.attempt(task), journals.standing(task)
     stamp = stamp_of(task.source)
-    quick = attempt is not None and attempt.stamp is not None and attempt.stamp.unchanged(stamp)
+    quick = attempt if attempt is not None and attempt.stamp is not None and attempt.stamp.unchanged(stamp) else None
     # Version 0.1 kept no digests of skipped photos; their stamps must do.
-    if quick and attempt is not None and (attempt.sha256 or standing is None):
-        seen = Recall(stamp, attempt.sha256, None, attempt, standing)
+    if quick is not None and (quick.sha256 or standing is None):
+        seen = Recall(stamp, quick.sha256, None, attempt, standing)
     else:
         contents = read_whole(task.source, max_bytes=options.max_bytes)
         seen = Recall(contents.stamp, contents.sha256, contents, attempt, standing)
@@ -66,7 +66,7 @@ def recall(task: Task, options: BatchOptions, journals: Journals) -> Recall:
     seen = asked.in_place(seen) if options.in_place else asked.beside(seen)
     if seen.known or seen.origin or attempt is None:
         return seen
-    same = quick or (seen.sha256 is not None and attempt.sha256 == seen.sha256)
+    same = quick is not None or attempt.sha256 == seen.sha256
     return replace(seen, known=asked.skipped_before(attempt)) if same else seen
 
 
@@ -133,7 +133,7 @@ class _Asked:
         standing, digest, target = seen.standing, seen.sha256, self._task.target
         if standing is None:
             return seen
-        if is_anothers(standing, self._task) and digest not in (None, standing.original):
+        if is_anothers(standing, self._task) and digest != standing.original:
             raise Collision(f"its output would replace that of {standing.source}: {target}")
         now = standing if standing.intent is None else standing.settled(digest_of(target))
         if digest == now.original and os.path.lexists(target) and self._is_done(now):

@@ -146,12 +146,12 @@ def _stored(value: Any) -> object:
 
 def _told(text: object) -> Any:
     try:
-        return json.loads(text) if isinstance(text, str | bytes) else None
+        return json.loads(text) if isinstance(text, str) else None
     except (ValueError, RecursionError):
         return None
 
 
 def _path(value: object) -> Path | None:
     """A path that a file can have; None for anything else."""
-    name = os.fsdecode(value) if isinstance(value, bytes | str) else None
+    name = os.fsdecode(value) if isinstance(value, bytes) else None
     return None if name is None or "\0" in name else Path(name)

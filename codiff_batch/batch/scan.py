@@ -7,12 +7,12 @@ import os
 import re
 import stat
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from codiff_batch.batch.marks import is_marked
-from codiff_batch.files.identity import canonical
+from codiff_batch.files.identity import canonical, same_file
 from codiff_batch.rasters.kinds import SUFFIXES as SUFFIXES_OF
 
 SUFFIXES = SUFFIXES_OF["jpeg"]
@@ -62,8 +62,8 @@ def scan(
     Args:
         paths: files and folders.
         exclude: folders not to enter: outputs and backups that lie inside what is scanned.
-        names: files of a list, whose tree is kept (see :func:`listed`); folders, and files in an excluded
-            folder, are ignored.
+        names: files of a list, whose tree is kept: below the current folder, or for files elsewhere below the
+            whole disk; folders, and files in an excluded folder, are ignored.
         patterns: files and folders to leave out, see :func:`matches`.
         types: kinds of files that are taken from folders, see :mod:`codiff_batch.rasters.kinds`.
     """
@@ -80,15 +80,15 @@ def scan(
         elif not matches(path, path.parent, patterns) and _is_new(path, path.parent, seen):
             yield Found(path, None)
     for path in names:
-        yield from _scan_listed(listed(path), exclude, patterns, seen)
+        yield from _scan_listed(*_listed(path), exclude, patterns, seen)
 
 
-def listed(path: Path) -> Found:
-    """A file of a list, whose tree is kept: below the current folder, or for files elsewhere below the whole disk."""
+def _listed(path: Path) -> tuple[Path, Path]:
+    """A file of a list and its root: the current folder, or for files elsewhere the whole disk."""
     if not path.is_absolute() and ".." not in path.parts:
-        return Found(path, Path())
+        return path, Path()
     whole, here = canonical(path), Path.cwd()
-    return Found(whole, here if whole.is_relative_to(here) else Path(whole.anchor))
+    return whole, here if whole.is_relative_to(here) else Path(whole.anchor)
 
 
 def matches(path: Path, root: Path, patterns: Sequence[str]) -> bool:
@@ -98,19 +98,18 @@ def matches(path: Path, root: Path, patterns: Sequence[str]) -> bool:
     above, as tar's ``--exclude`` does: ``raw`` is any file or folder of that name, ``trip/*.jpg`` is everything below
     any folder ``trip``. One that begins with the root itself, as it was named or in full, fits from there on.
     """
-    if not patterns:
-        return False
-    parts = path.relative_to(root).parts
-    ends = ["/".join(parts[start:stop]) for stop in range(1, len(parts) + 1) for start in range(stop)]
-    starts = ["/".join(parts[:stop]) for stop in range(1, len(parts) + 1)]
-    roots = [f"{spelt.as_posix().rstrip('/')}/" for spelt in (root, root.absolute())]
-    for pattern in (pattern.removeprefix("./").rstrip("/") for pattern in patterns):
-        if any(fnmatchcase(end, pattern) for end in ends):
-            return True
-        below = [pattern.removeprefix(spelt) for spelt in roots if pattern.startswith(spelt)]
-        if any(fnmatchcase(start, rest) for rest in below for start in starts):
-            return True
-    return False
+    return any(_fits(path, root, pattern.removeprefix("./").rstrip("/")) for pattern in patterns)
+
+
+def _fits(path: Path, root: Path, pattern: str) -> bool:
+    below = path.relative_to(root)
+    places = [below, *below.parents][:-1]
+    if any(
+        fnmatchcase("/".join(place.parts[start:]), pattern) for place in places for start in range(len(place.parts))
+    ):
+        return True
+    from_root = (pattern.removeprefix(f"{spelt.as_posix().rstrip('/')}/") for spelt in (root, root.absolute()))
+    return any(fnmatchcase(place.as_posix(), rest) for rest in from_root for place in places)
 
 
 def accepts(
@@ -157,7 +156,7 @@ class _Rule:
         """Return True for a folder whose photos are sources; folders are compared as they are now, not by name."""
         if folder.name.startswith(".") or folder.name.lower() in SKIPPED_FOLDERS or is_marked(folder):
             return False
-        return not any(_is_same(folder, other) for other in self.exclude) and not self._left_out(folder)
+        return not any(same_file(folder, other) for other in self.exclude) and not self._left_out(folder)
 
     def _left_out(self, path: Path) -> bool:
         return matches(path, self.root, self.patterns)
@@ -195,18 +194,18 @@ def _scan_folder(
 
 
 def _scan_listed(
-    photo: Found, exclude: Collection[Path], patterns: Sequence[str], seen: set[tuple[int, int, str]]
+    path: Path, root: Path, exclude: Collection[Path], patterns: Sequence[str], seen: set[tuple[int, int, str]]
 ) -> Iterator[Found]:
     """A file of a list, unless it is an output, a folder, or left out."""
-    if matches(photo.path, photo.root or Path(), patterns):
+    if matches(path, root, patterns):
         return
-    if any(_is_same(folder, other) for folder in canonical(photo.path).parents for other in exclude):
+    if any(same_file(folder, other) for folder in canonical(path).parents for other in exclude):
         return
     try:
-        if not stat.S_ISDIR(photo.path.stat().st_mode) and _is_new(photo.path, photo.path.parent, seen):
-            yield photo
+        if not stat.S_ISDIR(path.stat().st_mode) and _is_new(path, path.parent, seen):
+            yield Found(path, root)
     except (OSError, ValueError) as error:
-        yield replace(photo, error=reason(error))
+        yield Found(path, root, reason(error))
 
 
 def _is_new(path: Path, folder: Path, seen: set[tuple[int, int, str]]) -> bool:
@@ -217,10 +216,3 @@ def _is_new(path: Path, folder: Path, seen: set[tuple[int, int, str]]) -> bool:
         return False
     seen.add(name)
     return True
-
-
-def _is_same(folder: Path, other: Path) -> bool:
-    try:
-        return folder.samefile(other)
-    except OSError:
-        return False

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,8 +57,23 @@ def test_a_limit_that_is_raised_lets_in_who_waits_and_is_never_lowered() -> None
 
 @pytest.mark.parametrize(("cores", "jobs"), [(1, 2), (4, 2), (16, 8)])
 def test_half_of_the_cores_read_and_write(monkeypatch: pytest.MonkeyPatch, cores: int, jobs: int) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(cores)))
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(999 if process else cores)), raising=False)
     assert usual_jobs() == jobs
+    monkeypatch.delattr("os.sched_getaffinity")
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    assert usual_jobs() == jobs
+    monkeypatch.setattr("os.cpu_count", lambda: None)
+    assert usual_jobs() == 2
+
+
+def test_what_just_fits_need_not_wait_and_nobody_waits_once_the_run_ends() -> None:
+    admission, entered = Admission(10), threading.Event()
+    admission.enter(5)
+    admission.enter(5)
+    threading.Thread(target=lambda: (admission.enter(1), entered.set()), daemon=True).start()
+    assert not entered.wait(0.1)
+    admission.open_up()
+    assert entered.wait(5)
 
 
 def test_what_is_larger_than_the_limit_enters_alone() -> None:
@@ -155,7 +171,7 @@ def test_a_step_that_takes_too_long_is_given_up_and_its_result_dropped() -> None
     patience = Patience(10, clock=lambda: now[0])
 
     def step() -> None:
-        now[0] = 5
+        now[0] = 10
         assert patience.overdue() == []
         now[0] = 11
         ((photo, error, thread),) = patience.overdue()
@@ -166,6 +182,31 @@ def test_a_step_that_takes_too_long_is_given_up_and_its_result_dropped() -> None
 
     assert patience.take("photo", 0, step) is False
     assert patience.take("other", 0, lambda: None) is True
+
+
+def test_steps_are_noted_under_the_lock() -> None:
+    patience = Patience(10)
+
+    class Steps(dict[Any, Any]):
+        def __getattribute__(self, name: str) -> Any:
+            assert patience._lock.locked()
+            return super().__getattribute__(name)
+
+        def __contains__(self, photo: object) -> bool:
+            assert patience._lock.locked()
+            return super().__contains__(photo)
+
+        def __setitem__(self, photo: object, step: object) -> None:
+            assert patience._lock.locked()
+            super().__setitem__(photo, step)
+
+    patience._steps = Steps()
+
+    def step() -> None:
+        patience.commit("photo")
+        assert patience.overdue() == []
+
+    assert patience.take("photo", 0, step)
 
 
 def test_a_photo_whose_file_is_about_to_appear_is_not_given_up_any_more() -> None:
@@ -184,6 +225,33 @@ def test_the_limit_grows_with_the_photo_unless_it_is_given() -> None:
     assert Patience(None).limit(200_000_000) > 24 * 3600
     assert Patience(None).limit(0) == 600
     assert Patience(7).limit(200_000_000) == 7
+
+
+@pytest.mark.parametrize("drop", [False, True])
+def test_jobs_are_done_by_as_many_threads_as_asked_for_and_the_end_waits_for_those_in_hand(drop: bool) -> None:
+    workers, together, free = Workers(2, "test"), threading.Barrier(3), threading.Event()
+    done: list[str] = []
+
+    def job() -> None:
+        together.wait(10)
+        free.wait(10)
+        done.append(threading.current_thread().name)
+
+    for _ in range(2):
+        workers.submit(job)
+    together.wait(10)
+    workers.submit(lambda: done.append("the last"))
+    threading.Timer(0.05, free.set).start()
+    workers.end(drop=drop)
+    assert sorted(done) == ["test", "test", *([] if drop else ["the last"])]
+
+
+def test_only_a_thread_of_its_own_is_replaced() -> None:
+    workers = Workers(1, "only one")
+    workers.replace(threading.current_thread())
+    (thread,) = (thread for thread in threading.enumerate() if thread.name == "only one")
+    assert thread.daemon  # so that it never keeps the program from ending
+    workers.end()
 
 
 def test_a_thread_that_hangs_is_replaced_and_keeps_nothing_from_ending() -> None:

@@ -23,6 +23,7 @@ from codiff_batch.batch.ledger import read_ledger
 from codiff_batch.batch.options import BatchOptions
 from codiff_batch.batch.outcome import Kind, Outcome
 from codiff_batch.batch.plan import Task, plan
+from codiff_batch.batch.run import run as restore_all
 from codiff_batch.errors import DeviceUnavailable, ModelNotFound
 from tests.photos import jpeg, scene, write
 from tests.tiny_model import make_tiny_model
@@ -149,6 +150,20 @@ def test_what_ends_all_actors_ends_the_run_and_leaves_the_cluster(run, photos: P
     assert ran.code == 4
     assert "no such device" in ran.err
     assert ray.calls[-1] == "shutdown"
+
+
+def test_what_an_actor_that_died_left_is_removed_at_the_end(photos: Path, model: Path, ray: Ray) -> None:
+    """From Python, where nobody can ask the run to stop."""
+    left = photos.with_name("p-restored") / ".codiff-batch-all-dead.tmp"
+
+    def process(task: Task, recall: object) -> Outcome:
+        write(left, b"half")
+        return Outcome(task.source, None, Kind.SKIPPED, "")
+
+    ray.process = process
+    options = BatchOptions((photos,), model=str(model), cluster="auto")
+    assert [outcome.outcome for outcome in restore_all(options)] == 3 * [Kind.SKIPPED]
+    assert not left.exists()
 
 
 def test_a_photo_that_no_actor_needs_to_see_is_written_down_too(run, photos: Path, model: Path, ray: Ray) -> None:

@@ -13,8 +13,18 @@ import pytest
 
 from codiff_batch.batch import outputs, plan
 from codiff_batch.batch.marks import Holds, claim
+from codiff_batch.batch.options import BatchOptions
 from codiff_batch.batch.outputs import Original, put_in_place, put_output
-from codiff_batch.errors import BackupUnfit, OutputExists, PhotoError, SourceChanged, SourceIsLink
+from codiff_batch.batch.overlaps import refuse_same_folder
+from codiff_batch.errors import (
+    BackupUnfit,
+    FolderUnavailable,
+    OptionsConflict,
+    OutputExists,
+    PhotoError,
+    SourceChanged,
+    SourceIsLink,
+)
 from codiff_batch.files.identity import Stamp, same_file
 from codiff_batch.files.reading import read_whole, sha256
 from tests.cli.test_restore import tree
@@ -120,6 +130,52 @@ def test_a_copy_that_would_be_a_photo_is_refused_though_its_output_would_not(
     assert ran.code == 2
     assert "would be a photo itself" in ran.err
     assert tree(Path()) == before
+
+
+def test_what_would_be_lost_is_said_in_its_own_word(photos: Path) -> None:
+    linked_elsewhere_among_the_photos(Path("farm"))
+    for options, what in (({"output": Path("farm")}, "output"), ({"backup": Path("farm"), "in_place": True}, "backup")):
+        with pytest.raises(OptionsConflict, match=f"^{what}s would lie among the photos of photos"):
+            plan.plan(BatchOptions((photos,), **options))
+        with pytest.raises(OptionsConflict, match=f"^the {what} of photos/a.jpg would be a photo itself"):
+            plan.plan(BatchOptions((photos / "a.jpg",), **{name: value and photos for name, value in options.items()}))
+
+
+def test_outputs_may_lie_above_the_photos_and_backups_may_not(photos: Path) -> None:
+    assert len(plan.plan(BatchOptions((photos / "trip",), output=photos))) == 1
+    with pytest.raises(OptionsConflict, match="the backup folder photos holds the photos themselves"):
+        plan.plan(BatchOptions((photos / "trip",), backup=photos, in_place=True))
+
+
+@pytest.mark.parametrize("how", ["searched by a run", "searched by a daemon", "above a photo"])
+def test_a_folder_that_shows_the_mark_of_another_is_that_folder(photos: Path, how: str) -> None:
+    """As one that is mounted twice does, whatever numbers the system gives to it."""
+    Path("out/.codiff-batch").mkdir(parents=True)
+    (photos / ".codiff-batch").symlink_to(Path("out/.codiff-batch").resolve())
+    named = photos / "trip/b.jpg"
+    task = plan.Task(named, Path("out/b.jpg"), Path("out/b.jpg"), Path("out"), source_root=photos)
+    sources, tasks = {
+        "searched by a run": ([], [task]),
+        "searched by a daemon": ([photos], []),
+        "above a photo": ([named], [replace(task, source_root=None)]),
+    }[how]
+    with pytest.raises(OptionsConflict, match=r"among the photos: .*photos is the same folder"):
+        refuse_same_folder(Path("out"), sources, tasks)
+    assert list(Path("out/.codiff-batch").iterdir()) == []
+    (photos / ".codiff-batch").unlink()
+    refuse_same_folder(Path("out"), sources, tasks)
+
+
+def test_outputs_above_a_photo_that_was_named_are_not_among_photos(photos: Path) -> None:
+    (photos / ".codiff-batch").mkdir()
+    refuse_same_folder(photos, [photos / "trip/b.jpg"], [])
+    with pytest.raises(OptionsConflict, match="among the photos"):
+        refuse_same_folder(photos, [photos], [])
+
+
+def test_a_folder_that_takes_no_file_is_told_when_it_is_compared(photos: Path) -> None:
+    with pytest.raises(FolderUnavailable, match="cannot write to out: No such file"):
+        refuse_same_folder(Path("out"), [photos], [])
 
 
 def test_an_output_of_another_ending_that_would_be_a_photo_is_refused(run, photos: Path, model: Path) -> None:

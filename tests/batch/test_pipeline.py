@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from codiff_batch.batch import pipeline
 from codiff_batch.batch.options import BatchOptions
 from codiff_batch.batch.outcome import Kind
 from codiff_batch.batch.pipeline import run_pipeline
@@ -16,7 +19,7 @@ from codiff_batch.batch.plan import Task, plan
 from codiff_batch.batch.process import PhotoSteps, Work
 from codiff_batch.batch.run import run
 from codiff_batch.engine import Restorer
-from codiff_batch.errors import DeviceUnavailable
+from codiff_batch.errors import DeviceUnavailable, FolderUnavailable
 from tests.photos import jpeg, scene, write
 from tests.tiny_model import make_tiny_model
 
@@ -103,3 +106,115 @@ def test_a_device_that_is_named_is_looked_for_before_any_photo(tmp_path: Path, m
         else:
             assert list(run(options)) == []
     assert asked == ["cuda:7"]
+
+
+def test_a_photo_that_cannot_be_looked_at_fails_alone(photos: Path, restorer: Restorer) -> None:
+    gone, nul = photos / "gone.jpg", photos / "nu\0l.jpg"
+    options = BatchOptions((photos, gone), names=(nul,), output=photos.with_name("out"), model="no-such-model")
+    ended = {
+        outcome.source: outcome.outcome for outcome in run_pipeline(options, plan(options), restorer=lambda: restorer)
+    }
+    assert ended == {gone: Kind.FAILED, nul: Kind.FAILED} | dict.fromkeys(photos.iterdir(), Kind.RESTORED)
+
+
+def test_no_more_photos_are_drawn_than_may_be_under_way(photos: Path, restorer: Restorer) -> None:
+    options = BatchOptions((photos,), model="no-such-model")
+    drawn: list[Task] = []
+
+    def tasks(planned: Sequence[Task]) -> Iterator[Task]:
+        for task in planned:
+            drawn.append(task)
+            yield task
+
+    for count, _ in enumerate(run_pipeline(options, tasks(plan(options)), restorer=lambda: restorer, under_way=1), 1):
+        assert len(drawn) == count
+    broken = [Task(Path(f"{index}.jpg"), Path(), Path(), Path(), error="broken") for index in range(100)]
+    for jobs, usual in ((1, 32), (10, 40)):
+        drawn.clear()
+        next(run_pipeline(replace(options, jobs=jobs), tasks(broken)))
+        assert len(drawn) == usual
+
+
+def test_a_photo_that_is_settled_keeps_no_memory(photos: Path, restorer: Restorer) -> None:
+    options, works = BatchOptions((photos,), model="no-such-model"), []
+
+    def begin(task: Task) -> Work:
+        works.append(Work(task))
+        return works[-1]
+
+    ended = list(run_pipeline(options, plan(options), restorer=lambda: restorer, begin=begin))
+    assert len(ended) == len(works) == 3
+    for work in works:
+        assert (work.contents, work.recall) == (None, None)
+
+
+def test_what_was_not_begun_when_a_run_is_stopped_has_no_outcome(photos: Path, restorer: Restorer) -> None:
+    options, stop = BatchOptions((photos,), model="no-such-model", jobs=1), threading.Event()
+    stages: list[str] = []
+
+    def stage(task: Task, doing: str) -> None:
+        stages.append(doing)
+        if doing == "judging":
+            stop.set()
+
+    assert list(run_pipeline(options, plan(options), restorer=lambda: restorer, stage=stage, stop=stop)) == []
+    assert stages == ["reading", "judging"]
+    assert list(run_pipeline(options, plan(options), restorer=lambda: restorer, stage=stage, stop=stop)) == []
+    assert stages == ["reading", "judging"]
+    assert not photos.with_name("p-restored").exists()
+
+
+def test_a_photo_on_the_device_when_a_run_is_stopped_is_finished(photos: Path, restorer: Restorer) -> None:
+    options, stop = BatchOptions((photos / "0.jpg",), model="no-such-model"), threading.Event()
+
+    def stage(task: Task, doing: str) -> None:
+        if doing.startswith("restoring"):
+            stop.set()
+
+    ended = list(run_pipeline(options, plan(options), restorer=lambda: restorer, stage=stage, stop=stop))
+    assert [outcome.outcome for outcome in ended] == [Kind.RESTORED]
+    assert stop.is_set()
+
+
+def test_a_run_that_was_asked_to_stop_at_once_does_nothing(photos: Path, tmp_path: Path) -> None:
+    stop = threading.Event()
+    stop.set()
+    model = str(make_tiny_model(tmp_path / "tiny"))
+    for dry_run in (True, False):
+        assert list(run(BatchOptions((photos,), model=model, dry_run=dry_run), stop=stop)) == []
+
+
+@pytest.mark.parametrize("limit", ["BYTES_UNDER_WAY", "PIXELS_UNDER_WAY"])
+def test_a_run_that_nobody_goes_on_with_ends_though_photos_wait_for_memory(
+    photos: Path, restorer: Restorer, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setattr(pipeline, limit, 1)
+    monkeypatch.setattr(Restorer, "pixels_under_way", 1)
+    options = BatchOptions((photos,), model="no-such-model", jobs=3)
+    going_on = run_pipeline(options, plan(options), restorer=lambda: restorer)
+    assert next(going_on).outcome is Kind.RESTORED
+    end = threading.Thread(target=going_on.close, daemon=True)
+    end.start()
+    end.join(60)
+    assert not end.is_alive()
+
+
+@pytest.mark.parametrize("where", ["stage", "record"])
+def test_what_concerns_all_photos_ends_the_run_from_whatever_thread_it_comes(
+    photos: Path, restorer: Restorer, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def refuse(*_: object) -> None:
+        raise FolderUnavailable("the disk is full")
+
+    if where == "record":
+        monkeypatch.setattr(PhotoSteps, "record", refuse)
+    options = BatchOptions((photos,), model="no-such-model")
+    with pytest.raises(FolderUnavailable, match="the disk is full"):
+        list(
+            run_pipeline(
+                options,
+                plan(options),
+                restorer=lambda: restorer,
+                stage=refuse if where == "stage" else lambda task, doing: None,
+            )
+        )

@@ -50,7 +50,7 @@ def test_shards_come_from_slurms_array() -> None:
         Shard.parse("auto", {})
 
 
-@pytest.mark.parametrize("text", ["0/4", "5/4", "1", "a/b", "1/0", "-1/4"])
+@pytest.mark.parametrize("text", ["0/4", "5/4", "1", "a/4", "1/b", "1/0", "-1/4"])
 def test_a_wrong_shard_is_refused(run, tmp_path: Path, text: str) -> None:
     ran = run(tmp_path, f"--shard={text}")
     assert ran.code == 2

@@ -17,10 +17,10 @@ import pytest
 from codiff_batch.batch import journal as journal_module
 from codiff_batch.batch import recall
 from codiff_batch.batch.journal import Journal, journal_path, journals_in
-from codiff_batch.batch.ledger import read_ledger
+from codiff_batch.batch.ledger import read_journal, read_ledger
 from codiff_batch.batch.outcome import Code, Kind, Outcome
 from codiff_batch.batch.rows import Attempt, Intent, Made, Standing
-from codiff_batch.errors import FolderUnavailable, JournalDamaged
+from codiff_batch.errors import FolderUnavailable, JournalDamaged, JournalNewer
 from codiff_batch.files.identity import Stamp
 from codiff_batch.files.reading import Contents, sha256
 from codiff_batch.jpeg import JpegPhoto
@@ -211,6 +211,14 @@ def test_a_redo_holds_both_digests_until_it_is_done(journal: Journal) -> None:
     assert kept.settled("11") == replace(kept, intent=None)
 
 
+def test_what_appeared_was_made_from_the_photo_that_was_there_then() -> None:
+    first = Standing(Path("a.jpg"), Path("/p/a.jpg"), False, "00", intent=replace(INTENT, original="33"))
+    assert first.digests == {"22"}
+    appeared = first.settled("22")
+    assert (appeared.original, appeared.sha256, appeared.made) == ("33", "22", INTENT.made)
+    assert first.settled(None).digests == frozenset()
+
+
 def test_an_attempt_leaves_what_stands_as_it_is(journal: Journal) -> None:
     journal.stand(STANDING)
     journal.record(ATTEMPT)
@@ -373,6 +381,19 @@ def test_of_two_shards_the_one_that_wrote_last_is_believed(tmp_path: Path, owner
     ledger = read_ledger(tmp_path)
     assert ledger.standing[Path("a.jpg")].sha256 == "22"
     assert ledger.attempts[Path("a.jpg")].sha256 == "22"
+
+
+@pytest.mark.parametrize(
+    ("change", "error"), [("PRAGMA user_version = 99", JournalNewer), ("DROP TABLE runs", JournalDamaged)]
+)
+def test_a_journal_that_is_not_of_this_version_is_not_read_as_if_it_were(
+    journal: Journal, change: str, error: type[FolderUnavailable]
+) -> None:
+    journal.close()
+    with contextlib.closing(sqlite3.connect(journal.path)) as database:
+        database.execute(change)
+    with pytest.raises(error):
+        read_journal(journal.path)
 
 
 def test_outputs_are_found_where_their_folder_lies_now(tmp_path: Path) -> None:

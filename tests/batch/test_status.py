@@ -8,14 +8,18 @@ import os
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from codiff_batch import __version__
 from codiff_batch.batch.journal import Journal, journal_path
 from codiff_batch.batch.outcome import Kind, Outcome
-from codiff_batch.batch.rows import Attempt, Made
+from codiff_batch.batch.rows import Attempt, Made, Standing
 from codiff_batch.batch.status import read_status
+from codiff_batch.engine.judge import RULE
+from codiff_batch.models.card import read_card
 from tests.photos import jpeg, scene, write
 from tests.tiny_model import make_tiny_model
 
@@ -59,26 +63,132 @@ def test_failures_of_deleted_photos_are_forgotten(run, tmp_path: Path, model: Pa
     assert len(json.loads((tmp_path / "report.json").read_text())) == 2
 
 
-def test_rates_and_what_is_left_are_those_of_the_latest_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    now, made = [1000.0], Made("", "tiny")
+def attempt(name: str, kind: Kind, code: str = "", *, megapixels: int = 1) -> Attempt:
+    outcome = Outcome(Path(name), None, kind, "", code, width=1000, height=1000 * megapixels)
+    return Attempt(Path(name), Path(name), None, None, "", Made("", "tiny"), outcome)
+
+
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time that journals write down."""
+    now = [1000.0]
     monkeypatch.setattr("codiff_batch.batch.journal.time.time", lambda: now[0])
+    return now
 
-    def ends(name: str, kind: Kind, megapixels: int) -> Attempt:
-        outcome = Outcome(Path(name), None, kind, "", width=1000, height=1000 * megapixels)
-        return Attempt(Path(name), Path(name), None, None, "", made, outcome)
 
+def test_rates_and_what_is_left_are_those_of_the_latest_run(tmp_path: Path, now: list[float]) -> None:
     with contextlib.closing(Journal(journal_path(tmp_path, "all"))) as journal:
         for began, photos, names in ((1000.0, 2, "ab"), (2000.0, 10, "cd")):
             now[0] = began
             journal.begin("tiny@1", photos, [])
             now[0] += 4
-            journal.record(ends(names[0], Kind.RESTORED, 2))
-            journal.record(ends(names[1], Kind.SKIPPED, 8))
+            journal.record(attempt(names[0], Kind.RESTORED, megapixels=2))
+            journal.record(attempt(names[1], Kind.SKIPPED, megapixels=8))
     status = read_status(tmp_path)
     assert status.counts == {"restored": 2, "skipped": 2}
     assert (status.photos_per_second, status.megapixels_per_second) == (0.5, 0.5)
     assert status.left == 8
     assert status.minutes_left == 8 / 0.5 / 60
+
+
+def test_the_rate_of_a_run_counts_until_its_end_and_with_nothing_left_there_is_nothing_to_wait_for(
+    tmp_path: Path, now: list[float]
+) -> None:
+    with contextlib.closing(Journal(journal_path(tmp_path, "all"))) as journal:
+        journal.begin("tiny@1", 2, [])
+        assert read_status(tmp_path).photos_per_second == 0
+        for name in "ab":
+            journal.record(attempt(name, Kind.RESTORED))
+        now[0] += 0.5
+        journal.end()
+    status = read_status(tmp_path)
+    assert (status.photos_per_second, status.megapixels_per_second) == (4, 4)
+    assert (status.left, status.minutes_left) == (0, None)
+
+
+def test_reasons_are_those_of_skipped_photos(tmp_path: Path) -> None:
+    with contextlib.closing(Journal(journal_path(tmp_path, "all"))) as journal:
+        journal.begin("tiny@1", 4, [])
+        for name, code in (("a", "good-already"), ("b", "good-already"), ("c", "signed")):
+            journal.record(attempt(name, Kind.SKIPPED, code))
+        journal.record(attempt("d", Kind.RESTORED, "bad-header"))
+    assert read_status(tmp_path).reasons == {"good already": 2, "signed": 1}
+
+
+def test_shards_work_side_by_side(tmp_path: Path, now: list[float]) -> None:
+    for owner, photos, seconds in (("1-of-2", 6, 4), ("2-of-2", 3, 2)):
+        now[0] = 1000.0
+        with contextlib.closing(Journal(journal_path(tmp_path, owner))) as journal:
+            journal.begin("tiny@1", photos, [])
+            now[0] += seconds
+            for name in "ab":
+                journal.record(attempt(f"{owner}/{name}", Kind.RESTORED))
+    status = read_status(tmp_path)
+    assert status.left == 4 + 1
+    assert (status.photos_per_second, status.megapixels_per_second) == (1, 1)
+
+
+def test_shards_and_the_whole_are_runs_of_their_own(tmp_path: Path, now: list[float]) -> None:
+    """Whichever came last is under way; both together were never asked for."""
+    assert read_models(tmp_path, now, "1-of-2", "all", "2-of-2") == {"1-of-2", "2-of-2"}
+    assert read_models(tmp_path, now, "all") == {"all"}
+
+
+def read_models(folder: Path, now: list[float], *owners: str) -> set[str]:
+    """Begin runs, one after the other, and say which of them status takes for the latest."""
+    for owner in owners:
+        now[0] += 10
+        with contextlib.closing(Journal(journal_path(folder, owner))) as journal:
+            journal.begin(owner, 1, [])
+    return {run.model for run in read_status(folder).runs}
+
+
+def test_a_journal_without_a_run_says_nothing(tmp_path: Path) -> None:
+    Journal(journal_path(tmp_path, "all")).close()
+    status = read_status(tmp_path)
+    assert (status.counts, status.runs, status.left) == ({}, [], 0)
+
+
+@pytest.mark.parametrize("plans", [(6, None), (None, 6), (None, None)])
+def test_how_much_is_left_is_not_known_where_one_of_several_does_not_know_it(
+    tmp_path: Path, plans: tuple[int | None, int | None]
+) -> None:
+    for index, photos in enumerate(plans, 1):
+        with contextlib.closing(Journal(journal_path(tmp_path, f"{index}-of-2"))) as journal:
+            journal.begin("tiny@1", photos, [])
+    status = read_status(tmp_path)
+    assert (status.left, status.minutes_left) == (None, None)
+
+
+def test_what_an_older_model_rule_or_version_made_is_counted(run, tmp_path: Path, model: Path) -> None:
+    weights = read_card(model).digest
+    good = Made("", str(model), weights, RULE, __version__)
+    made = {
+        "as now": good,
+        "by another model that is gone": replace(good, model="no-such-model", weights="1"),
+        "by older weights": replace(good, weights="1"),
+        "by an older rule": replace(good, rule=RULE - 1),
+        "by an older program": replace(good, program="an older one"),
+        "not at all": None,
+    }
+    with contextlib.closing(Journal(journal_path(tmp_path / "out", "all"))) as journal:
+        journal.begin("tiny@1", len(made), [])
+        for name, how in made.items():
+            journal.stand(Standing(Path(name), Path("photos", name), False, "12", "34", how))
+    assert read_status(tmp_path / "out").outdated == 3
+    assert "\n3 made by an older model or version; --again redoes them\n" in run("status", tmp_path / "out").out
+
+
+@pytest.mark.parametrize("failures", [10, 11])
+def test_only_the_first_ten_failures_are_named(run, tmp_path: Path, failures: int) -> None:
+    with contextlib.closing(Journal(journal_path(tmp_path, "all"))) as journal:
+        journal.begin("tiny@1", failures, [])
+        for index in range(failures):
+            photo = write(tmp_path / f"{index}.jpg", b"no photo")
+            journal.record(replace(attempt(photo.name, Kind.FAILED), source=photo))
+    lines = run("status", tmp_path).out.splitlines()
+    assert sum(line.startswith("  failed: ") for line in lines) == 10
+    assert [line for line in lines if "more" in line] == (["  ... and 1 more (see --json)"] if failures > 10 else [])
 
 
 def test_what_was_known_before_counts_as_done(run, tmp_path: Path, model: Path) -> None:
@@ -131,6 +241,7 @@ def test_somebody_who_may_only_read_can_ask(run, tmp_path_factory: pytest.TempPa
         ("UPDATE standing SET place = x'612f00', source = x'2f6100'", 4),
         ("UPDATE attempts SET source = x'2f6100'", 0),
         ("UPDATE attempts SET outcome = 7", 0),
+        ("UPDATE attempts SET outcome = '{'", 0),
         ("UPDATE runs SET roots = replace(hex(zeroblob(50000)), '0', '[')", 0),
         ("UPDATE attempts SET outcome = replace(hex(zeroblob(50000)), '0', '[')", 0),
     ],

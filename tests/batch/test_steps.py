@@ -10,7 +10,7 @@ from codiff_batch.batch.options import BatchOptions
 from codiff_batch.batch.outcome import Kind
 from codiff_batch.batch.plan import Task
 from codiff_batch.batch.process import PhotoSteps, Work
-from codiff_batch.errors import FolderUnavailable, PhotoError
+from codiff_batch.errors import FolderUnavailable, PhotoError, TooManyBytes
 
 
 def taken(error: Exception) -> Work:
@@ -27,16 +27,17 @@ def taken(error: Exception) -> Work:
 
 
 @pytest.mark.parametrize(
-    ("error", "reason"),
+    ("error", "reason", "code"),
     [
-        (PhotoError("cut off\n  in the middle"), "cut off in the middle"),
-        (ZeroDivisionError("a\nb"), "unexpected ZeroDivisionError: a b"),
+        (PhotoError("cut off\n  in the middle"), "cut off in the middle", "photo-error"),
+        (TooManyBytes("too large"), "too large", "too-many-bytes"),
+        (ZeroDivisionError("a\nb"), "unexpected ZeroDivisionError: a b", "unexpected"),
     ],
 )
-def test_an_error_of_one_photo_is_its_outcome_in_one_line(error: Exception, reason: str) -> None:
+def test_an_error_of_one_photo_is_its_outcome_in_one_line(error: Exception, reason: str, code: str) -> None:
     outcome = taken(error).outcome
     assert outcome is not None
-    assert (outcome.outcome, outcome.reason) == (Kind.FAILED, reason)
+    assert (outcome.outcome, outcome.reason, outcome.code) == (Kind.FAILED, reason, code)
 
 
 def test_an_error_that_concerns_all_photos_is_passed_on() -> None:

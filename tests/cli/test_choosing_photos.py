@@ -56,12 +56,18 @@ def test_listed_names_may_be_absolute_or_lead_elsewhere(here: Path, tmp_path: Pa
         "out/monday/1.jpg", "out/tuesday/1.jpg", f"out/{elsewhere}", "out/monday/2.jpg",
     ]  # fmt: skip
     assert targets("monday/1.jpg") == ["../photos-restored/monday/1.jpg"]
+    (task,) = plan(BatchOptions(names=(Path("monday/1.jpg"),)))
+    assert task.source == Path("monday/1.jpg")  # reports name it as the list does
 
 
 def test_a_listed_file_is_taken_once_and_listed_folders_are_passed_over(here: Path) -> None:
     assert targets("monday", "monday/1.jpg", str(here / "monday/1.jpg"), ".", output=Path("out")) == [
         "out/monday/1.jpg"
     ]
+
+
+def test_a_listed_file_in_the_output_folder_is_an_output(here: Path) -> None:
+    assert targets("monday/1.jpg", "tuesday/1.jpg", output=Path("monday")) == ["monday/tuesday/1.jpg"]
 
 
 def test_a_list_may_be_a_file_with_any_names_or_none(run, here: Path) -> None:
@@ -129,18 +135,24 @@ def test_a_folder_that_cannot_be_made_beside_the_photos_names_the_option(
         ("[!m]*/*.jpg", ["monday/1.jpg", "monday/2.jpg"]),
         ("day", ["monday/1.jpg", "monday/2.jpg", "tuesday/1.jpg"]),
         ("photos", ["monday/1.jpg", "monday/2.jpg", "tuesday/1.jpg"]),
+        ("./", ["monday/1.jpg", "monday/2.jpg", "tuesday/1.jpg"]),
+        ("?", ["monday/1.jpg", "monday/2.jpg", "tuesday/1.jpg"]),
     ],
 )
 def test_what_matches_is_left_out_wherever_it_comes_from(here: Path, pattern: str, left: list[str]) -> None:
     by_folder = [str(photo.relative) for photo in scan([Path()], patterns=[pattern])]
     by_list = [str(photo.relative) for photo in scan((), names=sorted(Path().rglob("*.jpg")), patterns=[pattern])]
     by_event = [str(path) for path in sorted(Path().rglob("*.jpg")) if accepts(path, Path(), patterns=[pattern])]
+    by_name = [str(photo.path) for photo in scan(sorted(Path().rglob("*.jpg")), patterns=[pattern])]
     assert by_folder == by_list == by_event == left
+    if "/" not in pattern.removeprefix("./").rstrip("/") and "day" not in pattern:
+        assert by_name == left  # of a file that is named, only its own name is matched
 
 
 def test_folders_above_the_one_that_was_named_are_not_matched(here: Path) -> None:
     assert not matches(Path("photos/a.jpg"), Path("photos"), ["photos"])
     assert not matches(Path("photos/a.jpg"), Path("photos"), ["ph*"])
+    assert not matches(Path("photos/a.jpg"), Path("photos"), ["photos/?"])
     assert len(list(scan([here], patterns=["photos", "pytest*"]))) == 3
 
 

@@ -35,9 +35,17 @@ def as_nobody() -> Iterator[None]:
     """Without root's rights, where we have them."""
     root = os.geteuid() == 0
     if root:
-        os.seteuid(NOBODY)
+        _become(NOBODY)
     try:
         yield
     finally:
         if root:
-            os.seteuid(0)
+            _become(0)
+
+
+def _become(user: int) -> None:
+    """Also the real user where that can be undone, for ``os.access`` goes by that one."""
+    if hasattr(os, "setresuid"):
+        os.setresuid(user, user, 0)
+    else:
+        os.seteuid(user)
