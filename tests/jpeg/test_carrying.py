@@ -196,10 +196,11 @@ def test_what_the_writer_would_refuse_is_known_before() -> None:
         with pytest.raises(UnsupportedJpeg):
             refuse_jpeg(JpegPhoto.from_bytes(with_segments(jpeg(), broken)))
     refuse_jpeg(JpegPhoto.from_bytes(jpeg()))
-    for at in (1, 3):
-        refuse_jpeg(JpegPhoto.from_bytes(with_frame(jpeg(), at=at, change=struct.pack(">H", 65500))))
+    for at, size in ((1, (1024, 8, 3)), (3, (8, 1024, 3))):
+        narrow = jpeg(np.random.default_rng(0).integers(0, 256, size, np.uint8))  # as much data as the sides promise
+        refuse_jpeg(JpegPhoto.from_bytes(with_frame(narrow, at=at, change=struct.pack(">H", 65500))))
         with pytest.raises(PhotoError, match="more than 65500 pixels"):
-            refuse_jpeg(JpegPhoto.from_bytes(with_frame(jpeg(), at=at, change=struct.pack(">H", 65501))))
+            refuse_jpeg(JpegPhoto.from_bytes(with_frame(narrow, at=at, change=struct.pack(">H", 65501))))
 
 
 @pytest.mark.parametrize("marker", [0xE1, 0xEE])

@@ -44,6 +44,7 @@ def test_group_normalisation_stays_channels_last(channels: int, groups: int, off
     assert torch.allclose(normalized, stock.double()(maps.double()).float(), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_vae_with_replaced_layers_gives_the_same_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     from diffusers import AutoencoderKL
 
@@ -60,6 +61,7 @@ def test_a_vae_with_replaced_layers_gives_the_same_picture(monkeypatch: pytest.M
         assert torch.allclose(vae(image).sample, before, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_unet_with_replaced_layers_predicts_the_same_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     from diffusers import UNet2DConditionModel
 

@@ -107,6 +107,7 @@ def test_in_place_the_backup_is_what_was_before(night: Path, tmp_path: Path) -> 
     assert record["after"] == "photos/shrine-path-q10.jpg"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

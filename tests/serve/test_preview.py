@@ -69,6 +69,7 @@ def test_a_preview_is_what_the_whole_will_be(
     assert np.abs(shown - expected).mean() < changes / 8
 
 
+@pytest.mark.slow
 def test_each_setting_shows(engine: Lines, request_: dict[str, Any]) -> None:  # noqa: F811
     different = [{}, {"strength": 0.5}, {"constrain": False}, {"qf": 60}, {"model": "compact"}]
     shown = {preview(engine, request_, **settings).tobytes() for settings in different}
@@ -112,6 +113,7 @@ def test_a_picture_that_was_written_again_is_read_again(
     assert not np.array_equal(preview(engine, request_), before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("options", "words"), [({"region": [0, 0, 9999, 9]}, "region"), ({"strength": 7}, "strength")])
 def test_a_wrong_preview_is_refused_in_a_sentence(
     engine: Lines,  # noqa: F811

@@ -128,6 +128,7 @@ def test_a_region_is_restored_as_a_part_of_the_whole(engine: Lines, tmp_path: Pa
     assert difference.mean() < np.abs(whole - photo.pixels())[99:142, 201:258].mean() / 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 def test_values_keep_what_is_finer_than_a_level_and_alpha(

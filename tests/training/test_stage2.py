@@ -31,6 +31,7 @@ gan_weight = 5e-3
 prompt_tokens = 5
 """
 STAGE1 = 'steps = 2\nbatch = 2\npatch = 64\nthreads = 1\nlayout = "paper"\nwidths = [8, 8, 16, 16]\ndepth = 1\n'
+pytestmark = pytest.mark.slow  # diffusers and peft take seconds to import
 NETWORKS = Path(__file__).resolve().parents[3] / "shared/data/networks"
 
 
@@ -54,7 +55,6 @@ def settings(tmp_path: Path, steps: int) -> tuple[Path, stage2.Stage2Config]:
     return file, stage2.read_config(file, stage2.Stage2Config)
 
 
-@pytest.mark.slow
 def test_losses_fall_on_four_crops_and_every_part_learns(tmp_path: Path, official: Official, cave: Path) -> None:
     _, config = settings(tmp_path, 1)
     torch.manual_seed(0)
@@ -82,7 +82,6 @@ def test_losses_fall_on_four_crops_and_every_part_learns(tmp_path: Path, officia
     assert unchanged == []
 
 
-@pytest.mark.slow
 def test_the_gans_gradient_reaches_the_generator(tmp_path: Path, official: Official, cave: Path) -> None:
     """It does not in the released code, whose discriminator judges without gradients."""
     _, config = settings(tmp_path, 1)
@@ -97,7 +96,6 @@ def test_the_gans_gradient_reaches_the_generator(tmp_path: Path, official: Offic
     assert all(p.grad is None for p in adversary.parameters())
 
 
-@pytest.mark.slow
 def test_the_real_latent_is_the_base_models(tmp_path: Path, official: Official, cave: Path) -> None:
     _, config = settings(tmp_path, 1)
     model, _ = stage2.build(config, official.base, cave)
@@ -110,7 +108,6 @@ def test_the_real_latent_is_the_base_models(tmp_path: Path, official: Official, 
     assert not torch.equal(model.autoencoder.encode(image * 2 - 1), before)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not NETWORKS.is_dir(), reason="needs the backbone of DISTS")
 def test_the_papers_three_losses_go_together(tmp_path: Path, official: Official, cave: Path, photos: Path) -> None:
     file, _ = settings(tmp_path, 2)
@@ -121,7 +118,6 @@ def test_the_papers_three_losses_go_together(tmp_path: Path, official: Official,
     assert "dists" in output
 
 
-@pytest.mark.slow
 def test_stopped_resumed_released_and_imported(
     tmp_path: Path,
     official: Official,
