@@ -90,14 +90,12 @@ def fit_quality(tables: Sequence[Table]) -> tuple[float, float]:
     largest = _MAX_EXTENDED if ours.max() > _MAX_BASELINE else _MAX_BASELINE
     theirs = _all_tables(largest)[:, kinds]
     misfit = (np.abs(theirs - ours) / np.maximum(theirs, ours)).mean(axis=(1, 2, 3))
-    # Coarse clipped tables tie at the low end: take the better QF.
-    best = int(100 - np.argmin(misfit[::-1]))
-    if misfit[best - 1] == 0:
-        return float(best), 0.0
+    best = int(misfit.argmin())
+    if misfit[best] == 0:
+        return float(best + 1), 0.0
     errors = _ijg_errors(len(tables))
-    return float(np.interp(-np.log(expected_error(tables)), -np.log(errors), np.arange(1, 101))), float(
-        misfit[best - 1]
-    )
+    qf = np.interp(-np.log(expected_error(tables)), -np.log(errors), np.arange(1, 101))
+    return float(qf), float(misfit[best])
 
 
 def expected_error(tables: Sequence[Table]) -> float:
