@@ -26,11 +26,10 @@ Reals = NDArray[np.float32]
 _FREQUENCIES = ((0, 0), (0, 1), (1, 0), (1, 1), (0, 2), (2, 0), (1, 2), (2, 1), (2, 2), (0, 3), (3, 0))
 """Low ones, vertical first: their coefficients are large enough to span several teeth of the comb."""
 
-_STEPS = np.arange(2, 81)
 _WEIGHTS = 3 ** np.arange(len(_FREQUENCIES)) * 7919 % 1_000_003
 
-_LARGEST = 1100
-"""No coefficient of 8-bit samples is larger."""
+_LARGEST = 1024
+"""No low coefficient of 8-bit samples is larger: eight times 128, at frequency (0, 0) of a black block."""
 
 _CANDIDATES = range(10, 61)
 """Quality factors of an earlier compression that are searched for."""
@@ -117,7 +116,7 @@ def look_back(crops: Sequence[Pixels], pixels: Pixels, tables: Sequence[Table] |
 def _share_of_one_level(planes: Sequence[Reals]) -> float:
     """Share of samples near the commonest level, by the measure of their spread: 0.1 to 0.2 for photos."""
     levels = np.concatenate([plane.ravel() for plane in planes])
-    histogram = np.bincount(np.rint(levels).astype(np.int64) + 128, minlength=257)
+    histogram = np.bincount(np.rint(levels).astype(np.int64) + 128)
     near = max(1, round(NEAR * float(levels.std())))
     return float(np.convolve(histogram, np.ones(2 * near + 1)).max() / levels.size)
 
@@ -131,10 +130,8 @@ def _comb(planes: Sequence[Reals], tables: Sequence[Table] | None) -> Earlier | 
     best: tuple[float, Earlier] | None = None
     for qf in _CANDIDATES:
         steps = _low(_table(qf))
-        at = np.flatnonzero((steps >= 4) & (steps <= _STEPS[-1]) & _coarser(steps, tables))
-        if not len(at):
-            continue
-        column = steps[at] - _STEPS[0]
+        at = np.flatnonzero(_coarser(steps, tables))
+        column = np.searchsorted(_steps(), steps[at])
         sum_, count = sums[:, at, column].sum(axis=1), np.maximum(counts[:, at, column].sum(axis=1), 1)
         significance, height = sum_ / np.sqrt(count / 2), sum_ / count
         significance[height <= clear] = 0
@@ -174,15 +171,21 @@ def _comb_sums(planes: Sequence[Reals]) -> tuple[NDArray[np.float64], NDArray[np
         counts[:, number] = np.bincount(places, minlength=64 * (_LARGEST + 1)).reshape(64, -1)
     cosines, outside = _teeth()
     sums, totals = counts @ cosines, counts @ outside
-    sums[:, 0, spread < _STEPS] = totals[:, 0, spread < _STEPS] = 0
+    sums[:, 0, spread < _steps()] = totals[:, 0, spread < _steps()] = 0
     return sums, totals
+
+
+@cache
+def _steps() -> NDArray[np.int64]:
+    """The steps that the candidates' tables have at low frequencies, in order."""
+    return np.unique([_low(_table(qf)) for qf in _CANDIDATES])
 
 
 @cache
 def _teeth() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     size = np.arange(_LARGEST + 1)[:, None]
-    outside = (size > _STEPS / 2).astype(np.float64)
-    return np.cos(2 * np.pi * size / _STEPS) * outside, outside
+    outside = (size > _steps() / 2).astype(np.float64)
+    return np.cos(2 * np.pi * size / _steps()) * outside, outside
 
 
 def _blocks_of_all_grids(planes: Sequence[Reals]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -197,7 +200,7 @@ def _blocks_of_all_grids(planes: Sequence[Reals]) -> tuple[NDArray[np.int64], ND
     for plane in planes:
         down = sliding_window_view(plane, 8, axis=0) @ _basis().T
         found = [sliding_window_view(down[..., u], 8, axis=1) @ _basis()[v] for u, v in _FREQUENCIES]
-        sizes.append(np.minimum(np.rint(np.abs(np.stack(found, axis=-1))), _LARGEST).reshape(-1, len(_FREQUENCIES)))
+        sizes.append(np.rint(np.abs(np.stack(found, axis=-1))).reshape(-1, len(_FREQUENCIES)))
         rows, columns = np.indices(found[0].shape)
         grids.append((rows % 8 * 8 + columns % 8).ravel())
     grid, size = np.concatenate(grids), np.concatenate(sizes).astype(np.int64)
