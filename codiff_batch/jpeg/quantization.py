@@ -13,7 +13,7 @@ from codiff_batch.errors import DamagedJpeg
 Table = NDArray[np.uint16]
 
 # ITU-T T.81, Figure A.6: natural index of the k-th coefficient in zig-zag order.
-_ZIGZAG = sorted(range(64), key=lambda i: (i // 8 + i % 8, i // 8 if (i // 8 + i % 8) % 2 else i % 8))
+_ZIGZAG = sorted(range(64), key=lambda i: (sum(divmod(i, 8)), i if sum(divmod(i, 8)) % 2 else -i))
 
 # ITU-T T.81, Tables K.1 and K.2.
 _LUMA = np.array(

@@ -128,10 +128,10 @@ def bold(photo: JpegPhoto) -> NDArray[np.float32]:
     return (pixels + noise).clip(0, 255).astype(np.float32)
 
 
-@pytest.mark.parametrize("size", [(48, 80), (45, 75), (5, 7)], ids=["whole", "odd", "tiny"])
+@pytest.mark.parametrize("size", [(48, 80), (45, 75), (25, 41), (5, 7)], ids=["whole", "odd", "just over", "tiny"])
 @pytest.mark.parametrize("kind", ["4:4:4", "4:2:2", "4:2:0", "4:4:0", "4:1:1", "gray", "rgb"])
 def test_each_mcu_is_projected_as_the_rule_says(kind: str, size: tuple[int, int], tmp_path: Path) -> None:
-    for quality in (8, 40) if size == (5, 7) else (8, 40, 92):
+    for quality in {(48, 80): (8, 92), (45, 75): (40, 92)}.get(size, (8, 40)):
         photo = photo_of(kind, size, quality, tmp_path)
         levels = bold(photo)
         expected = slowly_projected(levels, photo)
@@ -204,11 +204,25 @@ def test_of_a_thousand_blocks_each_is_compared(place: tuple[int, int]) -> None:
     assert not is_believed(photo, shown)
 
 
-def test_of_more_blocks_some_are_compared_everywhere() -> None:
-    photo = flat(80, 64)
+@pytest.mark.parametrize(("columns", "rows", "step"), [(32, 32, 2), (80, 64, 4)])
+def test_of_more_blocks_those_of_a_lattice_are_compared(columns: int, rows: int, step: int) -> None:
+    photo = flat(columns, rows)
+    for row, column in ((0, 0), (step, step), (rows - step, columns - step)):
+        shown = photo.pixels().copy()
+        shown[8 * row : 8 * row + 8, 8 * column : 8 * column + 8] += 3
+        assert not is_believed(photo, shown)
+    shown = photo.pixels().copy() + np.uint8(3)
+    blocks = shown.reshape(rows, 8, columns, 8).swapaxes(1, 2)
+    blocks[::step, ::step] -= 3
+    assert is_believed(photo, shown)
+
+
+def test_luma_is_compared_before_an_encoder_would_round_it() -> None:
+    photo = flat(1, colours=True)
     shown = photo.pixels().copy()
-    shown[256:, 320:] += 3
-    assert not is_believed(photo, shown)
+    shown[..., 2] += 17  # 1.94 levels of luma
+    shown[0, :4, 2] += 5
+    assert is_believed(photo, shown)
 
 
 def test_luma_that_is_sampled_less_than_chroma_is_not_compared() -> None:
