@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from codiff_batch.errors import DamagedJpeg, UnsupportedJpeg
-from codiff_batch.jpeg import JpegPhoto, blocks_of, Segment, Structure, can_project
+from codiff_batch.jpeg import JpegPhoto, Segment, Structure, blocks_of, can_project
 from codiff_batch.jpeg.segments import parse
 from tests.jpeg.samples import decodable, jpeg, picture, with_frame
 
