@@ -148,6 +148,19 @@ def test_noise_hides_a_comb_from_a_certain_strength_on(name: str) -> None:
     assert look_back([with_noise(pixels, 1.02 * strongest)], pixels, tables).earlier is None
 
 
+@pytest.mark.parametrize(("quality", "qf"), [(9, 18), (10, 10), (60, 60), (61, 60), (64, None)])
+def test_earlier_compressions_are_told_as_ten_to_sixty(quality: int, qf: int | None) -> None:
+    """At QF 9 every second tooth is one of QF 18."""
+    pixels = compressed(quality)
+    assert look_back([pixels], pixels, None).earlier == (Earlier(qf) if qf else None)
+
+
+@pytest.mark.parametrize("level", [16, 60, 96, 100])
+def test_even_brightness_is_no_comb_wherever_it_lies(level: int) -> None:
+    pixels = with_noise(np.full((128, 128), level, np.uint8), 3)
+    assert look_back([pixels], pixels, None).earlier is None
+
+
 def made_smaller(quality: int, scale: float, height: int, width: int) -> np.ndarray:
     """A gray photo compressed, then made smaller and cut."""
     side = round(480 * scale)
@@ -181,6 +194,18 @@ def test_noise_hides_another_period_from_a_certain_strength_on(
     earlier = look_at_all(with_noise(pixels, 0.985 * strongest)).earlier
     assert earlier is not None and earlier.qf is None and earlier.shift == (0, 0)
     assert earlier.period == pytest.approx(8 * scale, abs=0.05)
+    assert look_at_all(with_noise(pixels, 1.015 * strongest)).earlier is None
+
+
+@pytest.mark.parametrize(
+    ("quality", "scale", "height", "width", "strongest"), [(30, 0.75, 360, 330, 8.435), (20, 0.8, 300, 300, 5.505)]
+)
+def test_lines_across_the_picture_hide_another_period_only_a_little(
+    quality: int, scale: float, height: int, width: int, strongest: float
+) -> None:
+    pixels = made_smaller(quality, scale, height, width).copy()
+    pixels[40:52], pixels[101:104], pixels[:, 70:77], pixels[:, 150] = 250, 5, 250, 0
+    assert look_at_all(with_noise(pixels, 0.985 * strongest)).earlier is not None
     assert look_at_all(with_noise(pixels, 1.015 * strongest)).earlier is None
 
 
