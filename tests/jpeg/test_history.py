@@ -148,6 +148,12 @@ def test_noise_hides_a_comb_from_a_certain_strength_on(name: str) -> None:
     assert look_back([with_noise(pixels, 1.02 * strongest)], pixels, tables).earlier is None
 
 
+def test_forty_blocks_are_enough_for_a_clear_comb() -> None:
+    for width, expected in ((64, Earlier(10)), (56, None)):
+        pixels = compressed(10, 40, width)
+        assert look_back([pixels], pixels, None) == History(40 * width // 64, is_drawn=False, earlier=expected)
+
+
 @pytest.mark.parametrize(("quality", "qf"), [(9, 18), (10, 10), (60, 60), (61, 60), (64, None)])
 def test_earlier_compressions_are_told_as_ten_to_sixty(quality: int, qf: int | None) -> None:
     """At QF 9 every second tooth is one of QF 18."""
@@ -207,6 +213,15 @@ def test_lines_across_the_picture_hide_another_period_only_a_little(
     pixels[40:52], pixels[101:104], pixels[:, 70:77], pixels[:, 150] = 250, 5, 250, 0
     assert look_at_all(with_noise(pixels, 0.985 * strongest)).earlier is not None
     assert look_at_all(with_noise(pixels, 1.015 * strongest)).earlier is None
+
+
+@pytest.mark.parametrize(
+    ("scale", "period"),
+    [(0.5, None), (0.54, None), (0.56, 4.52), (0.655, 5.24), (0.667, None), (0.675, 5.42), (0.96, 7.68), (0.98, None)],
+)
+def test_periods_that_the_files_own_grid_has_too_are_not_told(scale: float, period: float | None) -> None:
+    earlier = look_at_all(made_smaller(15, scale, 400, 400)).earlier
+    assert (earlier and earlier.period) == (pytest.approx(period, abs=0.05) if period else None)
 
 
 def test_another_period_is_looked_for_in_the_middle_of_large_pictures_that_are_no_strips() -> None:
