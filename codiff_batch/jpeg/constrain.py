@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import reduce
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -76,12 +77,10 @@ def blocks_of(photo: JpegPhoto, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.i
         photo: the source.
         pixels: what the decoder made of it.
     """
-    if not can_project(photo):
-        return None
-    try:
-        return _read(photo, pixels)
-    except DamagedJpeg:
-        return None
+    if can_project(photo):
+        with suppress(DamagedJpeg):
+            return _read(photo, pixels)
+    return None
 
 
 def project_to_cells(
@@ -169,7 +168,7 @@ def _agree(coefficients: NDArray[np.int16], photo: JpegPhoto, pixels: NDArray[np
         for column in range(0, columns, step):
             shown = pixels[8 * row : 8 * row + 8, 8 * column : 8 * column + 8].astype(np.float32)
             inside = (shown > 1) & (shown < 254)
-            if not (inside if shown.ndim == 2 else inside.all(axis=2)).all():
+            if not inside.all():
                 continue
             ours = _DCT.T @ (coefficients[row, column] * photo.header.tables[0].astype(np.float32)) @ _DCT
             planes = shown.reshape(64, -1).T.copy()

@@ -25,11 +25,10 @@ Reals = NDArray[np.float32]
 _FREQUENCIES = ((0, 0), (0, 1), (1, 0), (1, 1), (0, 2), (2, 0), (1, 2), (2, 1), (2, 2), (0, 3), (3, 0))
 """Low ones, vertical first: their coefficients are large enough to span several teeth of the comb."""
 
-_STEPS = np.arange(2, 81)
 _WEIGHTS = 3 ** np.arange(len(_FREQUENCIES)) * 7919 % 1_000_003
 
-_LARGEST = 1100
-"""No coefficient of 8-bit samples is larger."""
+_LARGEST = 1024
+"""No low coefficient of 8-bit samples is larger: eight times 128, at frequency (0, 0) of a black block."""
 
 _CANDIDATES = range(10, 61)
 """Quality factors of an earlier compression that are searched for."""
@@ -116,7 +115,7 @@ def look_back(crops: Sequence[Pixels], pixels: Pixels, tables: Sequence[Table] |
 def _share_of_one_level(planes: Sequence[Reals]) -> float:
     """Share of samples near the commonest level, by the measure of their spread: 0.1 to 0.2 for photos."""
     levels = np.concatenate([plane.ravel() for plane in planes])
-    histogram = np.bincount(np.rint(levels).astype(np.int64) + 128, minlength=257)
+    histogram = np.bincount(np.rint(levels).astype(np.int64) + 128)
     near = max(1, round(NEAR * float(levels.std())))
     return float(np.convolve(histogram, np.ones(2 * near + 1)).max() / levels.size)
 
@@ -130,10 +129,8 @@ def _comb(planes: Sequence[Reals], tables: Sequence[Table] | None) -> Earlier | 
     best: tuple[float, Earlier] | None = None
     for qf in _CANDIDATES:
         steps = _low(_table(qf))
-        at = np.flatnonzero((steps >= 4) & (steps <= _STEPS[-1]) & _coarser(steps, tables))
-        if not len(at):
-            continue
-        column = steps[at] - _STEPS[0]
+        at = np.flatnonzero(_coarser(steps, tables))
+        column = np.searchsorted(_steps(), steps[at])
         sum_, count = sums[:, at, column].sum(axis=1), np.maximum(counts[:, at, column].sum(axis=1), 1)
         significance, height = sum_ / np.sqrt(count / 2), sum_ / count
         significance[height <= clear] = 0
@@ -165,7 +162,7 @@ def _comb_sums(planes: Sequence[Reals]) -> tuple[NDArray[np.float64], NDArray[np
         each (64 grids, frequencies, steps). Without a comb the first is zero but for chance.
     """
     grids, blocks = _blocks_of_all_grids(planes)
-    sums = np.empty((64, len(_FREQUENCIES), len(_STEPS)))
+    sums = np.empty((64, len(_FREQUENCIES), len(_steps())))
     totals = np.empty_like(sums)
     for number, sizes in enumerate(blocks):
         largest = int(sizes.max())  # Much less than could be, except for the first.
@@ -174,16 +171,22 @@ def _comb_sums(planes: Sequence[Reals]) -> tuple[NDArray[np.float64], NDArray[np
         cosines, outside = (of_size[: largest + 1] for of_size in _teeth())
         sums[:, number], totals[:, number] = counts @ cosines, counts @ outside
     # The mean brightness of a dark picture may vary by less than one step, and then be at a multiple by chance.
-    flat = float(blocks[0].std()) < _STEPS
+    flat = float(blocks[0].std()) < _steps()
     sums[:, 0, flat] = totals[:, 0, flat] = 0
     return sums, totals
 
 
 @cache
+def _steps() -> NDArray[np.int64]:
+    """The steps that the candidates' tables have at low frequencies, in order."""
+    return np.unique([_low(_table(qf)) for qf in _CANDIDATES])
+
+
+@cache
 def _teeth() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     size = np.arange(_LARGEST + 1)[:, None]
-    outside = (size > _STEPS / 2).astype(np.float64)
-    return np.cos(2 * np.pi * size / _STEPS) * outside, outside
+    outside = (size > _steps() / 2).astype(np.float64)
+    return np.cos(2 * np.pi * size / _steps()) * outside, outside
 
 
 def _blocks_of_all_grids(planes: Sequence[Reals]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -198,7 +201,7 @@ def _blocks_of_all_grids(planes: Sequence[Reals]) -> tuple[NDArray[np.int64], ND
     for plane in planes:
         down, across = (_at_every_position(side) for side in plane.shape)
         found = np.stack([down[u] @ plane @ across[v].T for u, v in _FREQUENCIES])
-        sizes.append(np.minimum(np.rint(np.abs(found)), _LARGEST).reshape(len(_FREQUENCIES), -1))
+        sizes.append(np.rint(np.abs(found)).reshape(len(_FREQUENCIES), -1))
         rows, columns = np.indices(found.shape[1:])
         grids.append((rows % 8 * 8 + columns % 8).ravel())
     grid, size = np.concatenate(grids), np.concatenate(sizes, axis=1).astype(np.int64)

@@ -13,7 +13,7 @@ from codiff_batch.errors import DamagedJpeg
 Table = NDArray[np.uint16]
 
 # ITU-T T.81, Figure A.6: natural index of the k-th coefficient in zig-zag order.
-_ZIGZAG = sorted(range(64), key=lambda i: (i // 8 + i % 8, i // 8 if (i // 8 + i % 8) % 2 else i % 8))
+_ZIGZAG = sorted(range(64), key=lambda i: (sum(divmod(i, 8)), i if sum(divmod(i, 8)) % 2 else -i))
 
 # ITU-T T.81, Tables K.1 and K.2.
 _LUMA = np.array(
@@ -90,14 +90,12 @@ def fit_quality(tables: Sequence[Table]) -> tuple[float, float]:
     largest = _MAX_EXTENDED if ours.max() > _MAX_BASELINE else _MAX_BASELINE
     theirs = _all_tables(largest)[:, kinds]
     misfit = (np.abs(theirs - ours) / np.maximum(theirs, ours)).mean(axis=(1, 2, 3))
-    # Coarse clipped tables tie at the low end: take the better QF.
-    best = int(100 - np.argmin(misfit[::-1]))
-    if misfit[best - 1] == 0:
-        return float(best), 0.0
+    best = int(misfit.argmin())
+    if misfit[best] == 0:
+        return float(best + 1), 0.0
     errors = _ijg_errors(len(tables))
-    return float(np.interp(-np.log(expected_error(tables)), -np.log(errors), np.arange(1, 101))), float(
-        misfit[best - 1]
-    )
+    qf = np.interp(-np.log(expected_error(tables)), -np.log(errors), np.arange(1, 101))
+    return float(qf), float(misfit[best])
 
 
 def expected_error(tables: Sequence[Table]) -> float:

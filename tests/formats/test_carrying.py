@@ -299,9 +299,7 @@ def test_a_count_bomb_does_not_travel(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "side"), [("webp", 16383), ("jpeg", 65500)])
 def test_a_side_that_the_container_cannot_hold_is_refused_before_the_work(name: str, side: int) -> None:
-    narrow = jpeg(
-        np.random.default_rng(0).integers(0, 256, (1024, 8, 3), np.uint8)
-    )  # data for the height
+    narrow = jpeg(np.random.default_rng(0).integers(0, 256, (1024, 8, 3), np.uint8))  # data for the height
     for height, fits in ((side, True), (side + 1, False)):
         photo = JpegPhoto.from_bytes(with_frame(narrow, at=1, change=struct.pack(">H", height)))
         if fits:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from codiff_batch.errors import DamagedJpeg, UnsupportedJpeg
-from codiff_batch.jpeg import JpegPhoto, Segment, Structure, can_project
+from codiff_batch.jpeg import JpegPhoto, Segment, Structure, blocks_of, can_project
 from codiff_batch.jpeg.segments import parse
 from tests.jpeg.samples import decodable, jpeg, picture, with_frame
 
@@ -61,7 +61,7 @@ def without_huffman_tables(data: bytes, *instead: Segment) -> bytes:
 @pytest.mark.parametrize("data", [with_frame(jpeg(), 0xC9), without_huffman_tables(jpeg())], ids=["arithmetic", "none"])
 def test_where_there_are_no_huffman_tables_none_are_read(data: bytes) -> None:
     photo = JpegPhoto.from_bytes(data)
-    assert not can_project(photo)
+    assert not can_project(photo) and blocks_of(photo, np.zeros((72, 104, 3), np.uint8)) is None
     with pytest.raises(UnsupportedJpeg, match="Huffman"):
         photo.coefficients()
 

@@ -119,6 +119,14 @@ def test_a_broken_packet_that_may_hold_pointers_stays_behind(words: str) -> None
     assert portable(f"<x>{words}".encode()) == b""
 
 
+@pytest.mark.parametrize("encoding", ["nonsense", "hex", "shift_jis", "idna"])
+def test_a_second_declaration_with_an_encoding_that_cannot_be_parsed_harms_nothing(encoding: str) -> None:
+    text = f'<?xml version="1.0" encoding="{encoding}"?>{packet(GAIN_MAP)}'
+    assert portable(f'<?xml version="1.0"?>{text}'.encode()) == b""
+    harmless = f'<?xml version="1.0" encoding="{encoding}"?><x/>'
+    assert portable(f'<?xml version="1.0"?>{harmless}'.encode()) == harmless.encode()
+
+
 def test_a_packet_with_a_doctype_or_a_huge_one_is_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     text = packet(GAIN_MAP)
     assert portable(f"<!DOCTYPE x [<!ENTITY y 'z'>]>{text}".encode()) == b""
