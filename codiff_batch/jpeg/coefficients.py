@@ -44,7 +44,7 @@ def read_coefficients(photo: JpegPhoto) -> tuple[NDArray[np.int16], ...]:
         decoded = jpeglib.read_dct(name)
         planes = [decoded.Y, decoded.Cb, decoded.Cr][: len(photo.header.components)]
         blocks = tuple(np.asarray(plane, np.int16) for plane in planes)
-    except OSError as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise DamagedJpeg("its coefficients cannot be read", Role.CONSTRAIN) from error
     finally:
         Path(name).unlink()

@@ -196,6 +196,6 @@ def _profile_name(profile: bytes | None) -> str | None:
 
     try:
         name = ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(BytesIO(profile)))
-    except OSError:
+    except (ImageCms.PyCMSError, OSError):
         return ""
     return _printable(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -78,7 +79,7 @@ class JpegPhoto:
         try:
             with JpegImageFile(BytesIO(self.structure.emit_coded_image())) as image:
                 pixels = np.asarray(image)
-        except (OSError, SyntaxError) as error:
+        except (OSError, SyntaxError, ValueError, TypeError, LookupError, struct.error) as error:
             raise DamagedJpeg(f"cannot be decoded: {error}") from error
         expected = (self.header.height, self.header.width)
         if pixels.shape[:2] != expected or pixels.ndim != (2 if self.header.colour == "gray" else 3):

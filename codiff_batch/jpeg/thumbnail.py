@@ -79,7 +79,7 @@ def _size(data: bytes) -> tuple[int, int] | None:
     try:
         with JpegImageFile(BytesIO(data)) as image:
             return image.size if max(image.size) <= LARGEST else None
-    except (OSError, SyntaxError):
+    except (OSError, SyntaxError, ValueError, TypeError, LookupError, struct.error):
         return None
 
 

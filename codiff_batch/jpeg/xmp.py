@@ -131,7 +131,7 @@ def _parse(text: str) -> Document | None:
         return None
     try:
         return minidom.parseString(text.strip().encode("utf-8"))
-    except (ExpatError, ValueError, LookupError):  # The last two by encodings that expat leaves to Python.
+    except (ExpatError, ValueError, LookupError, AttributeError):  # Encodings that expat leaves to Python, for instance.
         return None
 
 
