@@ -131,7 +131,7 @@ def _parse(text: str) -> Document | None:
         return None
     try:
         return minidom.parseString(text.strip().encode("utf-8"))
-    except (ExpatError, ValueError, LookupError, AttributeError):  # Encodings that expat leaves to Python, for instance.
+    except (ExpatError, ValueError, LookupError, AttributeError):  # Of unknown encodings, for instance.
         return None
 
 
