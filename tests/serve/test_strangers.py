@@ -67,12 +67,22 @@ def folder(tmp_path: Path) -> Path:
 
 def serving(start: Start, folder: Path, *options: object) -> subprocess.Popen[str]:
     program = start("--folder", folder, "--host", os.getpid(), *options)
+    knock(folder, program).close()
+    return program
+
+
+def knock(folder: Path, program: subprocess.Popen[Any]) -> socket.socket:
+    """A connection as soon as the server takes one."""
     until = time.monotonic() + 60
-    while not (folder / "socket").exists():
+    while True:
+        caller = socket.socket(socket.AF_UNIX)
+        with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):  # It is named, then heard.
+            caller.connect(str(folder / "socket"))
+            return caller
+        caller.close()
         assert program.poll() is None, program.communicate()
         assert time.monotonic() < until
         time.sleep(0.05)
-    return program
 
 
 def ask(client: Any, **request: Any) -> dict[str, Any]:
@@ -152,11 +162,8 @@ def test_where_no_thread_is_left_a_client_is_turned_away_and_the_next_is_served(
     with subprocess.Popen(command, cwd=ROOT) as program:
         patience = threading.Timer(60, program.kill)  # Whoever waits for an answer would wait for ever.
         patience.start()
-        while not (folder / "socket").exists():
-            assert program.poll() is None
-            time.sleep(0.05)
-        with pytest.raises((EOFError, OSError)):
-            Client(str(folder / "socket"), authkey=KEY)
+        with knock(folder, program) as turned_away:
+            assert turned_away.recv(1) == b""
         with Client(str(folder / "socket"), authkey=KEY) as client:
             assert ask(client, do="hello")["event"] == "done"
         assert program.wait() == 0
