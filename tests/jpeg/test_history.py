@@ -143,9 +143,9 @@ COMBS = {
 @pytest.mark.parametrize("name", COMBS)
 def test_noise_hides_a_comb_from_a_certain_strength_on(name: str) -> None:
     pixels, tables, qf, shift, strongest = COMBS[name]
-    earlier = look_back([with_noise(pixels, 0.98 * strongest)], pixels, tables).earlier
+    earlier = look_back([with_noise(pixels, 0.99 * strongest)], pixels, tables).earlier
     assert earlier == Earlier(qf, shift)
-    assert look_back([with_noise(pixels, 1.02 * strongest)], pixels, tables).earlier is None
+    assert look_back([with_noise(pixels, 1.01 * strongest)], pixels, tables).earlier is None
 
 
 def test_forty_blocks_are_enough_for_a_clear_comb() -> None:
