@@ -261,14 +261,18 @@ def _other_period(plane: Reals) -> Earlier | None:
 def _spectrum(plane: Reals, axis: int) -> NDArray[np.float64]:
     """Power of the mean second differences along one axis, relative to its surroundings, without the own grid."""
     differences = np.minimum(np.abs(np.diff(plane, 2, axis=axis)), 12).mean(axis=1 - axis, dtype=np.float64)
-    smooth = np.convolve(np.pad(differences, 8, mode="edge"), np.full(17, 1 / 17), "valid")
-    detail = differences - smooth
+    detail = differences - _smooth(differences, 8)
     for phase in range(8):
         detail[phase::8] -= detail[phase::8].mean()
     detail = np.clip(detail, -3 * detail.std(), 3 * detail.std()) * np.hanning(len(detail))
     power = np.abs(np.fft.rfft(detail, _SPECTRUM)) ** 2
-    surroundings = np.convolve(np.pad(power, 200, mode="edge"), np.full(401, 1 / 401), "valid")
-    return np.asarray(power / (surroundings + 1e-9))
+    return np.asarray(power / (_smooth(power, 200) + 1e-9))
+
+
+def _smooth(values: NDArray[np.float64], reach: int) -> NDArray[np.float64]:
+    """Each value's mean with so many before and behind it; the ends are repeated."""
+    around = 2 * reach + 1
+    return np.convolve(np.pad(values, reach, mode="edge"), np.full(around, 1 / around), "valid")
 
 
 def _middle(pixels: Pixels) -> Pixels:
