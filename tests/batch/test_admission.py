@@ -83,6 +83,7 @@ def test_what_is_larger_than_the_limit_enters_alone() -> None:
     admission.enter(1)
 
 
+@pytest.mark.slow
 def test_files_wait_for_each_others_bytes(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for index in range(6):
         write(tmp_path / f"p/{index}.jpg", jpeg(20, image=scene(seed=index)) + bytes(100_000))
@@ -106,6 +107,7 @@ def test_files_wait_for_each_others_bytes(tmp_path: Path, model: Path, monkeypat
     assert most[0] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("room", "together"), [(0, False), (10**9, True)])
 def test_photos_wait_for_each_others_pixels_unless_the_device_has_room(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, room: int, together: bool
@@ -315,6 +317,7 @@ def test_photos_that_take_for_ever_fail_with_the_reason_and_the_others_are_done(
     assert "3 restored, 5 skipped" in run(tmp_path / "p", "--model", model).err
 
 
+@pytest.mark.slow
 def test_a_photo_whose_network_takes_for_ever_is_given_up_between_tiles(
     run, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,6 +47,7 @@ def in_place(run, model: Path) -> Callable[..., str]:
     return call
 
 
+@pytest.mark.slow
 def test_two_copies_of_a_library_never_share_one_backup(run, in_place, photo: Path) -> None:
     """Their photos have the same names and bytes, so the backups would fit; the journal would forget the first."""
     shutil.copytree("photos", "copy")

@@ -21,6 +21,7 @@ from codiff_batch.pages.report_page import Row, write_page
 from tests.browser import keep
 from tests.tiny_model import make_tiny_model
 
+pytestmark = pytest.mark.slow  # a night's batch and a browser
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples/photos"
 NASTY = "<script>alert(1)</script> & 'quotes' %41.jpg".replace("/", "\N{FRACTION SLASH}")
@@ -54,7 +55,6 @@ def records(page: Path) -> list[dict[str, Any]]:
     return json.loads(data.group(1))
 
 
-@pytest.mark.slow
 def test_the_page_tells_of_every_photo_and_finds_its_files(night: Path) -> None:
     told = {record["name"]: record for record in records(night / "pages.html")}
     assert {name: record["outcome"] for name, record in told.items()} == {
@@ -74,14 +74,12 @@ def test_the_page_tells_of_every_photo_and_finds_its_files(night: Path) -> None:
     assert (turned.width < turned.height) == (stored.width > stored.height) or turned.width == turned.height
 
 
-@pytest.mark.slow
 def test_names_are_text_and_never_markup(night: Path) -> None:
     text = (night / "pages.html").read_text()
     assert "<script>alert" not in text
     assert text.count("<script") == 3
 
 
-@pytest.mark.slow
 def test_the_journal_gives_the_same_page_again(night: Path) -> None:
     again = program("report", "out", "-o", "again.html", cwd=night)
     assert again.returncode == 0, again.stderr
@@ -94,7 +92,6 @@ def test_the_journal_gives_the_same_page_again(night: Path) -> None:
     assert core("again.html") == core("pages.html")
 
 
-@pytest.mark.slow
 def test_in_place_the_backup_is_what_was_before(night: Path, tmp_path: Path) -> None:
     shutil.copytree(night / "models", tmp_path / "models")
     (tmp_path / "photos").mkdir()
@@ -107,7 +104,6 @@ def test_in_place_the_backup_is_what_was_before(night: Path, tmp_path: Path) -> 
     assert record["after"] == "photos/shrine-path-q10.jpg"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -145,7 +141,6 @@ def opened(chromium: Browser, night: Path) -> Iterator[Opened]:
     assert all(url.startswith("file://") for url in opened.requests)
 
 
-@pytest.mark.slow
 def test_failures_come_first_and_filters_narrow_down(opened: Opened) -> None:
     page = opened.page
     cards = page.locator("#cards li")
@@ -169,7 +164,6 @@ def test_failures_come_first_and_filters_narrow_down(opened: Opened) -> None:
     keep(page, "report")
 
 
-@pytest.mark.slow
 def test_before_and_after_lie_under_one_slider(opened: Opened) -> None:
     page = opened.page
     page.locator("#words").fill("script")
@@ -211,7 +205,6 @@ def test_before_and_after_lie_under_one_slider(opened: Opened) -> None:
     expect(viewer).to_be_hidden()
 
 
-@pytest.mark.slow
 def test_arrow_keys_go_through_the_photos(opened: Opened) -> None:
     page = opened.page
     page.locator("#sort").select_option("name")
@@ -247,7 +240,6 @@ def test_a_link_of_the_folders_name_is_not_followed(tmp_path: Path) -> None:
     assert "lavender-q20.jpg" in (tmp_path / "report.html").read_text()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["dark", "light"])
 def test_it_fits_a_phone_in_dark_and_light(chromium: Browser, night: Path, scheme: Any) -> None:
     page = chromium.new_page(viewport={"width": 360, "height": 700}, color_scheme=scheme)
@@ -260,7 +252,6 @@ def test_it_fits_a_phone_in_dark_and_light(chromium: Browser, night: Path, schem
     keep(page, f"phone-{scheme}")
 
 
-@pytest.mark.slow
 def test_thousands_of_photos_are_paged(chromium: Browser, tmp_path: Path) -> None:
     rows = [
         Row.of(Outcome(Path(f"/gone/{i:05}.jpg"), None, "skipped", "good already", 80.0, 75.0, 10, 10))

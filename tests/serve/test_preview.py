@@ -30,6 +30,7 @@ from tests.serve.test_protocol import (  # noqa: F401 (fixtures)
     start,
 )
 
+pytestmark = pytest.mark.slow  # an engine is started
 REGION = [201, 99, 57, 43]
 HERE = (slice(99, 142), slice(201, 258))
 
@@ -52,7 +53,6 @@ def whole(engine: Lines, request: dict[str, Any], **settings: Any) -> np.ndarray
     return np.fromfile(request["into"], np.uint8).reshape(SIDE, SIDE, 3)[HERE].astype(int)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [{}, {"strength": 0.5}, {"constrain": False}, {"qf": 30}, {"model": "compact", "texture": 0.3}],
@@ -69,14 +69,12 @@ def test_a_preview_is_what_the_whole_will_be(
     assert np.abs(shown - expected).mean() < changes / 8
 
 
-@pytest.mark.slow
 def test_each_setting_shows(engine: Lines, request_: dict[str, Any]) -> None:  # noqa: F811
     different = [{}, {"strength": 0.5}, {"constrain": False}, {"qf": 60}, {"model": "compact"}]
     shown = {preview(engine, request_, **settings).tobytes() for settings in different}
     assert len(shown) == len(different)
 
 
-@pytest.mark.slow
 def test_each_precision_is_computed_in(engine: Lines, request_: dict[str, Any]) -> None:  # noqa: F811
     """The same picture is asked about again: neither an earlier model nor an earlier preview answers for another."""
     for ask in (preview, whole):
@@ -92,7 +90,6 @@ def test_at_strength_zero_it_is_the_picture_itself(
     assert np.array_equal(preview(engine, request_, strength=0), photo.pixels()[HERE])
 
 
-@pytest.mark.slow
 def test_the_network_works_once_for_all_strengths(engine: Lines, request_: dict[str, Any]) -> None:  # noqa: F811
     preview(engine, request_, strength=0.9)
     engine.progress.clear()
@@ -113,7 +110,6 @@ def test_a_picture_that_was_written_again_is_read_again(
     assert not np.array_equal(preview(engine, request_), before)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("options", "words"), [({"region": [0, 0, 9999, 9]}, "region"), ({"strength": 7}, "strength")])
 def test_a_wrong_preview_is_refused_in_a_sentence(
     engine: Lines,  # noqa: F811
@@ -126,7 +122,6 @@ def test_a_wrong_preview_is_refused_in_a_sentence(
     assert words in told["message"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("sampling", ["4:4:4", "4:2:2", "4:2:0", "gray"])
 @pytest.mark.parametrize(
     "window", [(slice(32, 96), slice(16, 80)), (slice(64, 121), slice(96, 149))], ids=["in", "edge"]
@@ -150,7 +145,6 @@ def test_a_part_has_the_cells_of_the_whole(tmp_path: Path, sampling: str, window
     assert difference.max() <= 3
 
 
-@pytest.mark.slow
 def test_a_preview_does_not_wait_for_another_clients_work(
     models: Path,  # noqa: F811
     folder: Path,  # noqa: F811
@@ -191,7 +185,6 @@ def test_a_folder_whose_path_is_too_long_for_a_socket_is_served(
     assert connect(tmp_path / "short")
 
 
-@pytest.mark.slow
 def test_short_turns_go_first_and_long_ones_go_on() -> None:
     turns, order = Turns(), []
     inside, asked = threading.Event(), threading.Event()

@@ -26,6 +26,7 @@ from codiff_batch.engine import Restorer, restore_photo
 from codiff_batch.jpeg import JpegPhoto
 from tests.tiny_model import make_tiny_model
 
+pytestmark = pytest.mark.slow  # an engine is started
 ROOT = Path(__file__).resolve().parents[2]
 PHOTO = ROOT / "examples/photos/shrine-path-q10.jpg"
 SIDE = 512
@@ -99,7 +100,6 @@ def test_it_says_who_it_is_and_which_models_there_are(engine: Lines) -> None:
     assert {"compact", "tiny"} <= {model["name"] for model in told["models"]}
 
 
-@pytest.mark.slow
 def test_with_its_file_a_picture_becomes_what_the_engine_makes_of_the_file(
     engine: Lines, models: Path, tmp_path: Path, photo: JpegPhoto
 ) -> None:
@@ -115,7 +115,6 @@ def test_with_its_file_a_picture_becomes_what_the_engine_makes_of_the_file(
     assert engine.progress[-1][0] == engine.progress[-1][1] == len(engine.progress)
 
 
-@pytest.mark.slow
 def test_a_region_is_restored_as_a_part_of_the_whole(engine: Lines, tmp_path: Path, photo: JpegPhoto) -> None:
     picture, out = raw(tmp_path / "in", photo.pixels()), tmp_path / "out"
     request = {"do": "restore", "model": "compact", "picture": picture, "into": str(out), "jpeg": str(PHOTO)}
@@ -128,7 +127,6 @@ def test_a_region_is_restored_as_a_part_of_the_whole(engine: Lines, tmp_path: Pa
     assert difference.mean() < np.abs(whole - photo.pixels())[99:142, 201:258].mean() / 5
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 def test_values_keep_what_is_finer_than_a_level_and_alpha(
@@ -148,7 +146,6 @@ def test_values_keep_what_is_finer_than_a_level_and_alpha(
     assert np.array_equal(restored[..., colours:], values[..., colours:])
 
 
-@pytest.mark.slow
 def test_a_quality_by_hand_takes_the_place_of_what_the_file_says(
     engine: Lines, tmp_path: Path, photo: JpegPhoto
 ) -> None:
@@ -190,7 +187,6 @@ def test_tables_of_their_own_are_read_from_the_settings(engine: Lines, tmp_path:
     assert told["header_qf"] == pytest.approx(header.qf, abs=0.1)
 
 
-@pytest.mark.slow
 def test_what_was_painted_stays(engine: Lines, tmp_path: Path, photo: JpegPhoto) -> None:
     """The file no longer tells what the picture is."""
     painted = photo.pixels().copy()
@@ -256,7 +252,6 @@ def test_what_is_no_message_at_all_is_refused_and_the_next_is_heard(engine: Line
     assert engine.ask(do="hello")["event"] == "done"
 
 
-@pytest.mark.slow
 def test_cancel_ends_a_request_between_two_tiles(models: Path, tmp_path: Path) -> None:
     client = Lines(models)
     picture = raw(tmp_path / "in", np.tile(np.asarray(Image.open(PHOTO)), (4, 4, 1)))
@@ -269,7 +264,6 @@ def test_cancel_ends_a_request_between_two_tiles(models: Path, tmp_path: Path) -
     assert client.close() == 0
 
 
-@pytest.mark.slow
 def test_whoever_closes_the_input_ends_the_engine_in_the_middle_of_its_work(models: Path, tmp_path: Path) -> None:
     client = Lines(models)
     picture = raw(tmp_path / "in", np.tile(np.asarray(Image.open(PHOTO)), (4, 4, 1)))
@@ -303,7 +297,6 @@ def connect(folder: Path) -> Any:
     raise AssertionError("no engine")
 
 
-@pytest.mark.slow
 def test_clients_come_and_go_and_leave_no_pictures(
     models: Path, folder: Path, host: subprocess.Popen[bytes], photo: JpegPhoto
 ) -> None:
