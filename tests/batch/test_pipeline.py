@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from codiff_batch.batch import pipeline
+from codiff_batch.batch.admission import Patience
 from codiff_batch.batch.options import BatchOptions
 from codiff_batch.batch.outcome import Kind
 from codiff_batch.batch.pipeline import run_pipeline
@@ -218,3 +219,37 @@ def test_what_concerns_all_photos_ends_the_run_from_whatever_thread_it_comes(
                 stage=refuse if where == "stage" else lambda task, doing: None,
             )
         )
+
+
+@pytest.mark.parametrize("hangs_at", ["reading", "writing"])
+def test_a_photo_that_hangs_is_given_up_and_nothing_comes_of_it_later(
+    photos: Path, restorer: Restorer, monkeypatch: pytest.MonkeyPatch, hangs_at: str
+) -> None:
+    """On a clock that moves only once the others are out of the way."""
+    options = BatchOptions((photos,), model="no-such-model", jobs=1, timeout=100)
+    now, free, restored, hung = [0.0], threading.Event(), list[Task](), list[threading.Thread]()
+    monkeypatch.setattr(pipeline, "Patience", lambda seconds: Patience(seconds, lambda: now[0]))
+
+    def stage(task: Task, doing: str) -> None:
+        if doing.startswith("restoring"):
+            restored.append(task)
+        if doing == hangs_at and task.source.name == "0.jpg":
+            hung.append(threading.current_thread())
+            while hangs_at == "writing" and len(restored) < 3:
+                time.sleep(0.001)
+            now[0] = 1000.0
+            assert free.wait(60)
+
+    ended: list[tuple[str, str, str, str]] = []
+    for outcome in run_pipeline(options, plan(options), restorer=lambda: restorer, stage=stage):
+        ended.append((outcome.source.name, outcome.outcome, outcome.reason, outcome.code))
+        if outcome.source.name == "0.jpg":
+            free.set()
+            hung[0].join(60)
+            assert not hung[0].is_alive()
+    assert sorted(ended)[0] == ("0.jpg", Kind.FAILED, "given up after 100 s", "took-too-long")
+    assert [(name, kind) for name, kind, *_ in sorted(ended)[1:]] == [
+        ("1.jpg", Kind.RESTORED),
+        ("2.jpg", Kind.RESTORED),
+    ]
+    assert not (photos.with_name("p-restored") / "0.jpg").exists()
