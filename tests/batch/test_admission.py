@@ -85,7 +85,7 @@ def test_what_is_larger_than_the_limit_enters_alone() -> None:
 
 def test_files_wait_for_each_others_bytes(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for index in range(6):
-        write(tmp_path / f"p/{index}.jpg", jpeg(20, image=scene(seed=index)) + bytes(100_000))
+        write(tmp_path / f"p/{index}.jpg", jpeg(20, image=scene(seed=index)).ljust(100_000, b"\0"))
     monkeypatch.setattr(pipeline, "BYTES_UNDER_WAY", 150_000)
     open_now, most = [0], [0]
     original, drop = process.read_whole, pipeline._Pipeline._settle
@@ -101,7 +101,7 @@ def test_files_wait_for_each_others_bytes(tmp_path: Path, model: Path, monkeypat
 
     monkeypatch.setattr(process, "read_whole", opened)
     monkeypatch.setattr(pipeline._Pipeline, "_settle", settled)
-    options = BatchOptions((tmp_path / "p",), model=str(model), jobs=4)
+    options = BatchOptions((tmp_path / "p",), model=str(model), jobs=4, max_bytes=100_000)
     assert [o.outcome for o in run_pipeline(options, plan(options))] == ["restored"] * 6
     assert most[0] == 1
 

@@ -383,6 +383,7 @@ def test_processes_of_a_run_that_nobody_goes_on_with_have_a_moment_to_end_before
         with pytest.raises((EOFError, OSError)):
             while connection.poll(60):
                 connection.recv()
+        assert threading.current_thread().daemon  # Python ends such a process with its first one, come what may.
         ended.append(options.devices[0])
 
     monkeypatch.setattr(devices, "POLL_SECONDS", 60)

@@ -185,6 +185,13 @@ def test_a_run_that_was_asked_to_stop_at_once_does_nothing(photos: Path, tmp_pat
         assert list(run(BatchOptions((photos,), model=model, dry_run=dry_run), stop=stop)) == []
 
 
+def test_what_a_run_that_died_left_is_removed_by_the_next(photos: Path, tmp_path: Path) -> None:
+    left = write(photos.with_name("p-restored") / ".codiff-batch-all-dead.tmp", b"half")
+    options = BatchOptions((photos,), model=str(make_tiny_model(tmp_path / "tiny")))
+    assert [outcome.outcome for outcome in run(options)] == 3 * [Kind.RESTORED]
+    assert not left.exists()
+
+
 @pytest.mark.parametrize("limit", ["BYTES_UNDER_WAY", "PIXELS_UNDER_WAY"])
 def test_a_run_that_nobody_goes_on_with_ends_though_photos_wait_for_memory(
     photos: Path, restorer: Restorer, monkeypatch: pytest.MonkeyPatch, limit: str
@@ -221,6 +228,7 @@ def test_what_concerns_all_photos_ends_the_run_from_whatever_thread_it_comes(
         )
 
 
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("hangs_at", ["reading", "writing"])
 def test_a_photo_that_hangs_is_given_up_and_nothing_comes_of_it_later(
     photos: Path, restorer: Restorer, monkeypatch: pytest.MonkeyPatch, hangs_at: str
@@ -253,3 +261,69 @@ def test_a_photo_that_hangs_is_given_up_and_nothing_comes_of_it_later(
         ("2.jpg", Kind.RESTORED),
     ]
     assert not (photos.with_name("p-restored") / "0.jpg").exists()
+
+
+def test_a_run_that_nobody_goes_on_with_finishes_what_is_on_the_device_and_leaves_no_threads(
+    photos: Path, restorer: Restorer
+) -> None:
+    (photos / "2.jpg").unlink()
+    options = BatchOptions((photos, photos / "gone.jpg"), output=photos.with_name("out"), model="no-such-model", jobs=3)
+    on_device, going_on, before = threading.Event(), threading.Event(), threading.enumerate()
+
+    def stage(task: Task, doing: str) -> None:
+        name = task.source.name
+        if name == "0.jpg" and doing.startswith("restoring"):
+            on_device.set()
+            assert going_on.wait(60)
+        if name == "1.jpg" and doing == "judging":
+            assert going_on.wait(60)
+
+    outcomes = run_pipeline(options, plan(options), restorer=lambda: restorer, stage=stage)
+    assert next(outcomes).source.name == "gone.jpg"
+    assert on_device.wait(60)
+    threading.Timer(0.1, going_on.set).start()
+    outcomes.close()
+    assert [path.name for path in photos.with_name("out").rglob("*.jpg")] == ["0.jpg"]
+    assert [thread for thread in threading.enumerate() if not isinstance(thread, threading.Timer)] == before
+
+
+@pytest.mark.parametrize("limit", ["BYTES_UNDER_WAY", "PIXELS_UNDER_WAY"])
+def test_what_concerns_all_photos_ends_the_run_though_others_wait_for_memory(
+    photos: Path, restorer: Restorer, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    def refuse(*_: object) -> None:
+        raise FolderUnavailable("the disk is full")
+
+    monkeypatch.setattr(PhotoSteps, "record", refuse)
+    monkeypatch.setattr(pipeline, limit, 1)
+    monkeypatch.setattr(Restorer, "pixels_under_way", 1)
+    options = BatchOptions((photos,), model="no-such-model", jobs=3)
+    ended: list[str] = []
+
+    def run_all() -> None:
+        with pytest.raises(FolderUnavailable):
+            list(run_pipeline(options, plan(options), restorer=lambda: restorer))
+        ended.append("with the error")
+
+    ending = threading.Thread(target=run_all, daemon=True)
+    ending.start()
+    ending.join(60)
+    assert ended == ["with the error"]
+
+
+def test_a_photo_whose_time_is_up_with_its_last_tile_is_restored_all_the_same(
+    tmp_path: Path, restorer: Restorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = BatchOptions((write(tmp_path / "large.jpg", jpeg(20, image=scene(700, 500))),), model="no", timeout=100)
+    real, shift = time.monotonic, [0.0]
+    monkeypatch.setattr(pipeline.time, "monotonic", lambda: real() + shift[0])
+    told: list[str] = []
+
+    def stage(task: Task, doing: str) -> None:
+        told.append(doing)
+        if doing.startswith("restoring") and len(set(doing.split()[1].split("/"))) == 1:
+            shift[0] = 1000.0
+
+    (outcome,) = run_pipeline(options, plan(options), restorer=lambda: restorer, stage=stage)
+    assert told[2] != told[-2]
+    assert outcome.outcome is Kind.RESTORED
