@@ -176,7 +176,7 @@ class _Pipeline:
         self._ended.set()
         self._bytes.open_up()
         self._pixels.open_up()
-        self._readers.end(drop=True)
+        self._readers.end()  # What waits is not read any more.
         self._for_device.put(None)
         self._device.join()
         self._writers.end()

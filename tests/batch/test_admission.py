@@ -227,8 +227,7 @@ def test_the_limit_grows_with_the_photo_unless_it_is_given() -> None:
     assert Patience(7).limit(200_000_000) == 7
 
 
-@pytest.mark.parametrize("drop", [False, True])
-def test_jobs_are_done_by_as_many_threads_as_asked_for_and_the_end_waits_for_those_in_hand(drop: bool) -> None:
+def test_jobs_are_done_by_as_many_threads_as_asked_for_and_the_end_waits_for_all() -> None:
     workers, together, free = Workers(2, "test"), threading.Barrier(3), threading.Event()
     done: list[str] = []
 
@@ -242,8 +241,8 @@ def test_jobs_are_done_by_as_many_threads_as_asked_for_and_the_end_waits_for_tho
     together.wait(10)
     workers.submit(lambda: done.append("the last"))
     threading.Timer(0.05, free.set).start()
-    workers.end(drop=drop)
-    assert sorted(done) == ["test", "test", *([] if drop else ["the last"])]
+    workers.end()
+    assert sorted(done) == ["test", "test", "the last"]
 
 
 def test_only_a_thread_of_its_own_is_replaced() -> None:

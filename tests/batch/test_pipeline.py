@@ -118,6 +118,18 @@ def test_a_photo_that_cannot_be_looked_at_fails_alone(photos: Path, restorer: Re
     assert ended == {gone: Kind.FAILED, nul: Kind.FAILED} | dict.fromkeys(photos.iterdir(), Kind.RESTORED)
 
 
+def test_a_photo_that_can_be_opened_but_not_decoded_fails_alone(photos: Path, restorer: Restorer) -> None:
+    data = bytearray((photos / "1.jpg").read_bytes())
+    data[data.index(b"\xff\xda") + 6] = 0x33  # Huffman tables that are not there.
+    write(photos / "1.jpg", bytes(data))
+    options = BatchOptions((photos,), model="no-such-model")
+    ended = {
+        outcome.source.name: outcome for outcome in run_pipeline(options, plan(options), restorer=lambda: restorer)
+    }
+    assert [ended[name].outcome for name in sorted(ended)] == [Kind.RESTORED, Kind.FAILED, Kind.RESTORED]
+    assert ended["1.jpg"].reason.startswith("cannot be decoded")
+
+
 def test_no_more_photos_are_drawn_than_may_be_under_way(photos: Path, restorer: Restorer) -> None:
     options = BatchOptions((photos,), model="no-such-model")
     drawn: list[Task] = []
@@ -268,20 +280,22 @@ def test_a_run_that_nobody_goes_on_with_finishes_what_is_on_the_device_and_leave
 ) -> None:
     (photos / "2.jpg").unlink()
     options = BatchOptions((photos, photos / "gone.jpg"), output=photos.with_name("out"), model="no-such-model", jobs=3)
-    on_device, going_on, before = threading.Event(), threading.Event(), threading.enumerate()
+    on_device, read_on, restore_on = threading.Event(), threading.Event(), threading.Event()
+    before = threading.enumerate()
 
     def stage(task: Task, doing: str) -> None:
         name = task.source.name
         if name == "0.jpg" and doing.startswith("restoring"):
             on_device.set()
-            assert going_on.wait(60)
+            assert restore_on.wait(60)
         if name == "1.jpg" and doing == "judging":
-            assert going_on.wait(60)
+            assert read_on.wait(60)
 
     outcomes = run_pipeline(options, plan(options), restorer=lambda: restorer, stage=stage)
     assert next(outcomes).source.name == "gone.jpg"
     assert on_device.wait(60)
-    threading.Timer(0.1, going_on.set).start()
+    threading.Timer(0.1, read_on.set).start()
+    threading.Timer(0.3, restore_on.set).start()
     outcomes.close()
     assert [path.name for path in photos.with_name("out").rglob("*.jpg")] == ["0.jpg"]
     assert [thread for thread in threading.enumerate() if not isinstance(thread, threading.Timer)] == before
