@@ -297,13 +297,11 @@ class _Pipeline:
                 yield []
                 sight = self._for_device.get()
             if sight is None:
-                break
+                return  # The run has ended: what is left has no outcome.
             group.append(sight)
             if len(group) >= at_once:
                 yield group
                 group = []
-        if group:
-            yield group
 
     def _look(self, restorer: Restorer, sights: list[Sight]) -> list[Embedding | None]:
         """Have CaVE look at the photos' crops, all at once; None for those that failed."""

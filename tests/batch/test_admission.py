@@ -329,6 +329,7 @@ def test_a_photo_whose_network_takes_for_ever_is_given_up_between_tiles(
     ran = run(tmp_path / "p", "--model", model, "--timeout", 100)
     assert ran.code == 3
     assert "1 restored, 0 skipped, 1 failed" in ran.err
+    assert "given up after 100 s" in ran.err
 
 
 def test_a_picture_whose_progress_refuses_it_leaves_the_others_alone(model: Path) -> None:

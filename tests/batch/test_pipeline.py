@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,10 @@ import pytest
 from codiff_batch.batch import pipeline
 from codiff_batch.batch.admission import Patience
 from codiff_batch.batch.options import BatchOptions
-from codiff_batch.batch.outcome import Kind
+from codiff_batch.batch.outcome import Kind, Step
 from codiff_batch.batch.pipeline import run_pipeline
 from codiff_batch.batch.plan import Task, plan
-from codiff_batch.batch.process import PhotoSteps, Work
+from codiff_batch.batch.process import PhotoSteps, Stage, Work
 from codiff_batch.batch.run import run
 from codiff_batch.engine import Restorer
 from codiff_batch.errors import DeviceUnavailable, FolderUnavailable
@@ -148,17 +148,55 @@ def test_no_more_photos_are_drawn_than_may_be_under_way(photos: Path, restorer: 
         assert len(drawn) == usual
 
 
-def test_a_photo_that_is_settled_keeps_no_memory(photos: Path, restorer: Restorer) -> None:
-    options, works = BatchOptions((photos,), model="no-such-model"), []
+def works_of(
+    options: BatchOptions, restorer: Callable[[], Restorer], stage: Stage = lambda task, doing: None
+) -> list[Work]:
+    """All photos of a run, once they are settled."""
+    works: list[Work] = []
 
     def begin(task: Task) -> Work:
         works.append(Work(task))
         return works[-1]
 
-    ended = list(run_pipeline(options, plan(options), restorer=lambda: restorer, begin=begin))
-    assert len(ended) == len(works) == 3
+    ended = list(run_pipeline(options, plan(options), restorer=restorer, begin=begin, stage=stage))
+    assert len(ended) == len(works)
+    return works
+
+
+def test_a_photo_that_is_settled_keeps_no_memory(photos: Path, restorer: Restorer) -> None:
+    works = works_of(BatchOptions((photos,), model="no-such-model"), lambda: restorer)
+    assert len(works) == 3
     for work in works:
         assert (work.contents, work.recall) == (None, None)
+
+
+def test_the_time_that_each_step_took_is_noted(
+    photos: Path, restorer: Restorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (work,) = works_of(BatchOptions((photos / "0.jpg",), model="no-such-model"), lambda: restorer)
+    assert set(work.steps) == set(Step)
+    for path in photos.iterdir():
+        write(path, jpeg(92, image=scene(48, 48)))
+    embed, judging = restorer.embed_crops, list[Task]()
+
+    def slowly(pictures: Sequence[Any]) -> Any:
+        time.sleep(0.3)
+        return embed(pictures)
+
+    def loaded() -> Restorer:
+        while len(judging) < 3:
+            time.sleep(0.001)
+        time.sleep(0.1)
+        return restorer
+
+    monkeypatch.setattr(restorer, "embed_crops", slowly)
+    together = works_of(
+        BatchOptions((photos,), model="no-such-model", dry_run=True, jobs=1),
+        loaded,
+        stage=lambda task, doing: doing == "judging" and judging.append(task),
+    )
+    assert len(together) == 3
+    assert all(work.steps[Step.JUDGE] >= 0.1 for work in together)
 
 
 def test_what_was_not_begun_when_a_run_is_stopped_has_no_outcome(photos: Path, restorer: Restorer) -> None:
