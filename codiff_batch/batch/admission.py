@@ -140,13 +140,8 @@ class Workers:
             self._threads.discard(thread)
             self._start()
 
-    def end(self, *, drop: bool = False) -> None:
-        """Wait until all jobs are done, or those in hand if the others are to be dropped."""
-        while drop:
-            try:
-                self._jobs.get_nowait()
-            except queue.Empty:
-                break
+    def end(self) -> None:
+        """Wait until all jobs are done."""
         for _ in self._threads:
             self._jobs.put(None)
         for thread in list(self._threads):

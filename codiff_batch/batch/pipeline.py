@@ -176,7 +176,7 @@ class _Pipeline:
         self._ended.set()
         self._bytes.open_up()
         self._pixels.open_up()
-        self._readers.end(drop=True)
+        self._readers.end()  # What waits is not read any more.
         self._for_device.put(None)
         self._device.join()
         self._writers.end()
@@ -297,13 +297,11 @@ class _Pipeline:
                 yield []
                 sight = self._for_device.get()
             if sight is None:
-                break
+                return  # The run has ended: what is left has no outcome.
             group.append(sight)
             if len(group) >= at_once:
                 yield group
                 group = []
-        if group:
-            yield group
 
     def _look(self, restorer: Restorer, sights: list[Sight]) -> list[Embedding | None]:
         """Have CaVE look at the photos' crops, all at once; None for those that failed."""

@@ -6,17 +6,18 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-from codiff_batch.batch import devices
+from codiff_batch.batch import cluster, devices
 from codiff_batch.batch.cluster import PhotoWorker
 from codiff_batch.batch.devices import run_on_devices
 from codiff_batch.batch.ledger import read_ledger
@@ -63,7 +64,11 @@ class Ray(ModuleType):
         self.process: Callable[..., Outcome] | None = None
         self._threads = ThreadPoolExecutor(16)
 
-    def init(self, address: str, **_: object) -> None:
+    def init(self, address: str, *, ignore_reinit_error: bool, log_to_driver: bool, logging_level: int) -> None:
+        if "init here" in self.calls and not ignore_reinit_error:
+            raise RuntimeError("called twice")
+        if log_to_driver:
+            sys.stdout.write("what an actor prints")
         self.calls.append(f"init {address}")
 
     def shutdown(self) -> None:
@@ -93,9 +98,9 @@ class Ray(ModuleType):
 
 @pytest.fixture
 def ray(monkeypatch: pytest.MonkeyPatch) -> Ray:
-    cluster = Ray(CPU=2)
-    monkeypatch.setitem(sys.modules, "ray", cluster)
-    return cluster
+    started = Ray(CPU=2)
+    monkeypatch.setitem(sys.modules, "ray", started)
+    return started
 
 
 def test_actors_do_every_photo_and_this_process_writes_it_down(run, photos: Path, model: Path, ray: Ray) -> None:
@@ -197,17 +202,56 @@ def test_without_ray_a_cluster_is_refused_with_what_to_install(
 
 
 def test_an_actor_tells_every_caller_what_is_wrong_and_tries_again_for_the_next(photos: Path) -> None:
-    options = BatchOptions((photos,), model="no-such-model")
-    worker, (task, *_) = PhotoWorker(options), plan(options)
-    for _ in range(2):
+    options, before = BatchOptions((photos,), model="no-such-model"), threading.enumerate()
+    worker = PhotoWorker(options)
+    assert [thread.daemon for thread in threading.enumerate() if thread not in before] == [True]
+    for task in plan(options):
         with pytest.raises(ModelNotFound):
             worker.process(task, None)
+
+
+def test_a_cluster_that_this_process_has_joined_already_is_used_and_its_actors_print_nothing(
+    run, photos: Path, model: Path, ray: Ray
+) -> None:
+    ray.init("here", ignore_reinit_error=False, log_to_driver=False, logging_level=0)
+    ran = run(photos, "--model", model, "--cluster", "here", "-q")
+    assert (ran.code, ran.out) == (0, "")
+    assert ray.calls == ["init here", "init here", "shutdown"]
+
+
+def test_an_actor_takes_the_next_photo_once_it_is_done_with_one(
+    run, photos: Path, model: Path, ray: Ray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "PHOTOS_AHEAD", 1)
+    ray.resources = {"CPU": 1}
+    assert "3 restored, 0 skipped, 0 failed" in run(photos, "--model", model, "--cluster", "auto").err
+
+
+def test_a_cluster_that_is_told_to_stop_at_once_gets_no_photo(photos: Path, model: Path, ray: Ray) -> None:
+    stop = threading.Event()
+    stop.set()
+    assert list(restore_all(BatchOptions((photos,), model=str(model), cluster="auto"), stop=stop)) == []
+    assert ray.calls == ["init auto", "shutdown"]
+
+
+@pytest.mark.parametrize("overwrite", [(), ("--overwrite",)])
+def test_a_users_own_copy_where_the_output_would_be_stays_the_users(
+    run, tmp_path: Path, model: Path, ray: Ray, overwrite: tuple[str, ...]
+) -> None:
+    good = jpeg(95)
+    write(tmp_path / "p/good.jpg", good)
+    write(tmp_path / "p-restored/good.jpg", good)
+    assert (
+        "0 restored, 1 skipped"
+        in run(tmp_path / "p", "--model", model, "--cluster", "auto", "--min-qf", 1, *overwrite).err
+    )
+    assert read_ledger(tmp_path / "p-restored").standing == {}
 
 
 class Process(threading.Thread):
     """A thread in place of a process."""
 
-    exitcode = -9
+    terminated: ClassVar[list[str]]
 
     def __init__(self, target: Callable[..., None], args: tuple[Any, ...], name: str, daemon: bool) -> None:
         super().__init__(name=name, daemon=daemon)
@@ -219,14 +263,20 @@ class Process(threading.Thread):
     def run(self) -> None:
         self._work()
         self._own.close()
+        time.sleep(0.05)  # A process has ended a little later than what it had open is closed.
+
+    @property
+    def exitcode(self) -> int | None:
+        return None if self.is_alive() else -9
 
     def terminate(self) -> None:
-        pass
+        self.terminated.append(self.name)
 
 
 @pytest.fixture
 def signals(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ignored: list[str] = []
+    monkeypatch.setattr(Process, "terminated", [], raising=False)
     threads = SimpleNamespace(Event=threading.Event, Pipe=Pipe, Process=Process)
     monkeypatch.setattr(devices.multiprocessing, "get_context", lambda way: threads)
     ignore = signal.SIG_IGN
@@ -283,6 +333,93 @@ def test_when_told_to_stop_no_photo_is_called_a_failure(
     stop = threading.Event()
     stop.set()
     assert on_devices(photos, "cpu", stop=stop) == []
+
+
+def test_only_the_photos_that_a_dead_process_had_not_finished_fail(
+    photos: Path, signals: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies_after_one(options: object, roots: object, connection: Connection, stop: object) -> None:
+        connection.send(Outcome(connection.recv().source, None, Kind.SKIPPED, ""))
+        assert connection.poll(60)  # It dies with a photo unread, so that its connection is reset.
+
+    monkeypatch.setattr(devices, "PHOTOS_AHEAD", 1)
+    monkeypatch.setattr(devices, "_help", dies_after_one)
+    assert [(outcome.source.name, outcome.outcome, outcome.reason) for outcome in on_devices(photos, "cpu")] == [
+        ("0.jpg", Kind.SKIPPED, ""),
+        ("1.jpg", Kind.FAILED, "the process on cpu died (exit code -9); run the command again"),
+        ("2.jpg", Kind.FAILED, "no process was left to work on it; run the command again"),
+    ]
+
+
+def test_a_process_gets_another_photo_for_each_that_it_has_finished(
+    photos: Path, signals: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def skip(options: object, roots: object, connection: Connection, stop: object) -> None:
+        while connection.poll(10) and (task := connection.recv()):
+            connection.send(Outcome(task.source, None, Kind.SKIPPED, ""))
+        connection.send(None)
+
+    monkeypatch.setattr(devices, "PHOTOS_AHEAD", 1)
+    monkeypatch.setattr(devices, "_help", skip)
+    assert [outcome.outcome for outcome in on_devices(photos, "cpu")] == 3 * [Kind.SKIPPED]
+
+
+def test_photos_that_a_process_had_not_begun_when_it_was_told_to_stop_are_no_failures(
+    photos: Path, model: Path, signals: list[str]
+) -> None:
+    stop = threading.Event()
+    stop.set()
+    assert {outcome.outcome for outcome in on_devices(photos, "cpu", stop=stop, model=str(model))} <= {Kind.RESTORED}
+
+
+def test_processes_of_a_run_that_nobody_goes_on_with_have_a_moment_to_end_before_they_are_ended(
+    photos: Path, signals: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[str] = []
+
+    def until_stopped(options: BatchOptions, roots: object, connection: Connection, stop: threading.Event) -> None:
+        connection.send(Outcome(connection.recv().source, None, Kind.SKIPPED, ""))
+        assert stop.wait(60)
+        with pytest.raises((EOFError, OSError)):
+            while connection.poll(60):
+                connection.recv()
+        assert threading.current_thread().daemon  # Python ends such a process with its first one, come what may.
+        ended.append(options.devices[0])
+
+    monkeypatch.setattr(devices, "POLL_SECONDS", 60)
+    monkeypatch.setattr(devices, "_help", until_stopped)
+    options = BatchOptions((photos,), devices=("cpu",))
+    outcomes = run_on_devices(options, plan(options), (), stop=threading.Event())
+    assert next(outcomes).outcome is Kind.SKIPPED
+    outcomes.close()
+    assert ended == Process.terminated == ["cpu"]
+
+
+@pytest.mark.parametrize("photos_given", [0, 1])
+def test_a_process_whose_first_process_is_gone_ends_quietly(
+    photos: Path, model: Path, signals: list[str], photos_given: int
+) -> None:
+    options = BatchOptions((photos,), model=str(model))
+    ours, theirs = Pipe()
+    for task in [*plan(options)[:photos_given], None][: 2 * photos_given]:
+        ours.send(task)
+    ours.close()
+    devices._help(options, (), theirs, threading.Event())
+
+
+def test_what_a_process_that_died_left_is_removed_at_the_end(
+    photos: Path, model: Path, signals: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = photos.with_name("p-restored") / ".codiff-batch-all-dead.tmp"
+
+    def dies(options: object, roots: object, connection: Connection, stop: object) -> None:
+        connection.recv()
+        write(left, b"half")
+
+    monkeypatch.setattr(devices, "_help", dies)
+    ended = list(restore_all(BatchOptions((photos,), model=str(model), devices=("cpu", "cpu"))))
+    assert [outcome.outcome for outcome in ended] == 3 * [Kind.FAILED]
+    assert not left.exists()
 
 
 def test_a_copy_that_an_actor_made_follows_its_source_also_after_a_failed_attempt(

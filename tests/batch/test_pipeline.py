@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from codiff_batch.batch import pipeline
+from codiff_batch.batch.admission import Patience
 from codiff_batch.batch.options import BatchOptions
-from codiff_batch.batch.outcome import Kind
+from codiff_batch.batch.outcome import Kind, Step
 from codiff_batch.batch.pipeline import run_pipeline
 from codiff_batch.batch.plan import Task, plan
-from codiff_batch.batch.process import PhotoSteps, Work
+from codiff_batch.batch.process import PhotoSteps, Stage, Work
 from codiff_batch.batch.run import run
 from codiff_batch.engine import Restorer
 from codiff_batch.errors import DeviceUnavailable, FolderUnavailable
@@ -117,6 +118,18 @@ def test_a_photo_that_cannot_be_looked_at_fails_alone(photos: Path, restorer: Re
     assert ended == {gone: Kind.FAILED, nul: Kind.FAILED} | dict.fromkeys(photos.iterdir(), Kind.RESTORED)
 
 
+def test_a_photo_that_can_be_opened_but_not_decoded_fails_alone(photos: Path, restorer: Restorer) -> None:
+    data = bytearray((photos / "1.jpg").read_bytes())
+    data[data.index(b"\xff\xda") + 6] = 0x33  # Huffman tables that are not there.
+    write(photos / "1.jpg", bytes(data))
+    options = BatchOptions((photos,), model="no-such-model")
+    ended = {
+        outcome.source.name: outcome for outcome in run_pipeline(options, plan(options), restorer=lambda: restorer)
+    }
+    assert [ended[name].outcome for name in sorted(ended)] == [Kind.RESTORED, Kind.FAILED, Kind.RESTORED]
+    assert ended["1.jpg"].reason.startswith("cannot be decoded")
+
+
 def test_no_more_photos_are_drawn_than_may_be_under_way(photos: Path, restorer: Restorer) -> None:
     options = BatchOptions((photos,), model="no-such-model")
     drawn: list[Task] = []
@@ -135,17 +148,55 @@ def test_no_more_photos_are_drawn_than_may_be_under_way(photos: Path, restorer: 
         assert len(drawn) == usual
 
 
-def test_a_photo_that_is_settled_keeps_no_memory(photos: Path, restorer: Restorer) -> None:
-    options, works = BatchOptions((photos,), model="no-such-model"), []
+def works_of(
+    options: BatchOptions, restorer: Callable[[], Restorer], stage: Stage = lambda task, doing: None
+) -> list[Work]:
+    """All photos of a run, once they are settled."""
+    works: list[Work] = []
 
     def begin(task: Task) -> Work:
         works.append(Work(task))
         return works[-1]
 
-    ended = list(run_pipeline(options, plan(options), restorer=lambda: restorer, begin=begin))
-    assert len(ended) == len(works) == 3
+    ended = list(run_pipeline(options, plan(options), restorer=restorer, begin=begin, stage=stage))
+    assert len(ended) == len(works)
+    return works
+
+
+def test_a_photo_that_is_settled_keeps_no_memory(photos: Path, restorer: Restorer) -> None:
+    works = works_of(BatchOptions((photos,), model="no-such-model"), lambda: restorer)
+    assert len(works) == 3
     for work in works:
         assert (work.contents, work.recall) == (None, None)
+
+
+def test_the_time_that_each_step_took_is_noted(
+    photos: Path, restorer: Restorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (work,) = works_of(BatchOptions((photos / "0.jpg",), model="no-such-model"), lambda: restorer)
+    assert set(work.steps) == set(Step)
+    for path in photos.iterdir():
+        write(path, jpeg(92, image=scene(48, 48)))
+    embed, judging = restorer.embed_crops, list[Task]()
+
+    def slowly(pictures: Sequence[Any]) -> Any:
+        time.sleep(0.3)
+        return embed(pictures)
+
+    def loaded() -> Restorer:
+        while len(judging) < 3:
+            time.sleep(0.001)
+        time.sleep(0.1)
+        return restorer
+
+    monkeypatch.setattr(restorer, "embed_crops", slowly)
+    together = works_of(
+        BatchOptions((photos,), model="no-such-model", dry_run=True, jobs=1),
+        loaded,
+        stage=lambda task, doing: doing == "judging" and judging.append(task),
+    )
+    assert len(together) == 3
+    assert all(work.steps[Step.JUDGE] >= 0.1 for work in together)
 
 
 def test_what_was_not_begun_when_a_run_is_stopped_has_no_outcome(photos: Path, restorer: Restorer) -> None:
@@ -184,6 +235,13 @@ def test_a_run_that_was_asked_to_stop_at_once_does_nothing(photos: Path, tmp_pat
         assert list(run(BatchOptions((photos,), model=model, dry_run=dry_run), stop=stop)) == []
 
 
+def test_what_a_run_that_died_left_is_removed_by_the_next(photos: Path, tmp_path: Path) -> None:
+    left = write(photos.with_name("p-restored") / ".codiff-batch-all-dead.tmp", b"half")
+    options = BatchOptions((photos,), model=str(make_tiny_model(tmp_path / "tiny")))
+    assert [outcome.outcome for outcome in run(options)] == 3 * [Kind.RESTORED]
+    assert not left.exists()
+
+
 @pytest.mark.parametrize("limit", ["BYTES_UNDER_WAY", "PIXELS_UNDER_WAY"])
 def test_a_run_that_nobody_goes_on_with_ends_though_photos_wait_for_memory(
     photos: Path, restorer: Restorer, monkeypatch: pytest.MonkeyPatch, limit: str
@@ -218,3 +276,106 @@ def test_what_concerns_all_photos_ends_the_run_from_whatever_thread_it_comes(
                 stage=refuse if where == "stage" else lambda task, doing: None,
             )
         )
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("hangs_at", ["reading", "writing"])
+def test_a_photo_that_hangs_is_given_up_and_nothing_comes_of_it_later(
+    photos: Path, restorer: Restorer, monkeypatch: pytest.MonkeyPatch, hangs_at: str
+) -> None:
+    """On a clock that moves only once the others are out of the way."""
+    options = BatchOptions((photos,), model="no-such-model", jobs=1, timeout=100)
+    now, free, restored, hung = [0.0], threading.Event(), list[Task](), list[threading.Thread]()
+    monkeypatch.setattr(pipeline, "Patience", lambda seconds: Patience(seconds, lambda: now[0]))
+
+    def stage(task: Task, doing: str) -> None:
+        if doing.startswith("restoring"):
+            restored.append(task)
+        if doing == hangs_at and task.source.name == "0.jpg":
+            hung.append(threading.current_thread())
+            while hangs_at == "writing" and len(restored) < 3:
+                time.sleep(0.001)
+            now[0] = 1000.0
+            assert free.wait(60)
+
+    ended: list[tuple[str, str, str, str]] = []
+    for outcome in run_pipeline(options, plan(options), restorer=lambda: restorer, stage=stage):
+        ended.append((outcome.source.name, outcome.outcome, outcome.reason, outcome.code))
+        if outcome.source.name == "0.jpg":
+            free.set()
+            hung[0].join(60)
+            assert not hung[0].is_alive()
+    assert sorted(ended)[0] == ("0.jpg", Kind.FAILED, "given up after 100 s", "took-too-long")
+    assert [(name, kind) for name, kind, *_ in sorted(ended)[1:]] == [
+        ("1.jpg", Kind.RESTORED),
+        ("2.jpg", Kind.RESTORED),
+    ]
+    assert not (photos.with_name("p-restored") / "0.jpg").exists()
+
+
+def test_a_run_that_nobody_goes_on_with_finishes_what_is_on_the_device_and_leaves_no_threads(
+    photos: Path, restorer: Restorer
+) -> None:
+    (photos / "2.jpg").unlink()
+    options = BatchOptions((photos, photos / "gone.jpg"), output=photos.with_name("out"), model="no-such-model", jobs=3)
+    on_device, read_on, restore_on = threading.Event(), threading.Event(), threading.Event()
+    before = threading.enumerate()
+
+    def stage(task: Task, doing: str) -> None:
+        name = task.source.name
+        if name == "0.jpg" and doing.startswith("restoring"):
+            on_device.set()
+            assert restore_on.wait(60)
+        if name == "1.jpg" and doing == "judging":
+            assert read_on.wait(60)
+
+    outcomes = run_pipeline(options, plan(options), restorer=lambda: restorer, stage=stage)
+    assert next(outcomes).source.name == "gone.jpg"
+    assert on_device.wait(60)
+    threading.Timer(0.1, read_on.set).start()
+    threading.Timer(0.3, restore_on.set).start()
+    outcomes.close()
+    assert [path.name for path in photos.with_name("out").rglob("*.jpg")] == ["0.jpg"]
+    assert [thread for thread in threading.enumerate() if not isinstance(thread, threading.Timer)] == before
+
+
+@pytest.mark.parametrize("limit", ["BYTES_UNDER_WAY", "PIXELS_UNDER_WAY"])
+def test_what_concerns_all_photos_ends_the_run_though_others_wait_for_memory(
+    photos: Path, restorer: Restorer, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    def refuse(*_: object) -> None:
+        raise FolderUnavailable("the disk is full")
+
+    monkeypatch.setattr(PhotoSteps, "record", refuse)
+    monkeypatch.setattr(pipeline, limit, 1)
+    monkeypatch.setattr(Restorer, "pixels_under_way", 1)
+    options = BatchOptions((photos,), model="no-such-model", jobs=3)
+    ended: list[str] = []
+
+    def run_all() -> None:
+        with pytest.raises(FolderUnavailable):
+            list(run_pipeline(options, plan(options), restorer=lambda: restorer))
+        ended.append("with the error")
+
+    ending = threading.Thread(target=run_all, daemon=True)
+    ending.start()
+    ending.join(60)
+    assert ended == ["with the error"]
+
+
+def test_a_photo_whose_time_is_up_with_its_last_tile_is_restored_all_the_same(
+    tmp_path: Path, restorer: Restorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = BatchOptions((write(tmp_path / "large.jpg", jpeg(20, image=scene(700, 500))),), model="no", timeout=100)
+    real, shift = time.monotonic, [0.0]
+    monkeypatch.setattr(pipeline.time, "monotonic", lambda: real() + shift[0])
+    told: list[str] = []
+
+    def stage(task: Task, doing: str) -> None:
+        told.append(doing)
+        if doing.startswith("restoring") and len(set(doing.split()[1].split("/"))) == 1:
+            shift[0] = 1000.0
+
+    (outcome,) = run_pipeline(options, plan(options), restorer=lambda: restorer, stage=stage)
+    assert told[2] != told[-2]
+    assert outcome.outcome is Kind.RESTORED
