@@ -108,7 +108,11 @@ def test_what_lay_in_the_folder_before_stays(start: Start, folder: Path) -> None
 
 @pytest.mark.slow
 def test_a_closed_terminal_ends_the_server_tidily(start: Start, folder: Path) -> None:
-    program = serving(start, folder)
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # The tests may have been started with nohup.
+    try:
+        program = serving(start, folder)
+    finally:
+        signal.signal(signal.SIGHUP, before)
     with Client(str(folder / "socket"), authkey=KEY) as client:
         ask(client, do="hello")  # Who is answered is answered by a server that hears signals.
     program.send_signal(signal.SIGHUP)
