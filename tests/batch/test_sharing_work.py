@@ -117,6 +117,7 @@ def test_the_photos_of_a_process_that_dies_fail_and_the_next_run_does_them(run, 
     assert len(tree(tmp_path / "p-restored")) == 80
 
 
+@pytest.mark.xdist_group("ray")
 @pytest.mark.slow
 def test_a_cluster_does_every_photo_once_though_an_actor_is_killed(
     run, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
@@ -153,6 +154,7 @@ def test_a_cluster_does_every_photo_once_though_an_actor_is_killed(
     assert "0 failed, 0 left" in run("status", photos).out
 
 
+@pytest.mark.xdist_group("ray")  # a cluster that another process starts would be found
 def test_a_cluster_that_is_not_there_is_one_clear_line(run, tmp_path: Path, model: Path) -> None:
     pytest.importorskip("ray", reason="the ray extra is not installed")
     photos = make_photos(tmp_path / "p", 1)
