@@ -15,6 +15,7 @@ from PIL import Image
 
 from codiff_batch.batch.shard import Shard
 from docs.make_man import FOLDER, all_pages
+from tests import warm
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -121,10 +122,10 @@ def type_in(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
     for_ever = "watch" in line and "--once" not in line
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "CODIFF_"))},
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PATH": warm.path(),
         "HOME": str(folder / "home"),
     }
-    shell = ["timeout", "--signal=TERM", "10"] if for_ever else []
+    shell = ["timeout", "--signal=TERM", "5"] if for_ever else []
     return subprocess.run(
         [*shell, "bash", "-c", f"exec {line}" if for_ever else line],
         cwd=folder,

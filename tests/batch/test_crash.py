@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pytest
 
 from codiff_batch.batch.journal import journals_in
 from codiff_batch.jpeg import JpegPhoto
+from tests import warm
 from tests.faults.commit import commit
 from tests.photos import jpeg, write
 from tests.tiny_model import make_tiny_model
@@ -48,14 +48,14 @@ class Setting:
         self.photo = write(self.photos / "a.jpg", self.original)
 
     def run_under_strace(self, model: Path, *options: str, log: Path) -> int:
-        command = [sys.executable, "-m", "tests.faults.commit", str(self.photos), str(self.backup), str(model)]
+        command = [*warm.program("tests.faults.commit"), str(self.photos), str(self.backup), str(model)]
         with subprocess.Popen(
             command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as program:
             assert program.stdout is not None
             assert program.stdin is not None
-            assert program.stdout.readline() == "ready\n"
-            tracer = ["strace", "-f", "-p", str(program.pid), "-o", str(log), "-e", f"trace={CALLS}", *options]
+            ready = int(program.stdout.readline())
+            tracer = ["strace", "-f", "-p", str(ready), "-o", str(log), "-e", f"trace={CALLS}", *options]
             with subprocess.Popen(tracer, stderr=subprocess.PIPE, text=True) as strace:
                 assert strace.stderr is not None
                 assert "attached" in strace.stderr.readline()

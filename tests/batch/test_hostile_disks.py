@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from codiff_batch.batch.process import Opened, PhotoSteps, Sight, Work
 from codiff_batch.engine.restorer import Restorer
 from codiff_batch.files.reading import Contents
 from codiff_batch.jpeg import JpegPhoto
+from tests import warm
 from tests.cli.test_restore import tree
 from tests.faults.nobody import as_nobody, folder_for_all, needs_permissions
 from tests.photos import jpeg, scene, write
@@ -37,7 +39,7 @@ def may_mount() -> bool:
 
 def in_mount_namespace(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """Run a shell script where it may mount; the program is ``$P``."""
-    environment = {**os.environ, "P": f"{sys.executable} -m codiff_batch", "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "P": shlex.join(warm.program())}
     command = ["unshare", "-Urm", "bash", "-c", script, "bash", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env=environment)
 
@@ -219,7 +221,7 @@ def test_a_signal_anywhere_leaves_whole_photos_only(
     for index in range(12):
         write(tmp_path / f"p/{index:02}.jpg", jpeg(20, image=scene(160, 120, seed=index)))
     before = tree(tmp_path / "p")
-    command = [sys.executable, "-m", "tests.faults.signals", place, str(int(number)), str(tmp_path / "p")]
+    command = [*warm.program("tests.faults.signals"), place, str(int(number)), str(tmp_path / "p")]
     ran = subprocess.run([*command, "--model", str(model)], cwd=ROOT, capture_output=True, text=True)
     assert ran.returncode == 128 + number
     assert "photos not done" in ran.stderr
@@ -233,7 +235,7 @@ def test_a_signal_anywhere_leaves_whole_photos_only(
 def test_a_second_signal_quits_at_once(tmp_path: Path, model: Path) -> None:
     for index in range(4):
         write(tmp_path / f"p/{index}.jpg", jpeg(20, image=scene(1200, 900, seed=index)))
-    command = [sys.executable, "-m", "tests.faults.signals", "network", str(int(signal.SIGTERM)), str(tmp_path / "p")]
+    command = [*warm.program("tests.faults.signals"), "network", str(int(signal.SIGTERM)), str(tmp_path / "p")]
     with subprocess.Popen([*command, "--model", str(model)], cwd=ROOT, stderr=subprocess.PIPE, text=True) as program:
         assert program.stderr is not None
         assert "stop again to quit at once" in program.stderr.readline()

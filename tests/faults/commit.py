@@ -6,6 +6,7 @@ photo of the folder in place with its backup, and ends. No network takes part: t
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def commit(photos: Path, backup: Path, model: Path, *, wait: bool = False) -> Wo
                 from codiff_batch.engine.settling import settled  # noqa: F401  all is imported before the killing begins
 
                 steps._encode(ready, sight.decoded.pixels)
-                print("ready", flush=True)  # noqa: T201
+                print(os.getpid(), flush=True)  # noqa: T201
                 sys.stdin.readline()
             steps.attempt(work, lambda: steps.finish(ready, np.asarray(sight.decoded.pixels, np.float32)))
         steps.record(work)

@@ -17,6 +17,7 @@ from codiff_batch.gimp.places import environ_file, gimp_folders, plugin_file, pl
 from codiff_batch.models.card import read_card
 from codiff_batch.models.catalogue import BUNDLED, DEFAULT_MODEL
 from codiff_batch.settings import Floats, Settings, knobs
+from tests import warm
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def program(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, **variables}
     environment.pop("GIMP3_DIRECTORY", None)
-    command = [sys.executable, "-m", "codiff_batch", "gimp", *arguments]
+    command = [*warm.program(), "gimp", *arguments]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 

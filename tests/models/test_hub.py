@@ -15,6 +15,7 @@ import pytest
 
 from codiff_batch.models.card import read_card
 from codiff_batch.models.catalogue import BUNDLED
+from tests import warm
 from tests.models.hub_server import REVISION, Hub, serve_hub
 from tests.official import Official, change_settings, fabricate
 
@@ -42,7 +43,7 @@ def hub(repositories: Path) -> Iterator[Hub]:
 def models(hub: Hub, *arguments: object, models_dir: Path) -> subprocess.CompletedProcess[str]:
     """Run ``codiff-batch models`` as a user does."""
     environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(models_dir / "hf"), "NO_PROXY": "127.0.0.1"}
-    command = [sys.executable, "-m", "codiff_batch", "models", *map(str, arguments), "--models-dir", str(models_dir)]
+    command = [*warm.program(), "models", *map(str, arguments), "--models-dir", str(models_dir)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180, check=False)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser
 
+from tests import warm
 from tests.browser import keep
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,7 +20,7 @@ PHOTO = ROOT / "examples/photos/shrine-path-q10.jpg"
 
 
 def program(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "codiff_batch", "compare", *map(str, arguments)]
+    command = [*warm.program(), "compare", *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
 
 

@@ -9,7 +9,6 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import chdir, redirect_stderr
 from pathlib import Path
@@ -28,6 +27,7 @@ from codiff_batch.pages.thumbnails import upright
 from codiff_batch.preview.box import Box
 from codiff_batch.preview.judging import Photo
 from codiff_batch.preview.page import frame
+from tests import warm
 from tests.browser import keep
 from tests.photos import jpeg, scene, write
 
@@ -215,8 +215,9 @@ def test_the_copied_command_gives_what_the_page_promised(chromium: Browser, befo
     promised = re.match(r"(\d+) of", page.locator("#promise").inner_text())
     assert promised is not None
     assert line.endswith("--min-qf 58 --model compact --texture 0.6 --precision fp32")
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    done = subprocess.run(["sh", "-c", line], cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True)
+    done = subprocess.run(
+        ["sh", "-c", line], cwd=tmp_path, env={**os.environ, "PATH": warm.path()}, capture_output=True
+    )
     assert f"{promised[1]} restored".encode() in done.stderr, done.stderr
     assert len(list(restored.rglob("*.jpg"))) == int(promised[1]) == len(dry_run(before, 58))
     shown = data(before / "page.html")
@@ -242,8 +243,9 @@ def test_the_command_for_a_list_takes_the_same_photos_from_any_folder(tmp_path: 
     assert made.returncode == 0, made.stderr
     pieces = data(place / "preview.html")["commands"]["posix"]
     line = f"{pieces['start']} --min-qf 60 {pieces['settings'][0]} {pieces['end']}"
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    done = subprocess.run(["sh", "-c", line], cwd="/", env={**os.environ, "PATH": path}, capture_output=True, text=True)
+    done = subprocess.run(
+        ["sh", "-c", line], cwd="/", env={**os.environ, "PATH": warm.path()}, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     restored = tmp_path / "it's here-restored"
     assert sorted(str(file.relative_to(restored)) for file in restored.rglob("*.jpg")) == sorted(names)
@@ -301,7 +303,7 @@ def test_pictures_that_were_jpegs_once_are_judged_and_shown_as_a_run_would(tmp_p
 @pytest.mark.slow
 def test_a_list_from_standard_input_has_to_be_given_again(tmp_path: Path) -> None:
     write(tmp_path / "photo.jpg", jpeg(20))
-    command = [sys.executable, "-m", "codiff_batch", "preview", "--files-from", "-", "--model", "fast"]
+    command = [*warm.program(), "preview", "--files-from", "-", "--model", "fast"]
     subprocess.run(command, cwd=tmp_path, input=b"photo.jpg\n", check=True, capture_output=True)
     told = data(tmp_path / "preview.html")
     assert told["stdin"]

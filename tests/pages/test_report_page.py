@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from codiff_batch.batch.outcome import Outcome
 from codiff_batch.pages.report_page import Row, write_page
+from tests import warm
 from tests.browser import keep
 from tests.tiny_model import make_tiny_model
 
@@ -28,7 +28,7 @@ NASTY = "<script>alert(1)</script> & 'quotes' %41.jpg".replace("/", "\N{FRACTION
 
 
 def program(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "codiff_batch", *map(str, arguments)]
+    command = [*warm.program(), *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, env=None, capture_output=True, text=True, check=False)
 
 

@@ -24,6 +24,7 @@ from PIL import Image
 
 from codiff_batch.engine import Restorer, restore_photo
 from codiff_batch.jpeg import JpegPhoto
+from tests import warm
 from tests.tiny_model import make_tiny_model
 
 pytestmark = pytest.mark.slow  # an engine is started
@@ -39,8 +40,16 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start(models: Path, *options: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "codiff_batch", "serve", *options, "--models-dir", str(models), "--device", "cpu"]
+def start(models: Path, *options: str, cold: bool = False) -> subprocess.Popen[str]:
+    command = [
+        *(warm.COLD if cold else warm.program()),
+        "serve",
+        *options,
+        "--models-dir",
+        str(models),
+        "--device",
+        "cpu",
+    ]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(command, cwd=ROOT, text=True, **pipes)
 
@@ -340,7 +349,7 @@ def test_a_signal_that_another_thread_takes_ends_the_engine(
     models: Path, folder: Path, host: subprocess.Popen[bytes]
 ) -> None:
     # The system may choose any thread for a signal; one that waits in accept() for the next client is not woken by it.
-    program = start(models, "--folder", str(folder), "--host", str(host.pid))
+    program = start(models, "--folder", str(folder), "--host", str(host.pid), cold=True)
     connect(folder).close()
     others = [thread.id for thread in psutil.Process(program.pid).threads() if thread.id != program.pid]
     assert others

@@ -24,6 +24,7 @@ from codiff_batch.serve.channel import SocketChannel
 from codiff_batch.serve.engine import Engine
 from codiff_batch.serve.pixels import read_picture, write_picture
 from codiff_batch.serve.turns import Turns
+from tests import warm
 from tests.photos import jpeg
 from tests.tiny_model import make_tiny_model
 
@@ -46,7 +47,7 @@ def start(models: Path) -> Iterator[Start]:
     started: list[subprocess.Popen[str]] = []
 
     def begin(*options: object) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "codiff_batch", "serve", *map(str, options), "--models-dir", str(models)]
+        command = [*warm.program(), "serve", *map(str, options), "--models-dir", str(models)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         started.append(subprocess.Popen(command, cwd=ROOT, text=True, **pipes))
         return started[-1]

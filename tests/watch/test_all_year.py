@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from codiff_batch.batch.options import BatchOptions
 from codiff_batch.errors import OptionsConflict
 from codiff_batch.watch.daemon import Daemon, WatchOptions
 from codiff_batch.watch.eyes import raises_no_events
+from tests import warm
 from tests.batch.test_hostile_disks import in_mount_namespace, needs_mount
 from tests.photos import jpeg, scene, write
 from tests.tiny_model import make_tiny_model
@@ -87,13 +89,13 @@ def test_where_the_system_allows_no_more_watches_folders_are_scanned_and_that_is
     photo = write(tmp_path / "photo.jpg", jpeg(20))
     script = f"""
         echo {value} > /proc/sys/user/{limit}
-        "$1" -m codiff_batch watch "$2/in" -o "$2/out" --settle 0.2 --rescan 2 --model "$3" 2> "$2/log" &
+        $1 watch "$2/in" -o "$2/out" --settle 0.2 --rescan 2 --model "$3" 2> "$2/log" &
         for i in $(seq 300); do grep -q watching "$2/log" && break; sleep .1; done
         cp "$2/photo.jpg" "$2/in/8/late.jpg"
         for i in $(seq 300); do [ -e "$2/out/8/late.jpg" ] && break; sleep .1; done
         sleep 3; kill $!; wait $!
     """
-    command = ["unshare", "-Ur", "bash", "-c", script, "bash", sys.executable, str(tmp_path), str(model)]
+    command = ["unshare", "-Ur", "bash", "-c", script, "bash", shlex.join(warm.program()), str(tmp_path), str(model)]
     subprocess.run(command, check=False, timeout=2 * PATIENCE)
     log = (tmp_path / "log").read_text()
     assert (tmp_path / "out/8/late.jpg").exists(), log

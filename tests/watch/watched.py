@@ -6,12 +6,13 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+
+from tests import warm
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 120.0
@@ -28,11 +29,20 @@ class Watched:
         environment: dict[str, str] | None = None,
         folders: tuple[Path, ...] = (),
         before: tuple[str, ...] = (),
+        cold: bool = False,
     ) -> None:
         self.folder, self.out = folder / "in", folder / "out"
         self.folder.mkdir(exist_ok=True)
         watched = map(str, folders or (self.folder,))
-        command = [*before, sys.executable, "-m", "codiff_batch", "watch", *watched, "-o", str(self.out), "--log-json"]
+        command = [
+            *before,
+            *(warm.COLD if cold else warm.program()),
+            "watch",
+            *watched,
+            "-o",
+            str(self.out),
+            "--log-json",
+        ]
         command += ["--model", str(model), *map(str, arguments)]
         self.program = subprocess.Popen(
             command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})}
@@ -72,7 +82,8 @@ class Watched:
         return f"{lines[-1]['outcome']}: {lines[-1]['reason']}" if lines else ""
 
     def wait_for_outcomes(self, count: int) -> None:
-        self.wait_for(lambda: len(self.outcomes()) >= count)
+        # Of thousands of lines the names are looked at only once there may be enough.
+        self.wait_for(lambda: len(self.lines) >= count and len(self.outcomes()) >= count)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         self.program.send_signal(number)
