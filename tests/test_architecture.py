@@ -105,6 +105,7 @@ def test_every_file_named_in_the_page_is_there() -> None:
         assert list((ROOT / PACKAGE).rglob(name)) or (ROOT / name).exists(), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", table())
 def test_a_room_imports_what_the_table_says_and_nothing_else(room: str) -> None:
     found = imports().get(room, {})
@@ -113,6 +114,7 @@ def test_a_room_imports_what_the_table_says_and_nothing_else(room: str) -> None:
         assert table()[room] <= set(found), "the table allows what nothing needs"
 
 
+@pytest.mark.slow
 def test_the_pictures_arrows_are_imports_and_lead_to_all_others() -> None:
     arrows = picture()[1]
     assert {(begin, end) for begin, end in arrows if end not in imports()[begin]} == set()

@@ -187,6 +187,7 @@ def test_the_manual_is_the_programs_own() -> None:
     assert {path.name: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.1")} == all_pages()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [

@@ -335,6 +335,7 @@ def test_a_photo_whose_network_takes_for_ever_is_given_up_between_tiles(
     assert "given up after 100 s" in ran.err
 
 
+@pytest.mark.slow
 def test_a_picture_whose_progress_refuses_it_leaves_the_others_alone(model: Path) -> None:
     def refuse(done: int, tiles: int) -> None:
         raise TookTooLong("enough")

@@ -59,6 +59,7 @@ def test_two_copies_of_a_library_never_share_one_backup(run, in_place, photo: Pa
     assert photo.read_bytes() == ORIGINAL
 
 
+@pytest.mark.slow
 def test_undo_finds_photos_that_were_named_through_a_link_which_leads_elsewhere_now(run, in_place, photo: Path) -> None:
     Path("current").symlink_to("photos")
     assert "1 restored" in in_place("current")
@@ -69,6 +70,7 @@ def test_undo_finds_photos_that_were_named_through_a_link_which_leads_elsewhere_
     assert photo.read_bytes() == ORIGINAL
 
 
+@pytest.mark.slow
 def test_undo_finds_photos_that_a_list_named_through_a_link(run, in_place, photo: Path) -> None:
     Path("here").mkdir()
     Path("here/link").symlink_to("../photos")
@@ -97,6 +99,7 @@ def test_undo_puts_nothing_into_the_mount_point_of_a_disk_that_is_away(photo: Pa
     assert "is not mounted" in ran.stderr
 
 
+@pytest.mark.slow
 def test_a_photo_that_was_deleted_after_its_disk_moved_comes_back_beside_the_others(run, in_place, photo: Path) -> None:
     in_place("photos")
     Path("new").mkdir()
@@ -108,6 +111,7 @@ def test_a_photo_that_was_deleted_after_its_disk_moved_comes_back_beside_the_oth
     assert not photo.exists()
 
 
+@pytest.mark.slow
 def test_undo_of_a_run_that_was_killed_goes_by_the_bytes_that_stand(run, in_place, photo: Path) -> None:
     """The first original went, another photo took its place, and the run that restored that one was killed."""
     in_place("photos")
@@ -120,6 +124,7 @@ def test_undo_of_a_run_that_was_killed_goes_by_the_bytes_that_stand(run, in_plac
     assert photo.read_bytes() == ORIGINAL
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", ["missing", "edited"])
 def test_other_options_need_the_original(run, in_place, photo: Path, harm: str) -> None:
     in_place("photos")
@@ -134,6 +139,7 @@ def test_other_options_need_the_original(run, in_place, photo: Path, harm: str) 
         assert photo.read_bytes() == restored
 
 
+@pytest.mark.slow
 def test_a_second_backup_folder_keeps_what_the_first_run_made(run, in_place, photo: Path, model: Path) -> None:
     in_place("photos")
     restored = photo.read_bytes()
@@ -152,6 +158,7 @@ def test_a_dry_run_in_place_says_which_photos_are_links(run, in_place, photo: Pa
     assert "1 would be restored, 0 skipped, 1 failed" in in_place("photos", "--dry-run")
 
 
+@pytest.mark.slow
 def test_undo_run_undo_with_other_options_each_time(run, in_place, photo: Path) -> None:
     for strength in (1.0, 0.5, 0.5):
         assert "1 restored" in in_place("photos", "--strength", strength)
@@ -160,6 +167,7 @@ def test_undo_run_undo_with_other_options_each_time(run, in_place, photo: Path) 
         assert "0 originals put back, 0 failed" in run("undo", "kept").err
 
 
+@pytest.mark.slow
 def test_a_library_that_was_copied_away_is_undone_from_the_copy_of_its_backups(run, in_place, photo: Path) -> None:
     in_place("photos")
     restored = photo.read_bytes()
@@ -172,6 +180,7 @@ def test_a_library_that_was_copied_away_is_undone_from_the_copy_of_its_backups(r
     assert Path("photos-away/a.jpg").read_bytes() == restored
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [("--in-place", "--backup", "kept"), ("-o", "kept")], ids=["in place", "beside"])
 def test_the_journal_knows_what_is_about_to_appear(
     run, photo: Path, model: Path, monkeypatch: pytest.MonkeyPatch, place: tuple[str, ...]
@@ -192,6 +201,7 @@ def test_the_journal_knows_what_is_about_to_appear(
     assert seen == [(None, True, sha256(ORIGINAL))]
 
 
+@pytest.mark.slow
 def test_a_redo_that_stops_before_the_rename_can_be_undone(
     run, in_place, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,6 +222,7 @@ def test_a_redo_that_stops_before_the_rename_can_be_undone(
     assert photo.read_bytes() == ORIGINAL
 
 
+@pytest.mark.slow
 def test_a_moved_photo_keeps_its_one_backup_when_it_is_done_again(run, in_place, photo: Path) -> None:
     in_place("photos")
     Path("photos/best").mkdir()
@@ -224,6 +235,7 @@ def test_a_moved_photo_keeps_its_one_backup_when_it_is_done_again(run, in_place,
     assert not photo.exists()
 
 
+@pytest.mark.slow
 def test_a_copy_of_library_and_backups_is_worked_on_for_itself(run, in_place, photo: Path, model: Path) -> None:
     in_place("photos")
     restored = photo.read_bytes()
@@ -284,6 +296,7 @@ def test_a_backup_of_a_killed_run_that_the_disk_does_not_take_is_not_relied_on(
         outputs.keep_backup(kept, b"first", like=source)
 
 
+@pytest.mark.slow
 def test_a_copy_follows_its_source_also_after_a_failed_attempt(run, photo: Path, model: Path) -> None:
     arguments = ("photos", "--copy-skipped", "--min-qf", 1, "--model", model)
     good = [jpeg(95, image=scene(seed=seed)) for seed in (2, 3)]
@@ -296,6 +309,7 @@ def test_a_copy_follows_its_source_also_after_a_failed_attempt(run, photo: Path,
     assert Path("photos-restored/a.jpg").read_bytes() == good[1]
 
 
+@pytest.mark.slow
 def test_a_copy_is_not_taken_for_the_restored_picture(run, photo: Path, model: Path) -> None:
     copied = ("photos", "--copy-skipped", "--min-qf", 1, "--strength", 0.5, "--model", model)
     run("photos", "--model", model)
@@ -306,6 +320,7 @@ def test_a_copy_is_not_taken_for_the_restored_picture(run, photo: Path, model: P
     assert Path("photos-restored/a.jpg").read_bytes() == restored
 
 
+@pytest.mark.slow
 def test_a_copy_that_somebody_edited_stays_and_that_is_said(run, photo: Path, model: Path) -> None:
     arguments = ("photos", "--copy-skipped", "--min-qf", 1, "--model", model, "--format", "png", "-v")
     write(photo, jpeg(95))

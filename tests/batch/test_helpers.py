@@ -103,6 +103,7 @@ def ray(monkeypatch: pytest.MonkeyPatch) -> Ray:
     return started
 
 
+@pytest.mark.slow
 def test_actors_do_every_photo_and_this_process_writes_it_down(run, photos: Path, model: Path, ray: Ray) -> None:
     write(photos / "torn.jpg", jpeg(20)[:300])
     ran = run(photos, "--model", model, "--cluster", "there:1")
@@ -210,6 +211,7 @@ def test_an_actor_tells_every_caller_what_is_wrong_and_tries_again_for_the_next(
             worker.process(task, None)
 
 
+@pytest.mark.slow
 def test_a_cluster_that_this_process_has_joined_already_is_used_and_its_actors_print_nothing(
     run, photos: Path, model: Path, ray: Ray
 ) -> None:
@@ -284,6 +286,7 @@ def signals(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return ignored
 
 
+@pytest.mark.slow
 def test_each_device_gets_photos_and_leaves_signals_to_the_first_process(
     run, photos: Path, model: Path, signals: list[str]
 ) -> None:
@@ -422,6 +425,7 @@ def test_what_a_process_that_died_left_is_removed_at_the_end(
     assert not left.exists()
 
 
+@pytest.mark.slow
 def test_a_copy_that_an_actor_made_follows_its_source_also_after_a_failed_attempt(
     run, tmp_path: Path, model: Path, ray: Ray
 ) -> None:

@@ -154,6 +154,7 @@ def test_links_pipes_and_folders_are_not_opened_for_writing_and_never_hang(run, 
     assert photo.read_bytes() == jpeg(20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["replaced", "grown", "shrunk", "deleted", "replaced with the same size and time"])
 def test_a_source_that_changes_during_the_network_is_left_for_the_next_run(
     run, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, what: str
@@ -194,6 +195,7 @@ def test_a_source_that_changes_during_the_network_is_left_for_the_next_run(
         assert b"codiff-batch" not in photo.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_folder_that_vanishes_mid_run_fails_its_photos_alone(
     run, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -268,6 +270,7 @@ def test_a_folder_of_outputs_that_may_not_be_entered_costs_its_photos_alone(
         assert Path("photos/closed/deep/b.jpg").read_bytes() == jpeg(20)
 
 
+@pytest.mark.slow
 def test_a_photo_that_vanishes_right_after_it_was_written_stops_nothing(
     run, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,6 +287,7 @@ def test_a_photo_that_vanishes_right_after_it_was_written_stops_nothing(
     assert "2 restored, 0 skipped, 0 failed" in ran.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("--copy-skipped", "--min-qf", 1)], ids=["restored", "copied"])
 def test_an_output_that_is_edited_while_its_photo_is_looked_at_again_stays(
     run, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[object, ...]

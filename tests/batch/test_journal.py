@@ -36,6 +36,7 @@ def restored(photos: Path) -> Path:
     return photos.with_name("photos-restored")
 
 
+@pytest.mark.slow
 def test_a_second_run_does_nothing_twice(run, photos: Path, restored: Path, model: Path) -> None:
     run(photos, "--model", model)
     before = {path: path.stat().st_ino for path in restored.glob("*.jpg")}
@@ -45,6 +46,7 @@ def test_a_second_run_does_nothing_twice(run, photos: Path, restored: Path, mode
     assert {path: path.stat().st_ino for path in restored.glob("*.jpg")} == before
 
 
+@pytest.mark.slow
 def test_a_changed_source_is_done_again_and_its_output_replaced(run, photos: Path, restored: Path, model: Path) -> None:
     run(photos, "--model", model)
     before = tree(restored)
@@ -53,6 +55,7 @@ def test_a_changed_source_is_done_again_and_its_output_replaced(run, photos: Pat
     assert [name for name in before if tree(restored)[name] != before[name]] == ["2.jpg"]
 
 
+@pytest.mark.slow
 def test_other_options_or_another_model_do_it_again(run, photos: Path, tmp_path: Path, model: Path) -> None:
     run(photos, "--model", model)
     assert "4 restored" in run(photos, "--model", model, "--strength", 0.5).err
@@ -60,6 +63,7 @@ def test_other_options_or_another_model_do_it_again(run, photos: Path, tmp_path:
     assert "0 restored, 4 skipped" in run(photos, "--model", tmp_path / "other", "--jobs", 1).err
 
 
+@pytest.mark.slow
 def test_an_output_that_somebody_edited_is_never_replaced(run, photos: Path, restored: Path, model: Path) -> None:
     run(photos, "--model", model)
     write(restored / "1.jpg", b"edited by hand")
@@ -70,12 +74,14 @@ def test_an_output_that_somebody_edited_is_never_replaced(run, photos: Path, res
     assert (restored / "1.jpg").read_bytes() == b"edited by hand"
 
 
+@pytest.mark.slow
 def test_an_output_that_is_gone_is_made_again(run, photos: Path, restored: Path, model: Path) -> None:
     run(photos, "--model", model)
     (restored / "3.jpg").unlink()
     assert "1 restored, 3 skipped" in run(photos, "--model", model).err
 
 
+@pytest.mark.slow
 def test_what_failed_is_tried_again(run, photos: Path, model: Path) -> None:
     whole = (photos / "0.jpg").read_bytes()
     write(photos / "0.jpg", whole[:300])
@@ -93,6 +99,7 @@ def test_skipped_photos_are_not_judged_again(run, tmp_path: Path, model: Path) -
     assert "1 skipped" in ran.err
 
 
+@pytest.mark.slow
 def test_a_copy_follows_its_changed_source(run, tmp_path: Path, model: Path) -> None:
     photo = write(tmp_path / "photos/fine.jpg", jpeg(90))
     arguments = (tmp_path / "photos", "--model", model, "--min-qf", 1, "--copy-skipped")
@@ -111,6 +118,7 @@ def test_names_that_are_not_utf8_are_remembered(run, tmp_path: Path, model: Path
     assert "1 skipped" in run(tmp_path / "photos", "--model", model).err
 
 
+@pytest.mark.slow
 def test_nothing_but_the_digest_tells_which_bytes_appeared(run, photos: Path, restored: Path, model: Path) -> None:
     """A run that is killed after the file has appeared and before that is recorded leaves an intent."""
     run(photos, "--model", model)
@@ -129,6 +137,7 @@ def test_nothing_but_the_digest_tells_which_bytes_appeared(run, photos: Path, re
     assert {path for path in after if after[path] != before[path]} <= {restored / "1.jpg"}
 
 
+@pytest.mark.slow
 def test_status_counts_and_names_failures(run, photos: Path, restored: Path, model: Path) -> None:
     write(photos / "torn.jpg", jpeg(20)[:200])
     write(photos / "fine.jpg", jpeg(90))
@@ -146,6 +155,7 @@ def test_status_counts_and_names_failures(run, photos: Path, restored: Path, mod
     assert told["photos_per_second"] > 0
 
 
+@pytest.mark.slow
 def test_status_tells_what_is_left_of_a_stopped_run(run, photos: Path, restored: Path, model: Path) -> None:
     run(photos, "--model", model)
     (path,) = journals_in(restored)
@@ -156,6 +166,7 @@ def test_status_tells_what_is_left_of_a_stopped_run(run, photos: Path, restored:
     assert "3 restored, 0 skipped, 0 failed, 1 left" in run("status", restored).out
 
 
+@pytest.mark.slow
 def test_undo_brings_every_byte_back(run, photos: Path, tmp_path: Path, model: Path) -> None:
     before = tree(photos)
     run(photos, "--model", model, "--in-place", "--backup", tmp_path / "kept")
@@ -167,6 +178,7 @@ def test_undo_brings_every_byte_back(run, photos: Path, tmp_path: Path, model: P
     assert "0 originals put back" in run("undo", tmp_path / "kept").err
 
 
+@pytest.mark.slow
 def test_undo_leaves_a_photo_alone_that_somebody_edited(run, photos: Path, tmp_path: Path, model: Path) -> None:
     run(photos, "--model", model, "--in-place", "--backup", tmp_path / "kept")
     write(photos / "1.jpg", b"cropped by hand")
@@ -177,6 +189,7 @@ def test_undo_leaves_a_photo_alone_that_somebody_edited(run, photos: Path, tmp_p
     assert "3 originals put back, 1 failed" in ran.err
 
 
+@pytest.mark.slow
 def test_undo_refuses_a_backup_that_is_not_the_original(run, photos: Path, tmp_path: Path, model: Path) -> None:
     run(photos, "--model", model, "--in-place", "--backup", tmp_path / "kept")
     restored = tree(photos)["1.jpg"]
@@ -185,6 +198,7 @@ def test_undo_refuses_a_backup_that_is_not_the_original(run, photos: Path, tmp_p
     assert tree(photos)["1.jpg"] == restored
 
 
+@pytest.mark.slow
 def test_after_undo_photos_are_restored_again(run, photos: Path, tmp_path: Path, model: Path) -> None:
     run(photos, "--model", model, "--in-place", "--backup", tmp_path / "kept")
     once = {name: digest for name, (digest, _) in tree(photos).items()}
@@ -193,6 +207,7 @@ def test_after_undo_photos_are_restored_again(run, photos: Path, tmp_path: Path,
     assert {name: digest for name, (digest, _) in tree(photos).items()} == once
 
 
+@pytest.mark.slow
 def test_a_second_rewrite_never_replaces_the_first_backup(run, photos: Path, tmp_path: Path, model: Path) -> None:
     before = tree(photos)
     run(photos, "--model", model, "--in-place", "--backup", tmp_path / "kept")
@@ -219,6 +234,7 @@ def test_what_is_not_a_journal_is_one_clear_line(run, photos: Path, restored: Pa
     assert "Traceback" not in ran.err
 
 
+@pytest.mark.slow
 def test_a_second_run_on_the_same_folder_is_kept_out(run, photos: Path, restored: Path, model: Path) -> None:
     from filelock import FileLock
 
@@ -231,6 +247,7 @@ def test_a_second_run_on_the_same_folder_is_kept_out(run, photos: Path, restored
     assert run(photos, "--model", model).code == 0
 
 
+@pytest.mark.slow
 def test_temporary_files_of_a_killed_run_are_swept(run, photos: Path, restored: Path, model: Path) -> None:
     litter = write(restored / ".codiff-batch-all-abc123.tmp", b"half")
     others = write(restored / ".codiff-batch-2-of-3-abc123.tmp", b"of another shard that may be at work")

@@ -73,6 +73,7 @@ def test_originals_never_go_to_another_disk_at_the_same_place(photos: Path, mode
     assert tree(photos)["1.jpg"] == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["--in-place --backup kept", "-o kept"])
 @pytest.mark.parametrize(
     "stray", [[], [".DS_Store", "lost+found/.keep", "another disk's/photo.jpg"]], ids=["empty", "stray"]
@@ -95,6 +96,7 @@ def test_a_folder_that_comes_back_without_its_mark_is_refused_until_the_user_say
     assert run(photos, *arguments[1:], "--new-backup").code == 0
 
 
+@pytest.mark.slow
 def test_a_folder_is_known_whatever_way_it_is_spelt(run, photos: Path, model: Path) -> None:
     run(photos / "0.jpg", "-o", "kept", "--model", model)
     shutil.rmtree("kept")
@@ -106,6 +108,7 @@ def test_a_folder_is_known_whatever_way_it_is_spelt(run, photos: Path, model: Pa
         assert "is its disk mounted?" in ran.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["gone", "empty", "a list", "of nothing we know", "without a name"])
 def test_a_folder_that_lost_its_mark_is_known_by_its_journal(run, photos: Path, model: Path, damage: str) -> None:
     outputs = (photos, "-o", "out", "--model", model)
@@ -121,12 +124,14 @@ def test_a_folder_that_lost_its_mark_is_known_by_its_journal(run, photos: Path, 
     assert "holds outputs" in run(photos, "--in-place", "--backup", "out", "--model", model).err
 
 
+@pytest.mark.slow
 def test_an_output_folder_that_was_deleted_is_made_again(run, photos: Path, model: Path) -> None:
     run(photos, "--model", model)
     shutil.rmtree("photos-restored")
     assert "2 restored" in run(photos, "--model", model).err
 
 
+@pytest.mark.slow
 def test_a_folder_holds_outputs_or_backups_never_both(run, photos: Path, model: Path) -> None:
     run(photos, "-o", "kept", "--model", model)
     ran = run(photos, "--in-place", "--backup", "kept", "--model", model)
@@ -134,12 +139,14 @@ def test_a_folder_holds_outputs_or_backups_never_both(run, photos: Path, model: 
     assert "holds outputs of earlier runs" in ran.err
 
 
+@pytest.mark.slow
 def test_without_a_state_directory_the_program_works_as_well(run, photos: Path, model: Path, monkeypatch) -> None:
     write(Path("file"), b"")
     monkeypatch.setenv("XDG_STATE_HOME", "file")
     assert run(photos, "--model", model).code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mark", ["pipe", "device", "bomb"])
 def test_whatever_lies_where_a_mark_would_be_holds_nobody_up(photos: Path, model: Path, mark: str) -> None:
     place = Path(".codiff-batch/mark.json")

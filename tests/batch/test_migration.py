@@ -101,6 +101,7 @@ def test_of_two_processes_that_bring_a_journal_up_to_date_one_finds_it_done(albu
         commit.join()
 
 
+@pytest.mark.slow
 def test_options_that_the_user_changes_are_done_again(run, album: Path) -> None:
     assert "3 restored" in run("photos", "--model", "./tiny", "--strength", 0.5).err
 

@@ -186,6 +186,7 @@ def test_an_output_of_another_ending_that_would_be_a_photo_is_refused(run, photo
     assert "would be a photo itself" in ran.err
 
 
+@pytest.mark.slow
 def test_a_bind_mount_of_the_photos_is_the_photos(photos: Path, model: Path) -> None:
     Path("kept").mkdir()
     before = tree(Path("photos"))
@@ -218,6 +219,7 @@ def test_photos_seen_through_another_mount_are_found_out_by_the_folders_mark(
         assert not Path("photos/.codiff-batch").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("bindfs") is None, reason="needs bindfs, for a mount with numbers of its own")
 @pytest.mark.parametrize(
     "command",
@@ -245,6 +247,7 @@ def test_a_share_that_is_mounted_twice_is_one_folder(photos: Path, model: Path, 
     assert not list(Path("photos").rglob(".codiff-batch*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [[], ["--in-place", "--backup", "other"], ["-o", "elsewhere"]])
 def test_originals_of_an_earlier_run_are_never_sources(run, photos: Path, model: Path, arguments: list[str]) -> None:
     assert run("photos", "--in-place", "--backup", "photos/monday", "--model", model).code == 0
@@ -259,6 +262,7 @@ def test_originals_of_an_earlier_run_are_never_sources(run, photos: Path, model:
     assert tree(Path("photos/monday")) == kept
 
 
+@pytest.mark.slow
 def test_outputs_of_an_earlier_run_are_never_sources(run, photos: Path, model: Path) -> None:
     run("photos", "-o", "photos/out", "--model", model)
     assert "3 photos" not in run("photos", "--dry-run", "--model", model).err
@@ -268,6 +272,7 @@ def test_outputs_of_an_earlier_run_are_never_sources(run, photos: Path, model: P
     assert run("photos", "photos/out", "-o", "o", "--model", model).code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [[], ["--overwrite"]])
 def test_backups_are_never_overwritten_by_outputs(run, photos: Path, model: Path, options: list[str]) -> None:
     run("photos", "--in-place", "--backup", "kept", "--model", model)
@@ -279,6 +284,7 @@ def test_backups_are_never_overwritten_by_outputs(run, photos: Path, model: Path
     assert tree(Path("kept")) == kept
 
 
+@pytest.mark.slow
 def test_the_guard_alone_saves_the_originals(run, photos: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With every check at planning taken out, what is left is the commit's own look at the backup."""
     monkeypatch.setattr(plan, "refuse_overlaps", lambda tasks: None)

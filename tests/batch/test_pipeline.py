@@ -363,6 +363,7 @@ def test_what_concerns_all_photos_ends_the_run_though_others_wait_for_memory(
     assert ended == ["with the error"]
 
 
+@pytest.mark.slow
 def test_a_photo_whose_time_is_up_with_its_last_tile_is_restored_all_the_same(
     tmp_path: Path, restorer: Restorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

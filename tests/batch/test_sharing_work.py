@@ -57,6 +57,7 @@ def test_a_wrong_shard_is_refused(run, tmp_path: Path, text: str) -> None:
     assert "I/N" in ran.err
 
 
+@pytest.mark.slow
 def test_shards_together_do_all_and_each_keeps_its_journal(run, tmp_path: Path, model: Path) -> None:
     photos = make_photos(tmp_path / "p", 12)
     for index in (1, 2, 3):
@@ -154,6 +155,7 @@ def test_a_cluster_does_every_photo_once_though_an_actor_is_killed(
     assert "0 failed, 0 left" in run("status", photos).out
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("ray")  # a cluster that another process starts would be found
 def test_a_cluster_that_is_not_there_is_one_clear_line(run, tmp_path: Path, model: Path) -> None:
     pytest.importorskip("ray", reason="the ray extra is not installed")

@@ -52,6 +52,7 @@ def contents(folder: Path) -> dict[str, str]:
     return {name: digest for name, (digest, _) in tree(folder).items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("later", ["other options", "another line", "touched", "copied", "torn"])
 def test_undo_brings_everything_back_whatever_came_after(
     run, photos: Path, tmp_path: Path, model: Path, later: str
@@ -82,6 +83,7 @@ def test_undo_brings_everything_back_whatever_came_after(
     assert contents(photos) == before
 
 
+@pytest.mark.slow
 def test_other_options_start_from_the_original(run, photos: Path, tmp_path: Path, model: Path) -> None:
     shutil.copytree(photos, tmp_path / "same")
     arguments = ("--in-place", "--model", model)
@@ -92,6 +94,7 @@ def test_other_options_start_from_the_original(run, photos: Path, tmp_path: Path
     assert contents(photos) == contents(tmp_path / "same")
 
 
+@pytest.mark.slow
 def test_options_there_and_back_again(run, photos: Path, model: Path, other_model: Path) -> None:
     restored = photos.with_name("photos-restored")
     run(photos, "--model", model)
@@ -103,6 +106,7 @@ def test_options_there_and_back_again(run, photos: Path, model: Path, other_mode
     assert contents(restored) == once
 
 
+@pytest.mark.slow
 def test_a_failed_attempt_does_not_make_an_output_somebody_elses(run, photos: Path, model: Path) -> None:
     run(photos, "--model", model)
     new = jpeg(12, image=scene(seed=9))
@@ -112,6 +116,7 @@ def test_a_failed_attempt_does_not_make_an_output_somebody_elses(run, photos: Pa
     assert "1 restored, 1 skipped, 0 failed" in run(photos, "--model", model).err
 
 
+@pytest.mark.slow
 def test_inode_numbers_that_change_are_no_change(
     run, photos: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,6 +126,7 @@ def test_inode_numbers_that_change_are_no_change(
     assert "0 restored, 2 skipped" in run(photos, "--model", model).err
 
 
+@pytest.mark.slow
 def test_a_library_that_moved_with_its_outputs_is_known(run, photos: Path, tmp_path: Path, model: Path) -> None:
     run(photos, "--model", model, "-o", tmp_path / "out")
     (tmp_path / "elsewhere").mkdir()
@@ -130,6 +136,7 @@ def test_a_library_that_moved_with_its_outputs_is_known(run, photos: Path, tmp_p
     assert "0 restored, 2 skipped" in ran.err
 
 
+@pytest.mark.slow
 def test_a_photo_that_was_moved_after_it_was_restored_is_known(run, photos: Path, tmp_path: Path, model: Path) -> None:
     original = (photos / "0.jpg").read_bytes()
     arguments = (photos, "--in-place", "--backup", tmp_path / "kept", "--model", model)
@@ -143,6 +150,7 @@ def test_a_photo_that_was_moved_after_it_was_restored_is_known(run, photos: Path
     assert not (photos / "0.jpg").exists()
 
 
+@pytest.mark.slow
 def test_another_photos_output_is_a_failure_with_both_names(run, photos: Path, tmp_path: Path, model: Path) -> None:
     run(photos / "0.jpg", "--model", model, "-o", tmp_path / "out")
     other = write(tmp_path / "more/0.jpg", jpeg(20, image=scene(seed=8)))
@@ -155,6 +163,7 @@ def test_another_photos_output_is_a_failure_with_both_names(run, photos: Path, t
     assert contents(tmp_path / "out") == before
 
 
+@pytest.mark.slow
 def test_an_output_that_was_given_anothers_name_is_not_overwritten(run, photos: Path, model: Path) -> None:
     """So it is on a disk that ignores case, where ``A.jpg`` and ``a.jpg`` are one output of two photos."""
     run(photos, "--model", model)
@@ -167,6 +176,7 @@ def test_an_output_that_was_given_anothers_name_is_not_overwritten(run, photos: 
     assert contents(restored) == before
 
 
+@pytest.mark.slow
 def test_an_update_of_the_program_redoes_nothing_until_asked(run, photos: Path, model: Path, monkeypatch) -> None:
     run(photos, "--model", model)
     monkeypatch.setattr("codiff_batch.batch.journals.__version__", "99")
@@ -178,6 +188,7 @@ def test_an_update_of_the_program_redoes_nothing_until_asked(run, photos: Path, 
     assert "0 restored, 2 skipped" in run(photos, "--model", model, "--again").err
 
 
+@pytest.mark.slow
 def test_shards_and_the_whole_know_each_others_outputs(run, photos: Path, tmp_path: Path, model: Path) -> None:
     out = ("-o", tmp_path / "out", "--model", model)
     run(photos, *out, "--shard", "1/2")
@@ -405,6 +416,7 @@ def test_outputs_are_found_where_their_folder_lies_now(tmp_path: Path) -> None:
     assert attempt.outcome.output == tmp_path / "now/a.jpg"
 
 
+@pytest.mark.slow
 def test_a_damaged_page_is_found_before_anything_is_written(tmp_path: Path) -> None:
     with contextlib.closing(Journal(path := journal_path(tmp_path, "all"))) as journal:
         for number in range(200):
@@ -459,6 +471,7 @@ def test_a_journal_that_cannot_be_used_is_one_line(
     assert contents(photos) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "place",
     [("-o", "out"), ("-o", "out", "--copy-skipped", "--min-qf", 1), ("--in-place", "--backup", "out")],
@@ -485,6 +498,7 @@ def test_names_are_kept_in_full_wherever_the_run_was_started(
         }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [("-o", "out"), ("--in-place", "--backup", "out")], ids=["beside", "in place"])
 def test_a_photo_that_is_as_it_was_is_not_read_again(
     run, photos: Path, model: Path, monkeypatch: pytest.MonkeyPatch, place: tuple[str, ...]
@@ -508,6 +522,7 @@ def test_a_photo_that_is_as_it_was_is_not_read_again(
     assert names == ["1.jpg"]
 
 
+@pytest.mark.slow
 def test_the_note_says_which_photo_it_was_made_from_and_how_bad_that_was(run, photos: Path, model: Path) -> None:
     originals = {path.name: sha256(path.read_bytes()) for path in photos.iterdir()}
     run(photos, "--model", model)
@@ -528,6 +543,7 @@ def test_of_two_photos_with_one_output_the_second_is_refused(run, photos: Path, 
     assert "1 restored, 0 skipped, 1 failed" in ran.err
 
 
+@pytest.mark.slow
 def test_a_signed_photo_is_left_alone_unless_told(run, photos: Path, model: Path) -> None:
     signed = with_segments(jpeg(15), c2pa(1, b"jumd c2pa manifest"))
     write(photos / "0.jpg", signed)

@@ -44,6 +44,7 @@ def test_before_the_first_photo_nothing_is_known_but_how_much_is_left(run, tmp_p
     assert "min to go" not in ran.out
 
 
+@pytest.mark.slow
 def test_each_of_several_folders_counts_its_own(run, tmp_path: Path, model: Path) -> None:
     one, two = photos(tmp_path / "one", 2), photos(tmp_path / "two", 3)
     assert run(one, two, "--model", model).code == 0
@@ -51,6 +52,7 @@ def test_each_of_several_folders_counts_its_own(run, tmp_path: Path, model: Path
     assert run("status", two).out.startswith("3 restored, 0 skipped, 0 failed, 0 left")
 
 
+@pytest.mark.slow
 def test_failures_of_deleted_photos_are_forgotten(run, tmp_path: Path, model: Path) -> None:
     folder = photos(tmp_path / "p", 2)
     bad = write(folder / "bad.jpg", b"no photo")
@@ -191,6 +193,7 @@ def test_only_the_first_ten_failures_are_named(run, tmp_path: Path, failures: in
     assert [line for line in lines if "more" in line] == (["  ... and 1 more (see --json)"] if failures > 10 else [])
 
 
+@pytest.mark.slow
 def test_what_was_known_before_counts_as_done(run, tmp_path: Path, model: Path) -> None:
     folder = photos(tmp_path / "p", 2)
     run(folder, "--model", model)
@@ -199,6 +202,7 @@ def test_what_was_known_before_counts_as_done(run, tmp_path: Path, model: Path) 
     assert run("status", folder).out.startswith("2 restored, 0 skipped, 0 failed, 0 left")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become somebody else")
 def test_somebody_who_may_only_read_can_ask(run, tmp_path_factory: pytest.TempPathFactory, model: Path) -> None:
     import shutil
@@ -259,6 +263,7 @@ def test_whatever_a_journal_says_ends_in_one_line(run, tmp_path: Path, model: Pa
         assert "is damaged" in ran.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["", "-wal", "-shm", "-journal"])
 def test_a_pipe_in_place_of_a_file_of_the_journal_holds_nobody_up(tmp_path: Path, end: str) -> None:
     path = journal_path(tmp_path, "all")

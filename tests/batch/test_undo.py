@@ -43,6 +43,7 @@ def photos() -> dict[str, bytes]:
     return {name: Path("photos", name).read_bytes() for name in NAMES if Path("photos", name).exists()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("pattern", "count"), [("trip/*.jpg", 2), ("trip", 2), ("*/2.jpg", 1), ("0.jpg", 1), ("*.jpg", 3)]
 )
@@ -51,6 +52,8 @@ def test_a_pattern_picks_photos(run, originals: dict[str, bytes], pattern: str, 
     assert sum(photos()[name] == originals[name] for name in NAMES) == count
 
 
+@pytest.mark.slow
+@pytest.mark.floors
 def test_a_pattern_that_matches_nothing_is_an_error(run, originals: dict[str, bytes]) -> None:
     restored = photos()
     ran = run("undo", "kept", "tripp/*")
@@ -59,6 +62,8 @@ def test_a_pattern_that_matches_nothing_is_an_error(run, originals: dict[str, by
     assert photos() == restored
 
 
+@pytest.mark.slow
+@pytest.mark.floors
 def test_a_dry_run_says_what_would_be_put_back(run, originals: dict[str, bytes]) -> None:
     restored = photos()
     ran = run("undo", "kept", "--dry-run")
@@ -68,6 +73,8 @@ def test_a_dry_run_says_what_would_be_put_back(run, originals: dict[str, bytes])
     assert photos() == restored
 
 
+@pytest.mark.slow
+@pytest.mark.floors
 def test_a_photo_that_was_deleted_comes_back(run, originals: dict[str, bytes]) -> None:
     Path("photos/0.jpg").unlink()
     Path("photos/trip/1.jpg").unlink()
@@ -77,6 +84,8 @@ def test_a_photo_that_was_deleted_comes_back(run, originals: dict[str, bytes]) -
     assert photos() == originals
 
 
+@pytest.mark.slow
+@pytest.mark.floors
 def test_a_photo_that_became_a_link_is_left_alone(run, originals: dict[str, bytes]) -> None:
     Path("photos/0.jpg").rename("elsewhere.jpg")
     Path("photos/0.jpg").symlink_to("../elsewhere.jpg")
@@ -85,6 +94,8 @@ def test_a_photo_that_became_a_link_is_left_alone(run, originals: dict[str, byte
     assert Path("elsewhere.jpg").read_bytes() == restored
 
 
+@pytest.mark.slow
+@pytest.mark.floors
 def test_a_backup_that_is_a_link_is_not_followed(run, originals: dict[str, bytes]) -> None:
     Path("kept/0.jpg").rename("secret.jpg")
     Path("kept/0.jpg").symlink_to("../secret.jpg")
@@ -93,6 +104,8 @@ def test_a_backup_that_is_a_link_is_not_followed(run, originals: dict[str, bytes
     assert photos() == restored
 
 
+@pytest.mark.slow
+@pytest.mark.floors
 def test_undo_waits_for_no_run_and_works_beside_none(run, originals: dict[str, bytes]) -> None:
     restored = photos()
     with FileLock("kept/.codiff-batch/lock-all"):
@@ -106,6 +119,8 @@ def test_undo_waits_for_no_run_and_works_beside_none(run, originals: dict[str, b
     assert run("undo", "kept").code == 0
 
 
+@pytest.mark.slow
+@pytest.mark.floors
 def test_a_photo_that_is_its_original_already_is_left_as_it_is(run, originals: dict[str, bytes]) -> None:
     write(Path("photos/0.jpg"), originals["0.jpg"])
     ran = run("undo", "kept")
@@ -114,6 +129,8 @@ def test_a_photo_that_is_its_original_already_is_left_as_it_is(run, originals: d
     assert photos() == originals
 
 
+@pytest.mark.slow
+@pytest.mark.floors
 def test_a_disk_that_carries_both_may_be_mounted_elsewhere(run, originals: dict[str, bytes]) -> None:
     Path("new place").mkdir()
     for name in ("photos", "kept"):
@@ -148,6 +165,8 @@ def test_a_full_backup_disk_does_not_stop_undo(originals: dict[str, bytes]) -> N
     assert photos() == originals
 
 
+@pytest.mark.slow
+@pytest.mark.floors
 @pytest.mark.parametrize("owner", ["zz", "all"])
 @pytest.mark.parametrize("note", [False, True])
 def test_a_planted_journal_reaches_nothing_that_we_did_not_write(
@@ -171,6 +190,8 @@ def test_a_planted_journal_reaches_nothing_that_we_did_not_write(
     assert not any(path.exists() for path in new)
 
 
+@pytest.mark.slow
+@pytest.mark.floors
 @pytest.mark.parametrize("data", [jpeg(90), b"# settings"], ids=["a photo", "no photo"])
 def test_a_photo_without_our_note_is_never_replaced_whatever_the_journal_says(
     run, originals: dict[str, bytes], data: bytes
@@ -183,12 +204,16 @@ def test_a_photo_without_our_note_is_never_replaced_whatever_the_journal_says(
     assert photo.read_bytes() == data
 
 
+@pytest.mark.slow
+@pytest.mark.floors
 def test_special_bits_of_a_backup_do_not_come_back(run, originals: dict[str, bytes]) -> None:
     Path("kept/0.jpg").chmod(0o6755)
     assert run("undo", "kept").code == 0
     assert Path("photos/0.jpg").stat().st_mode & 0o7777 == 0o755
 
 
+@pytest.mark.slow
+@pytest.mark.floors
 def test_an_output_folder_has_nothing_to_put_back(run, originals: dict[str, bytes], model: Path) -> None:
     run("kept/../photos", "-o", "out", "--again", "--model", model)
     ran = run("undo", "out")
@@ -196,6 +221,8 @@ def test_an_output_folder_has_nothing_to_put_back(run, originals: dict[str, byte
     assert "were never changed" in ran.err
 
 
+@pytest.mark.slow
+@pytest.mark.floors
 def test_a_damaged_journal_is_rebuilt_from_the_files(run, originals: dict[str, bytes], model: Path) -> None:
     journal = Path("kept/.codiff-batch/journal-all.sqlite")
     journal.write_bytes(b"\xaa" * journal.stat().st_size)
@@ -208,6 +235,8 @@ def test_a_damaged_journal_is_rebuilt_from_the_files(run, originals: dict[str, b
     assert photos() == originals
 
 
+@pytest.mark.slow
+@pytest.mark.floors
 def test_rebuild_tells_photos_apart_that_were_changed_since(run, originals: dict[str, bytes]) -> None:
     write(Path("photos/0.jpg"), b"cropped by hand")
     write(Path("photos/trip/1.jpg"), originals["trip/1.jpg"])
@@ -218,6 +247,8 @@ def test_rebuild_tells_photos_apart_that_were_changed_since(run, originals: dict
     assert "kept/trip/2.jpg" in ran.err
 
 
+@pytest.mark.slow
+@pytest.mark.floors
 def test_rebuild_with_the_wrong_folder_forgets_nothing(run, originals: dict[str, bytes]) -> None:
     Path("others").mkdir()
     assert run("rebuild", "kept", "others").code == 3
@@ -225,6 +256,8 @@ def test_rebuild_with_the_wrong_folder_forgets_nothing(run, originals: dict[str,
     assert photos() == originals
 
 
+@pytest.mark.slow
+@pytest.mark.floors
 def test_what_a_killed_undo_left_is_removed(run, originals: dict[str, bytes]) -> None:
     litter = write(Path("photos/.codiff-batch-undo-abc.tmp"), b"half")
     run("undo", "kept", "--dry-run")
@@ -233,6 +266,8 @@ def test_what_a_killed_undo_left_is_removed(run, originals: dict[str, bytes]) ->
     assert not litter.exists()
 
 
+@pytest.mark.slow
+@pytest.mark.floors
 def test_a_lost_journal_of_outputs_is_rebuilt(run, originals: dict[str, bytes], model: Path) -> None:
     run("undo", "kept")
     run("photos", "-o", "out", "--model", model)
@@ -242,6 +277,8 @@ def test_a_lost_journal_of_outputs_is_rebuilt(run, originals: dict[str, bytes], 
     assert "0 restored, 3 skipped" in run("photos", "-o", "out", "--model", model).err
 
 
+@pytest.mark.slow
+@pytest.mark.floors
 def test_undo_leaves_a_consistent_journal(run, originals: dict[str, bytes]) -> None:
     run("undo", "kept", "trip")
     with contextlib.closing(sqlite3.connect("kept/.codiff-batch/journal-all.sqlite")) as database:
@@ -250,6 +287,8 @@ def test_undo_leaves_a_consistent_journal(run, originals: dict[str, bytes]) -> N
     assert "  2 put back" in run("status", "kept").out
 
 
+@pytest.mark.slow
+@pytest.mark.floors
 @needs_permissions
 def test_a_folder_that_may_not_be_entered_costs_its_photos_alone(run, model: Path) -> None:
     with folder_for_all() as folder:
@@ -269,6 +308,8 @@ def test_a_folder_that_may_not_be_entered_costs_its_photos_alone(run, model: Pat
         assert run("undo", folder / "kept").code == 0
 
 
+@pytest.mark.slow
+@pytest.mark.floors
 def test_a_backup_that_is_not_the_original_is_told_by_a_dry_run_too(run, originals: dict[str, bytes]) -> None:
     write(Path("kept/0.jpg"), b"rotten")
     ran = run("undo", "kept", "--dry-run")
@@ -290,6 +331,8 @@ def test_a_library_that_moved_and_left_a_link_behind_is_undone(
     assert photo.read_bytes() == jpeg(15)
 
 
+@pytest.mark.slow
+@pytest.mark.floors
 @pytest.mark.parametrize("way", ["dots", "a linked folder"])
 def test_a_backup_outside_of_its_folder_is_not_put_back(run, originals: dict[str, bytes], way: str) -> None:
     restored = photos()
@@ -319,6 +362,8 @@ def test_a_deleted_photo_comes_back_also_with_its_ending_in_capitals(
     assert photo.read_bytes() == jpeg(15)
 
 
+@pytest.mark.slow
+@pytest.mark.floors
 def test_what_appears_in_place_of_a_deleted_photo_at_the_last_moment_stays(
     run, originals: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -335,6 +380,8 @@ def test_what_appears_in_place_of_a_deleted_photo_at_the_last_moment_stays(
     assert photo.read_bytes() == b"somebody's"
 
 
+@pytest.mark.slow
+@pytest.mark.floors
 def test_a_daemon_leaves_what_was_put_back_until_it_changes(run, originals: dict[str, bytes], model: Path) -> None:
     run("undo", "kept")
     watch = ("watch", "photos", "--once", "--settle", 0, "--in-place", "--backup", "kept", "--model", model)

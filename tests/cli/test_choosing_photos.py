@@ -26,6 +26,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "photos"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ends", "null"), [("-print0", ["-0"]), ("-print", [])])
 def test_a_list_of_files_keeps_its_tree_and_never_feeds_outputs_back_in(
     run, here: Path, monkeypatch: pytest.MonkeyPatch, ends: str, null: list[str]
@@ -179,6 +180,7 @@ def test_lists_of_other_systems_are_read_or_refused_in_words(run, here: Path) ->
         assert (ran.code, "add --null" in ran.err) == (2, True)
 
 
+@pytest.mark.slow
 def test_exclude_works_for_every_command_that_takes_photos(run, here: Path) -> None:
     assert "1 photo: " in run(".", "--dry-run", "--exclude", "monday").err
     assert len(run("inspect", ".", "--exclude", "1.jpg").out.splitlines()) == 2

@@ -25,6 +25,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
+@pytest.mark.slow
 def test_a_file_that_was_cut_anywhere_fails_with_its_reason(run, tmp_path: Path, model: Path) -> None:
     whole = jpeg(20, progressive=True, comment=b"x" * 40)
     for percent in range(100):
@@ -38,6 +39,7 @@ def test_a_file_that_was_cut_anywhere_fails_with_its_reason(run, tmp_path: Path,
     assert all(record["reason"] for record in records)
 
 
+@pytest.mark.slow
 def test_garbage_and_bombs_fail_quickly(run, tmp_path: Path, model: Path) -> None:
     rng = np.random.default_rng(0)
     whole = bytearray(jpeg(20))
@@ -99,6 +101,7 @@ def test_names_of_every_kind_are_restored_and_reported_a_line_each(run, tmp_path
     assert "0 restored" in run(tmp_path / "p", "--model", model).err
 
 
+@pytest.mark.slow
 def test_times_in_the_future_and_the_distant_past_are_kept(run, tmp_path: Path, model: Path) -> None:
     for name, time in (("future", 4_000_000_000_000_000_123), ("past", 1_000_000_001)):
         os.utime(write(tmp_path / f"p/{name}.jpg", jpeg(20)), ns=(time, time))
@@ -109,6 +112,7 @@ def test_times_in_the_future_and_the_distant_past_are_kept(run, tmp_path: Path, 
     assert "0 restored, 2 skipped" in run(tmp_path / "p", "--model", model).err
 
 
+@pytest.mark.slow
 def test_a_dry_run_leaves_the_whole_tree_as_it_is(run, tmp_path: Path, model: Path) -> None:
     write(tmp_path / "p/a.jpg", jpeg(20))
     write(tmp_path / "p/b.jpg", jpeg(95))

@@ -69,6 +69,7 @@ def test_where_the_words_go_never_stops_the_work(folder: Path, command: str, whe
     assert "Traceback" not in ran.stderr
 
 
+@pytest.mark.slow
 def test_no_file_of_ours_gets_the_number_of_a_closed_stream(folder: Path) -> None:
     """Else what a C library writes to stderr would end in a photo."""
     code = (
@@ -82,6 +83,7 @@ def test_no_file_of_ours_gets_the_number_of_a_closed_stream(folder: Path) -> Non
     assert [(folder / name).read_bytes() for name in "abc"] == [b""] * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["inspect p", "inspect p --json", "models list", "--help"])
 def test_a_reader_that_has_seen_enough_ends_printing_quietly(folder: Path, command: str) -> None:
     for index in range(200):
@@ -91,6 +93,7 @@ def test_a_reader_that_has_seen_enough_ends_printing_quietly(folder: Path, comma
     assert ran.stderr in ("", f"installed models are looked for in {Path.home()}/.local/share/codiff-batch/models\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unbuffered", [{}, {"PYTHONUNBUFFERED": "1"}])
 def test_pipes_that_do_not_block_are_waited_for(folder: Path, unbuffered: dict[str, str]) -> None:
     """A list is read to its end, and all results are written, whatever another program set on the pipes."""
@@ -118,12 +121,14 @@ def test_pipes_that_do_not_block_are_waited_for(folder: Path, unbuffered: dict[s
     assert [line.split(".jpg")[0] + ".jpg" for line in lines[1:]] == names
 
 
+@pytest.mark.slow
 def test_results_that_cannot_be_written_are_an_error_in_one_line(folder: Path) -> None:
     ran = shell("codiff-batch inspect p >/dev/full")
     assert ran.returncode == 4
     assert ran.stderr == "codiff-batch: error: cannot write to standard output: No space left on device\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [1, 7, 20])
 def test_a_narrow_terminal_never_stops_the_work(folder: Path, columns: int) -> None:
     ours, theirs = pty.openpty()
@@ -146,6 +151,7 @@ def _read(handle: int) -> bytes:
         return b""
 
 
+@pytest.mark.slow
 def test_inspect_prints_each_photo_as_soon_as_it_was_seen(folder: Path) -> None:
     for index in range(40):
         write(folder / f"q/{index:02}.jpg", jpeg(20))
@@ -175,12 +181,14 @@ main(sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 def test_the_report_goes_to_stdout_as_json(run, folder: Path) -> None:
     ran = run("p", *COPY.split(), "--report", "-")
     assert [record["outcome"] for record in json.loads(ran.out)] == ["skipped"] * 3
     assert "3 skipped" in ran.err
 
 
+@pytest.mark.slow
 def test_the_report_goes_into_any_pipe(folder: Path) -> None:
     ran = shell(f"codiff-batch p {COPY} -q --report >(cat > copy.json; touch ended); while [ ! -e ended ]; "
                 "do sleep 0.05; done", timeout=60)  # fmt: skip
@@ -206,11 +214,13 @@ def test_the_journal_gives_the_same_report_later(run, folder: Path) -> None:
     assert json.loads(run("report", "q", "-o", "-").out) == json.loads(run("report", "q-restored", "-o", "-").out)
 
 
+@pytest.mark.slow
 def test_a_report_in_a_folder_that_is_not_there_yet_is_written(run, folder: Path) -> None:
     assert run("p", "-o", "out", *COPY.split(), "--report", "out/logs/report.json").code == 0
     assert len(json.loads((folder / "out/logs/report.json").read_text())) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["/proc/nowhere/r.json", "/proc/r.html", "p.json/", "p"])
 def test_a_place_that_takes_no_report_is_refused_before_the_work(run, folder: Path, name: str) -> None:
     (folder / "p.json").mkdir()

@@ -23,6 +23,7 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_import_and_help_bring_in_no_torch() -> None:
     code = (
         "import sys, codiff_batch, codiff_batch.engine, codiff_batch.cli.main as m\n"
@@ -35,6 +36,7 @@ def test_import_and_help_bring_in_no_torch() -> None:
     assert ran.returncode == 0, ran.stderr
 
 
+@pytest.mark.slow
 def test_judging_by_headers_alone_needs_no_torch(tmp_path: Path) -> None:
     write(tmp_path / "p/a.jpg", jpeg(20))
     code = (
@@ -64,6 +66,7 @@ def test_without_arguments_there_is_help(run) -> None:
     assert "Usage: codiff-batch" in run().err
 
 
+@pytest.mark.slow
 def test_a_folder_called_like_a_command_is_reached_by_a_path(run, tmp_path: Path, monkeypatch) -> None:
     write(tmp_path / "models/a.jpg", jpeg(20))
     monkeypatch.chdir(tmp_path)
@@ -87,6 +90,7 @@ def test_inspect_prints_a_table(run, tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.jpg", "b.jpg", "c.jpg"]
 
 
+@pytest.mark.slow
 def test_inspect_prints_json_for_programs(run, tmp_path: Path) -> None:
     write(tmp_path / "a.jpg", jpeg(20, comment=b"hello", progressive=True))
     ran = run("inspect", "--json", "--look", tmp_path)
@@ -98,6 +102,7 @@ def test_inspect_prints_json_for_programs(run, tmp_path: Path) -> None:
     assert row["metadata"] == ["comment"]
 
 
+@pytest.mark.slow
 def test_inspect_says_what_a_run_leaves_alone_whatever_its_quality(run, tmp_path: Path) -> None:
     signed = b'<x:xmpmeta xmlns:dcterms="http://purl.org/dc/terms/" dcterms:provenance="https://example.org/1"/>'
     write(tmp_path / "in/1-signed.jpg", jpeg(20, xmp=signed))
@@ -127,6 +132,7 @@ def test_models_are_listed_and_shown(run, tmp_path: Path) -> None:
     assert "'natural' is now part of compact" in former.err
 
 
+@pytest.mark.slow
 def test_a_model_is_chosen_by_name_or_by_folder(run, tmp_path: Path) -> None:
     make_tiny_model(tmp_path / "models/mine")
     write(tmp_path / "p/a.jpg", jpeg(20))
@@ -182,6 +188,7 @@ def test_a_terminal_that_is_closed_ends_a_run_gently_unless_it_was_told_to_stay(
     assert (ends.event.is_set(), ends.exit_code) == (True, ExitCode.HUNG_UP)
 
 
+@pytest.mark.slow
 def test_a_mistake_of_the_program_ends_with_one(tmp_path: Path) -> None:
     write(tmp_path / "p/a.jpg", jpeg(20))
     code = (

@@ -49,6 +49,8 @@ def tree(folder: Path) -> dict[str, tuple[str, int]]:
     }
 
 
+@pytest.mark.slow
+@pytest.mark.floors
 def test_crushed_photos_are_restored_and_good_ones_skipped(run, photos: Path) -> None:
     before = tree(photos)
     ran = run(photos)
@@ -59,6 +61,8 @@ def test_crushed_photos_are_restored_and_good_ones_skipped(run, photos: Path) ->
     assert ran.out == ""
 
 
+@pytest.mark.slow
+@pytest.mark.floors
 def test_a_restored_photo_is_nearer_to_what_was_photographed(run, photos: Path) -> None:
     run(photos)
     truth = np.asarray(scene(200, 160), float)
@@ -72,6 +76,8 @@ def test_a_restored_photo_is_nearer_to_what_was_photographed(run, photos: Path) 
     assert error["restored"] < error["source"]
 
 
+@pytest.mark.slow
+@pytest.mark.floors
 def test_the_same_run_again_gives_the_same_bytes(run, photos: Path, tmp_path: Path) -> None:
     run(photos, "-o", tmp_path / "one")
     run(photos, "-o", tmp_path / "two", "--jobs", 4)
@@ -101,6 +107,8 @@ def test_outputs_are_recognised_and_never_restored_twice(run, photos: Path, tmp_
     assert "restored before: codiff-batch" in ran.err
 
 
+@pytest.mark.slow
+@pytest.mark.floors
 def test_dry_run_judges_everything_and_writes_nothing_but_the_report(run, photos: Path, tmp_path: Path) -> None:
     before = tree(tmp_path)
     ran = run(photos, "--dry-run", "--report", tmp_path / "r.json")
@@ -113,6 +121,8 @@ def test_dry_run_judges_everything_and_writes_nothing_but_the_report(run, photos
     assert {tuple(r["steps"]) for r in records} == {("read",), ("read", "decode", "judge")}
 
 
+@pytest.mark.slow
+@pytest.mark.floors
 def test_a_dry_run_judges_on_the_first_of_several_devices(run, photos: Path) -> None:
     ran = run(photos, "--dry-run", "--device", "cpu, cpu")
     assert (ran.code, "2 would be restored, 1 skipped" in ran.err) == (0, True)
@@ -151,6 +161,8 @@ def test_the_csv_report_holds_the_same(run, photos: Path, tmp_path: Path) -> Non
     assert sorted(row["outcome"] for row in rows) == ["restored", "restored", "skipped"]
 
 
+@pytest.mark.slow
+@pytest.mark.floors
 def test_bad_files_get_a_line_each_and_the_others_are_done(run, tmp_path: Path) -> None:
     folder = tmp_path / "p"
     png = BytesIO()
@@ -185,6 +197,8 @@ def test_copy_skipped_makes_the_output_folder_complete(run, photos: Path) -> Non
     assert copied.stat().st_mtime_ns == (photos / "fine.jpg").stat().st_mtime_ns
 
 
+@pytest.mark.slow
+@pytest.mark.floors
 def test_in_place_keeps_the_untouched_original_first(run, photos: Path, tmp_path: Path) -> None:
     before = tree(photos)
     assert run(photos, "--in-place", "--backup", tmp_path / "kept").code == 0
@@ -196,6 +210,8 @@ def test_in_place_keeps_the_untouched_original_first(run, photos: Path, tmp_path
         assert after[name][1] == before[name][1]  # the modification time stays
 
 
+@pytest.mark.slow
+@pytest.mark.floors
 def test_in_place_a_second_time_changes_nothing(run, photos: Path, tmp_path: Path) -> None:
     run(photos, "--in-place", "--backup", tmp_path / "kept")
     before = tree(tmp_path)
@@ -203,6 +219,8 @@ def test_in_place_a_second_time_changes_nothing(run, photos: Path, tmp_path: Pat
     assert tree(tmp_path) == before
 
 
+@pytest.mark.slow
+@pytest.mark.floors
 def test_in_place_leaves_a_photo_alone_whose_backup_cannot_be_kept(run, photos: Path, tmp_path: Path) -> None:
     write(tmp_path / "kept/again.jpg", b"another picture")
     before = (photos / "again.jpg").read_bytes()
@@ -223,6 +241,8 @@ def test_in_place_refuses_links(run, tmp_path: Path) -> None:
     assert "hard links" in ran.err
 
 
+@pytest.mark.slow
+@pytest.mark.floors
 def test_a_source_that_changes_meanwhile_is_left_for_the_next_run(
     run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,6 +260,8 @@ def test_a_source_that_changes_meanwhile_is_left_for_the_next_run(
     assert tree(tmp_path / "p-restored") == {}
 
 
+@pytest.mark.slow
+@pytest.mark.floors
 @pytest.mark.parametrize(("format", "suffix"), [("jpeg", ".jpg"), ("png", ".png"), ("webp", ".webp"), ("tiff", ".tif")])
 def test_every_format_opens_again_in_its_own_kind(run, tmp_path: Path, format: str, suffix: str) -> None:
     write(tmp_path / "p/a.jpg", jpeg(20))
@@ -271,6 +293,8 @@ def test_a_quality_given_by_hand_is_what_the_networks_hear(run, tmp_path: Path) 
     assert "a.jpg: quality 10 given by hand" in run(tmp_path / "p", "--qf", 10, "--dry-run", "-v").err
 
 
+@pytest.mark.slow
+@pytest.mark.floors
 def test_strength_zero_gives_the_sources_pixels(run, tmp_path: Path) -> None:
     write(tmp_path / "p/a.jpg", jpeg(20))
     run(tmp_path / "p", "--format", "png", "--strength", 0, "--no-constrain")
@@ -278,6 +302,8 @@ def test_strength_zero_gives_the_sources_pixels(run, tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(Image.open(tmp_path / "p-restored/a.png")), source)
 
 
+@pytest.mark.slow
+@pytest.mark.floors
 def test_constrained_output_codes_to_the_sources_coefficients(run, tmp_path: Path) -> None:
     source = JpegPhoto.open(write(tmp_path / "p/a.jpg", jpeg(20, subsampling=2)))
     run(tmp_path / "p", "--format", "png")
@@ -289,6 +315,8 @@ def test_constrained_output_codes_to_the_sources_coefficients(run, tmp_path: Pat
     assert min(same) > 0.999
 
 
+@pytest.mark.slow
+@pytest.mark.floors
 def test_names_that_are_not_utf8_are_restored_and_reported(run, tmp_path: Path) -> None:
     raw = os.fsencode(tmp_path / "p") + b"/caf\xe9\n.jpg"
     write(Path(os.fsdecode(raw)), jpeg(20))
@@ -306,6 +334,8 @@ def test_an_empty_folder_is_all_well(run, tmp_path: Path) -> None:
     assert "no JPEG files found" in ran.err
 
 
+@pytest.mark.slow
+@pytest.mark.floors
 def test_quiet_prints_failures_only(run, tmp_path: Path) -> None:
     write(tmp_path / "p/a.jpg", jpeg(20))
     assert run(tmp_path / "p", "-q").err == ""

@@ -36,6 +36,7 @@ def spoken(module: Path) -> Iterator[str]:
             yield part.value
 
 
+@pytest.mark.slow
 def test_no_room_but_the_command_lines_names_an_option() -> None:
     # The preview's product is a command line to paste, so it is a part of that front door.
     own = {PACKAGE / "cli", PACKAGE / "preview"}

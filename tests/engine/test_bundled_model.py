@@ -48,12 +48,14 @@ def test_it_is_small_enough_to_ship() -> None:
     assert sum(path.stat().st_size for path in BUNDLED.rglob("*") if path.is_file()) < 25e6
 
 
+@pytest.mark.slow
 def test_its_card_says_how_it_was_made(restorer: Restorer) -> None:
     training, scores = restorer.card.training, restorer.card.scores
     assert {"data", "credits", "steps", "minutes", "seed"} <= set(training)
     assert "LIVE1" in scores
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampling", [0, 1, 2], ids=["4:4:4", "4:2:2", "4:2:0"])
 @pytest.mark.parametrize("quality", [5, 10, 20, 40])
 def test_it_brings_a_photo_nearer_to_the_truth(restorer: Restorer, fine: Pixels, quality: int, sampling: int) -> None:
@@ -61,6 +63,7 @@ def test_it_brings_a_photo_nearer_to_the_truth(restorer: Restorer, fine: Pixels,
     assert psnr(restore_photo(photo, restorer), fine) > psnr(photo.pixels(), fine) + 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quality", [90, 95, 98, 100])
 def test_a_fine_photo_is_hardly_changed_and_not_harmed(restorer: Restorer, fine: Pixels, quality: int) -> None:
     photo = crush(fine, quality, subsampling=0)
@@ -69,6 +72,7 @@ def test_a_fine_photo_is_hardly_changed_and_not_harmed(restorer: Restorer, fine:
     assert psnr(restored, fine) > psnr(source, fine) - 0.2
 
 
+@pytest.mark.slow
 def test_gray_photos_stay_gray_and_gain(restorer: Restorer, fine: Pixels) -> None:
     gray = np.asarray(Image.fromarray(fine).convert("L"))
     photo = crush(gray, 15)
@@ -89,6 +93,7 @@ def test_mean_colour_is_kept(restorer: Restorer) -> None:
         assert np.abs(change).max() < 2, path.name
 
 
+@pytest.mark.slow
 def test_a_photo_that_was_saved_again_is_not_bound_by_the_cells_of_the_last_save(
     restorer: Restorer, fine: Pixels
 ) -> None:
@@ -111,6 +116,7 @@ def test_tiles_leave_no_seam(restorer: Restorer, fine: Pixels) -> None:
     assert difference[:, 192:256].mean() < 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quality", [10, 20, 40, 60, 80, 95])
 def test_quality_is_read_from_the_pixels_alone(restorer: Restorer, fine: Pixels, quality: int) -> None:
     assert restorer.estimate_qf(crush(fine, quality).pixels()) == pytest.approx(quality, abs=12)

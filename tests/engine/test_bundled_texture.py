@@ -25,16 +25,19 @@ def compact() -> Restorer:
     return Restorer.load("compact", "cpu")
 
 
+@pytest.mark.slow
 def test_its_card_says_how_texture_was_trained_and_its_default_chosen(compact: Restorer) -> None:
     assert {"data", "steps", "minutes", "seed", "losses"} <= set(compact.card.training["texture"])
     assert f"{compact.card.texture:g}, chosen" in compact.card.training["texture_default"]
 
 
+@pytest.mark.slow
 def test_without_texture_it_is_the_fast_model(compact: Restorer) -> None:
     photo = compress(np.asarray(Image.open(EXAMPLES / "strudel-fine-q95.jpg"))[:128, :160], 20, "4:2:0")
     assert np.array_equal(restore_photo(photo, compact, texture=0), restore_photo(photo, Restorer.load("fast", "cpu")))
 
 
+@pytest.mark.slow
 def test_it_weaves_no_pattern_into_a_smooth_sky(compact: Restorer) -> None:
     """An eye sees one of a level or two, where nothing else is to be seen."""
     down = np.linspace(0, 1, 256)[:, None, None]
@@ -46,6 +49,7 @@ def test_it_weaves_no_pattern_into_a_smooth_sky(compact: Restorer) -> None:
         assert repeating(middle, period).std() < 0.5
 
 
+@pytest.mark.slow
 def test_its_card_promises_pictures_that_are_nearer_to_the_originals_and_look_more_like_them(compact: Restorer) -> None:
     """As measured by ``training.evaluate``: on all of LIVE1 by PSNR, on crops of it by LPIPS and DISTS."""
     scores = compact.card.scores

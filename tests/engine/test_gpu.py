@@ -47,6 +47,7 @@ def test_memory_can_be_asked_for_of_a_gpu_without_a_number(monkeypatch: pytest.M
         assert free_memory(torch.device("cuda")) == 5 << 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["auto", "cuda", "cuda:0", "cuda:1"])
 def test_a_gpu_gives_what_a_processor_gives(
     monkeypatch: pytest.MonkeyPatch, model: Path, pixels: np.ndarray, name: str
@@ -61,6 +62,7 @@ def test_a_gpu_gives_what_a_processor_gives(
         assert gpus.current == 0
 
 
+@pytest.mark.slow
 def test_a_gpu_with_memory_lets_more_photos_in(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
     machine = {"total": 128 << 30}
     monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: SimpleNamespace(available=64 << 30, **machine))
@@ -72,6 +74,7 @@ def test_a_gpu_with_memory_lets_more_photos_in(monkeypatch: pytest.MonkeyPatch, 
     assert Restorer.load(model, "cpu").pixels_under_way == 0
 
 
+@pytest.mark.slow
 def test_a_host_program_may_pass_a_gpu_without_a_number(
     monkeypatch: pytest.MonkeyPatch, model: Path, pixels: np.ndarray
 ) -> None:
@@ -82,6 +85,7 @@ def test_a_host_program_may_pass_a_gpu_without_a_number(
         assert np.allclose(restorer.restore_levels(pixels), wanted, atol=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "first"), [("cuda:0", SDPBackend.FLASH_ATTENTION), ("cuda:1", SDPBackend.CUDNN_ATTENTION)]
 )
@@ -104,6 +108,7 @@ def test_attention_takes_cudnns_kernel_first_from_hopper_on(
     assert torch._C._get_sdp_priority_order() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "chosen"), [("mps", "mps"), ("xpu", "xpu:1")])
 def test_apples_and_intels_gpus_get_pixels_that_were_waited_for(
     monkeypatch: pytest.MonkeyPatch, model: Path, pixels: np.ndarray, kind: str, chosen: str
@@ -137,6 +142,7 @@ def test_intels_gpu_has_memory_of_its_own(monkeypatch: pytest.MonkeyPatch) -> No
         assert total_memory(torch.device("xpu", 1)) == 8 << 30
 
 
+@pytest.mark.slow
 def test_the_next_photo_is_drawn_while_the_one_before_is_worked_on(
     monkeypatch: pytest.MonkeyPatch, model: Path, pixels: np.ndarray
 ) -> None:
@@ -172,6 +178,7 @@ def test_judging_does_not_wait_for_what_is_being_restored(
         assert 0 <= embedding.qf <= 100
 
 
+@pytest.mark.slow
 def test_a_model_that_is_dropped_is_gone_at_once(model: Path, pixels: np.ndarray) -> None:
     restorer = Restorer.load(model, "cpu")
     restorer.restore(pixels)

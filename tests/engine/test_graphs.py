@@ -45,6 +45,7 @@ def given(gpus: FakeGPUs, value: float, tokens: int = 3) -> tuple[Tensor, Tensor
     return put(torch.full((1, 3, 4, 4), value)), put(torch.ones(1, tokens)), {"amount": put(torch.ones(1))}
 
 
+@pytest.mark.slow
 def test_compiled_networks_are_recorded_once_and_replayed_for_each_photo(
     monkeypatch: pytest.MonkeyPatch, model: Path, compiler: list[dict]
 ) -> None:
@@ -60,6 +61,7 @@ def test_compiled_networks_are_recorded_once_and_replayed_for_each_photo(
     assert compiler == [{"dynamic": False}] * 2
 
 
+@pytest.mark.slow
 def test_nothing_is_recorded_without_being_asked_or_without_a_gpu(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
     Restorer.load(model, "cpu", compiled=True).restore(photo(64, 64, 0))
     with FakeGPUs(monkeypatch) as gpus:

@@ -44,6 +44,7 @@ def by_key(results: list[Result]) -> dict[object, Result]:
     return {result.request.key: result for result in results}
 
 
+@pytest.mark.slow
 def test_pictures_have_the_same_bytes_in_any_number_of_lanes(tiny: Restorer) -> None:
     alone = by_key(list(tiny.stream(pictures())))
     for count in (1, 2, 5):
@@ -57,6 +58,7 @@ def test_few_steps_get_more_threads_each_and_a_single_one_has_them_all() -> None
     assert threads == {1: 8, 2: 4, 3: 2, 4: 2, 9: 2}
 
 
+@pytest.mark.slow
 def test_a_picture_of_many_tiles_has_all_lanes_and_a_small_one_all_threads(tiny: Restorer) -> None:
     threads: list[int] = []
 
@@ -134,6 +136,7 @@ def test_no_memory_for_the_smallest_tile_fails_each_picture_with_its_reason(tiny
     assert ["out of memory on cpu" in str(result.error) for result in ended] == [True] * 4
 
 
+@pytest.mark.slow
 def test_an_error_in_a_lane_fails_its_picture_alone(tiny: Restorer) -> None:
     faulty = Faulty(tiny.networks.generator, lambda call, images: images.shape[-2] < 64, ValueError("no such tile"))
     ended = by_key(list(in_lanes(tiny, 3, faulty).stream(pictures())))

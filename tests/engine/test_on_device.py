@@ -60,6 +60,7 @@ def agree(ours: np.ndarray, host: np.ndarray) -> bool:
     return ours.dtype == np.uint8 and ours.shape == host.shape and off.max() <= 1 and (off > 0).mean() < 5e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(61, 107), (5, 7)])
 @pytest.mark.parametrize("kind", ["4:4:4", "4:2:2", "4:2:0", "4:1:1", "gray", "rgb"])
 def test_the_projection_is_the_hosts(kind: str, size: tuple[int, int]) -> None:
@@ -98,6 +99,7 @@ def photos() -> dict[str, JpegPhoto]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["colour", "gray", "neutral"])
 @pytest.mark.parametrize("constrain", [True, False])
 def test_a_photo_is_settled_on_the_gpu_and_only_bytes_come_down(
@@ -112,6 +114,7 @@ def test_a_photo_is_settled_on_the_gpu_and_only_bytes_come_down(
         assert down == [(torch.uint8, host.size)]
 
 
+@pytest.mark.slow
 def test_levels_come_down_as_floats_where_they_are_asked_for(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
     pixels = picture(70, 90)
     host = Restorer.load(model, "cpu").restore_levels(pixels)
@@ -121,6 +124,7 @@ def test_levels_come_down_as_floats_where_they_are_asked_for(monkeypatch: pytest
     assert (ours != ours.round()).any()
 
 
+@pytest.mark.slow
 def test_settling_does_not_wait_for_what_is_being_restored(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
     photo = photos()["colour"]
     with FakeGPUs(monkeypatch) as gpus:
@@ -132,6 +136,7 @@ def test_settling_does_not_wait_for_what_is_being_restored(monkeypatch: pytest.M
         assert gpus.stream(None).waiting, "the queue was not drained"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["in_cells", "in_8_bits", "make_neutral"])
 def test_a_gpu_without_memory_leaves_it_to_the_host(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     photo = photos()["colour"]

@@ -65,6 +65,7 @@ def test_a_picture_ends_inside_its_cells_or_says_why_not(
     assert restored.pixels.dtype == np.uint8
 
 
+@pytest.mark.slow
 def test_a_picture_saved_again_after_a_harder_compression_is_not_held_in_its_cells(restorer: Restorer) -> None:
     first = Image.fromarray(jpeg(10, 256, 256).pixels())
     buffer = io.BytesIO()

@@ -99,6 +99,7 @@ def test_the_measurement_measures() -> None:
     assert 0.01 < precision._times_faster() < 100
 
 
+@pytest.mark.slow
 def test_bfloat16_comes_near_to_32_bits_and_judges_alike(tmp_path: Path) -> None:
     folder = make_tiny_model(tmp_path / "tiny", half_steps=True)
     exact, rough = (Restorer.load(folder, "cpu", precision=floats) for floats in ("fp32", "bf16"))

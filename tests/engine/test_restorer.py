@@ -42,6 +42,7 @@ def test_a_pillow_image_and_its_pixels_give_the_same(restorer: Restorer) -> None
     assert np.array_equal(restorer.restore(Image.fromarray(pixels)), restorer.restore(pixels))
 
 
+@pytest.mark.slow
 def test_same_input_gives_same_bytes(restorer: Restorer) -> None:
     pixels = picture(150, 170)
     assert restorer.restore(pixels).tobytes() == restorer.restore(pixels).tobytes()
@@ -65,6 +66,7 @@ def test_strength_blends_with_the_source(restorer: Restorer) -> None:
         restorer.restore(pixels, strength=1.1)
 
 
+@pytest.mark.slow
 def test_texture_is_added_by_the_amount_asked_for(tmp_path: Path) -> None:
     textured = Restorer.load(make_tiny_model(tmp_path / "textured", sizes={**SIZES, "texture": True}), "cpu")
     pixels = picture(40, 50) // 2 + 64  # so that nothing is clipped
@@ -76,6 +78,7 @@ def test_texture_is_added_by_the_amount_asked_for(tmp_path: Path) -> None:
         textured.restore(pixels, texture=1.1)
 
 
+@pytest.mark.slow
 def test_without_texture_the_restoration_is_that_of_the_faithful_half(tmp_path: Path) -> None:
     model = Restorer.load(make_tiny_model(tmp_path / "textured", sizes={**SIZES, "texture": True}), "cpu")
     faithful = OneStepGenerator(*list(model.networks.generator.children())[:3])
@@ -86,6 +89,7 @@ def test_without_texture_the_restoration_is_that_of_the_faithful_half(tmp_path: 
     assert np.array_equal(plain.restore_levels(pixels, texture=0.5), plain.restore_levels(pixels))
 
 
+@pytest.mark.slow
 def test_pictures_in_one_batch_may_want_different_amounts(tmp_path: Path) -> None:
     folder = make_tiny_model(tmp_path / "textured", sizes={**SIZES, "texture": True})
     together, alone = Restorer.load(folder, "cpu", batch=3), Restorer.load(folder, "cpu")
@@ -128,6 +132,7 @@ def test_what_is_not_an_8_bit_picture_is_refused(restorer: Restorer, pixels: np.
         restorer.restore(pixels)
 
 
+@pytest.mark.slow
 def test_a_card_may_spare_pictures_that_look_good(tmp_path: Path, restorer: Restorer) -> None:
     pixels = picture(40, 50)
     qf = restorer.estimate_qf(pixels)
@@ -139,6 +144,7 @@ def test_a_card_may_spare_pictures_that_look_good(tmp_path: Path, restorer: Rest
     assert np.allclose(half, restorer.restore_levels(pixels, strength=0.5), atol=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fix", ["adain", "wavelet"])
 def test_a_card_may_ask_for_the_sources_colours(tmp_path: Path, fix: str) -> None:
     pixels = picture(100, 120)

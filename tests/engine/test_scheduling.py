@@ -72,6 +72,7 @@ def test_full_batches_are_used_where_they_fit(tiles: int) -> None:
     assert bucket(tiles, 16) == 16
 
 
+@pytest.mark.slow
 def test_a_pictures_batches_do_not_depend_on_its_company(restorer: Restorer) -> None:
     """Batches of another size may be rounded otherwise on a GPU."""
     batched, faulty = with_faults(restorer, lambda call, images: False, batch=8)
@@ -88,6 +89,7 @@ def test_a_pictures_batches_do_not_depend_on_its_company(restorer: Restorer) -> 
     assert {shape[0] for shape in faulty.calls} == set.union(*alone.values())
 
 
+@pytest.mark.slow
 def test_tiles_that_fill_no_batch_of_their_own_share_one(restorer: Restorer) -> None:
     batched, faulty = with_faults(restorer, lambda call, images: False, batch=4)
     pixels = picture(100, 100)  # nine tiles: four batches of two and one half full

@@ -27,6 +27,7 @@ def results(restorer: Restorer, *requests: Request | None) -> dict[object, Resul
     return {result.request.key: result for result in restorer.stream(requests)}
 
 
+@pytest.mark.slow
 def test_tiles_of_different_pictures_share_batches(restorer: Restorer) -> None:
     batched, faulty = with_faults(restorer, lambda call, images: False, batch=8)
     pictures = {seed: picture(seed) for seed in range(4)}
@@ -44,6 +45,7 @@ def test_a_pause_in_the_input_does_not_hold_up_what_is_there(restorer: Restorer)
     assert next(stream).request.key == "second"
 
 
+@pytest.mark.slow
 def test_an_error_fails_the_pictures_of_its_batch_alone(restorer: Restorer) -> None:
     broken, _ = with_faults(restorer, lambda call, images: call == 2, error=ValueError("no such tile"))
     ended = results(broken, *(Request(picture(seed), key=seed) for seed in range(3)))
@@ -52,6 +54,7 @@ def test_an_error_fails_the_pictures_of_its_batch_alone(restorer: Restorer) -> N
     assert ended[2].levels is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["first", "middle", "last"])
 def test_out_of_memory_once_changes_nothing_but_the_batch(restorer: Restorer, moment: str) -> None:
     pixels = picture(1, 200, 200)

@@ -88,6 +88,7 @@ def test_lossy_formats_follow_the_quality(name: str) -> None:
     assert np.sqrt(np.mean(error**2)) < 6
 
 
+@pytest.mark.slow
 @ALL
 @pytest.mark.parametrize("claimed", [(4000, 3000), (16, 12)])
 def test_fields_that_describe_the_source_s_own_container_stay_behind(
@@ -179,6 +180,7 @@ def test_a_profile_of_the_other_kind_gives_gray_the_same_colours(profile: bytes,
     assert np.abs(shown[0] - shown[1]).max() <= 1
 
 
+@pytest.mark.slow
 @ALL
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32-le"])
 def test_xmp_is_understood_in_every_encoding(name: str, encoding: str, tmp_path: Path) -> None:
@@ -232,6 +234,7 @@ def test_broken_xmp_stops_nothing(name: str) -> None:
         assert written(with_xmp(packet), name)
 
 
+@pytest.mark.slow
 @ALL
 @pytest.mark.parametrize(("unit", "density", "inch"), [(1, (300, 150), (300, 150)), (2, (100, 50), (254, 127))])
 def test_a_density_travels(
@@ -249,6 +252,7 @@ def test_a_density_travels(
         assert tags["IFD0:ResolutionUnit"] == unit + 1
 
 
+@pytest.mark.slow
 @ALL
 def test_comments_travel_in_whatever_they_are_written(name: str, tmp_path: Path) -> None:
     for encoding, text in (("latin-1", "Café, 3 août"), ("cp1252", "Café: 3 €"), ("utf-8", "Café, 3 août")):
@@ -256,6 +260,7 @@ def test_comments_travel_in_whatever_they_are_written(name: str, tmp_path: Path)
         assert tags["PNG:Comment" if name == "png" else "IFD0:ImageDescription"] == text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["png", "tiff"])
 def test_iptc_travels_where_the_container_has_a_place(name: str, tmp_path: Path) -> None:
     records = b"\x1c\x02\x78\x00\x09A caption" + b"\x1c\x02\x5a\x00\x06Berlin"
@@ -265,6 +270,7 @@ def test_iptc_travels_where_the_container_has_a_place(name: str, tmp_path: Path)
     assert (tags["IPTC:Caption-Abstract"], tags["IPTC:City"]) == ("A caption", "Berlin")
 
 
+@pytest.mark.slow
 @ALL
 def test_the_program_signs_its_outputs(name: str, tmp_path: Path) -> None:
     tags = told(written(jpeg(), name), name, tmp_path)

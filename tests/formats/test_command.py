@@ -20,6 +20,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "suffix"), [("avif", ".avif"), ("png", ".png"), ("tiff", ".tif")])
 def test_photos_are_written_in_the_format_asked_for(run, tmp_path: Path, model: Path, name: str, suffix: str) -> None:
     write(tmp_path / "p/a.jpg", jpeg(quality=20))
@@ -29,6 +30,7 @@ def test_photos_are_written_in_the_format_asked_for(run, tmp_path: Path, model: 
     assert "0 restored, 1 skipped" in run(tmp_path / "p", "--model", model, "--format", name).err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [("--dry-run",), ()])
 def test_what_cannot_be_written_fails_the_same_in_a_dry_run(
     run, tmp_path: Path, model: Path, command: tuple[str, ...]
@@ -54,6 +56,7 @@ def test_inspect_refuses_what_the_writer_would_refuse(run, tmp_path: Path, model
     assert row["verdict"] == "refuse" and "multi-picture" in row["reason"]
 
 
+@pytest.mark.slow
 def test_an_output_saved_again_is_judged_like_any_photo(run, tmp_path: Path, model: Path) -> None:
     write(tmp_path / "p/a.jpg", jpeg(picture(), quality=20))
     run(tmp_path / "p", "--model", model)

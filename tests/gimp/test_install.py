@@ -36,6 +36,7 @@ def gimp(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_every_gimp_3_that_is_there_gets_the_plug_in(gimp: Path, tmp_path: Path) -> None:
     (gimp.parent / "3.2").mkdir()
     (gimp.parent / "2.10").mkdir()
@@ -59,6 +60,8 @@ def test_every_gimp_3_that_is_there_gets_the_plug_in(gimp: Path, tmp_path: Path)
     assert "nothing to remove" in program("uninstall", **home).stdout
 
 
+@pytest.mark.slow
+@pytest.mark.slow
 def test_where_there_is_no_gimp_it_says_what_to_do(tmp_path: Path) -> None:
     told = program("install", HOME=str(tmp_path), XDG_CONFIG_HOME="", PATH=str(tmp_path))
     assert told.returncode == 4
@@ -124,6 +127,7 @@ def test_installing_again_repairs(gimp: Path) -> None:
     assert not ills(gimp)
 
 
+@pytest.mark.slow
 def test_the_doctors_verdict_is_an_exit_code(gimp: Path) -> None:
     told = program("doctor", "--gimp-dir", str(gimp))
     assert told.returncode == 4

@@ -125,6 +125,7 @@ def test_directories_that_point_at_each_other_end() -> None:
     assert Exif.read(loop) is not None
 
 
+@pytest.mark.slow
 @settings(derandomize=True, deadline=None, database=None)
 @given(st.binary(max_size=80))
 def test_damage_is_no_value_and_never_an_error(noise: bytes) -> None:

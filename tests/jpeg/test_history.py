@@ -226,6 +226,7 @@ def test_periods_that_the_files_own_grid_has_too_are_not_told(scale: float, peri
     assert (earlier and earlier.period) == (pytest.approx(period, abs=0.05) if period else None)
 
 
+@pytest.mark.slow
 def test_another_period_is_looked_for_in_the_middle_of_large_pictures_that_are_no_strips() -> None:
     resized = made_smaller(20, 0.75, 360, 360)
     strip = made_smaller(15, 0.8, 128, 128)

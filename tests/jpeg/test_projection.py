@@ -128,6 +128,7 @@ def bold(photo: JpegPhoto) -> NDArray[np.float32]:
     return (pixels + noise).clip(0, 255).astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(48, 80), (45, 75), (25, 41), (5, 7)], ids=["whole", "odd", "just over", "tiny"])
 @pytest.mark.parametrize("kind", ["4:4:4", "4:2:2", "4:2:0", "4:4:0", "4:1:1", "gray", "rgb"])
 def test_each_mcu_is_projected_as_the_rule_says(kind: str, size: tuple[int, int], tmp_path: Path) -> None:
@@ -139,6 +140,7 @@ def test_each_mcu_is_projected_as_the_rule_says(kind: str, size: tuple[int, int]
         assert (off > 0).mean() < 0.02
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_height() -> None:
     def beyond_the_levels(height: int) -> int:
         photo = JpegPhoto.from_bytes(jpeg(picture(height, 256, gray=True), quality=30))

@@ -241,6 +241,7 @@ def test_too_many_pixels_are_refused_by_the_header_alone() -> None:
         opened(jpeg(), max_pixels=72 * 104 - 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("progressive", [False, True])
 def test_a_few_bytes_that_announce_a_giant_are_refused(progressive: bool) -> None:
     flat = Image.new("RGB", (8000, 8000), "gray")
@@ -467,6 +468,7 @@ def test_only_our_errors_come_out_of_the_corpus(corpus: list[Path]) -> None:
             assert str(error) and "\n" not in str(error), path.name
 
 
+@pytest.mark.slow
 def test_valid_files_of_handled_kinds_are_accepted(corpus: list[Path]) -> None:
     refused = []
     for path in corpus:

@@ -147,6 +147,7 @@ def test_one_that_does_not_fit_into_the_old_ones_bytes_is_left() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["same", "png", "webp", "avif"])
 def test_it_is_asked_for_and_travels_into_every_container(run, tmp_path: Path, format: str) -> None:
     model = make_tiny_model(tmp_path / "tiny")

@@ -52,6 +52,7 @@ def replace_and_die(root: Path, moment: int, *, exchange: bool) -> bool:
     return subprocess.run([sys.executable, "-c", DYING, str(root), str(moment), how]).returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exchange", [True, False], ids=["in one step", "in two renames"])
 def test_killed_anywhere_the_old_or_the_new_model_is_there(tmp_path: Path, exchange: bool) -> None:
     seen = set()

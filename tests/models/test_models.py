@@ -57,6 +57,8 @@ def test_a_model_may_use_the_weights_of_the_one_beside_it(tmp_path: Path) -> Non
         load_networks(tmp_path / "other")
 
 
+@pytest.mark.slow
+@pytest.mark.floors
 def test_a_model_may_add_files_of_its_own_to_those_of_the_one_beside_it(tmp_path: Path) -> None:
     own = read_card(make_tiny_model(tmp_path / "own"))
     make_tiny_model(tmp_path / "other", sizes={**own.sizes, "texture": True})

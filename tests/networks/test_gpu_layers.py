@@ -133,6 +133,7 @@ def test_a_kernel_that_does_not_work_is_not_used(
     assert len(caplog.messages) == 1
 
 
+@pytest.mark.slow
 def test_the_kernel_is_used_on_a_gpu_but_not_where_torch_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
     used = []
 

@@ -36,6 +36,8 @@ def pictures(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
+@pytest.mark.slow
 def test_both_are_measured_against_the_original(pictures: Path) -> None:
     told = program("a.png", "<b>&#%.png", "--original", "original.png", cwd=pictures)
     assert told.returncode == 0, told.stderr
@@ -46,10 +48,13 @@ def test_both_are_measured_against_the_original(pictures: Path) -> None:
     assert psnr["<b>&#%.png"] < psnr["a.png"] - 8
 
 
+@pytest.mark.slow
 def test_without_an_original_the_second_is_measured_against_the_first(pictures: Path) -> None:
     assert "equal" in program("a.png", "a.png", cwd=pictures).stdout
 
 
+@pytest.mark.slow
+@pytest.mark.slow
 def test_one_picture_holds_them_all(pictures: Path) -> None:
     assert program("a.png", "original.png", "-o", "all.png", cwd=pictures).returncode == 0
     with Image.open(pictures / "all.png") as sheet:
@@ -57,6 +62,7 @@ def test_one_picture_holds_them_all(pictures: Path) -> None:
         assert np.array_equal(sheet.crop((0, 34, 200, 154)), Image.open(pictures / "a.png"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -141,6 +141,7 @@ def test_a_dragged_line_counts_what_a_dry_run_would_restore(page: Page, before: 
     expect(page.locator("#promise")).to_contain_text("0 of 17 photos restored")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("line", "restored"), [(60, 0), (61, 1)])
 def test_a_photo_exactly_as_good_as_the_line_is_left_alone(
     chromium: Browser, tmp_path: Path, line: int, restored: int
@@ -500,6 +501,7 @@ def test_a_folder_without_photos_is_said(tmp_path: Path, run: Any) -> None:
     assert not (tmp_path / "page.html").exists()
 
 
+@pytest.mark.slow
 def test_where_nothing_can_be_judged_the_page_says_so(tmp_path: Path, run: Any) -> None:
     write(tmp_path / "in/a.jpg", b"no photo")
     ran = run("preview", tmp_path / "in", "-o", tmp_path / "page.html")

@@ -139,6 +139,7 @@ def test_a_cut_is_restored_as_it_would_be_within_the_whole(tiny: Restorer, sampl
     assert np.abs(whole - pixels[box.place]).mean() > 0.5
 
 
+@pytest.mark.slow
 def test_what_is_shown_of_a_photo_has_the_whole_photos_history(tmp_path: Path) -> None:
     """A part may tell too little of an earlier compression, or less of it, than the photo does."""
     crushed = JpegPhoto.from_bytes(jpeg(12, image=scene(1600, 1200)))
@@ -151,6 +152,7 @@ def test_what_is_shown_of_a_photo_has_the_whole_photos_history(tmp_path: Path) -
     assert sample.part.history != replace(sample.part, whole=None).history
 
 
+@pytest.mark.slow
 def test_a_gray_part_of_a_photo_in_colour_is_restored_as_within_the_whole(tiny: Restorer) -> None:
     pixels = np.asarray(scene(900, 640)).copy()
     pixels[:, 400:] = pixels[:, 400:, 1:2]

@@ -20,6 +20,7 @@ def run(*arguments: object) -> str:
     return result.output
 
 
+@pytest.mark.slow
 def test_another_tools_pictures_are_measured_beside_ours(tmp_path: Path, lossless: Path) -> None:
     model, jpegs, other = make_tiny_model(tmp_path / "models/tiny"), tmp_path / "jpegs", tmp_path / "blurred"
     run("--photos", lossless, "--model", "none", "--qf", 10, "--write-jpegs", jpegs)

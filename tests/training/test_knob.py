@@ -21,6 +21,7 @@ def textured(folder: Path) -> Path:
     return make_tiny_model(folder / "tiny", sizes={**SIZES, "texture": True})
 
 
+@pytest.mark.slow
 def test_readings_are_those_of_the_restored_photo(tmp_path: Path) -> None:
     restorer = Restorer.load(textured(tmp_path), "cpu")
     clean = np.asarray(scene(96, 64))
@@ -42,6 +43,7 @@ def test_the_table_has_the_mean_the_worst_and_the_losses() -> None:
     assert "| 10 | 0.5 | +0.25 | -0.50 | 1 of 2 | 0.200 | 0.100 |" in table(readings)
 
 
+@pytest.mark.slow
 def test_photos_that_are_held_out_are_measured_from_the_command_line(tmp_path: Path, photos: Path) -> None:
     arguments = ["--photos", photos, "--model", textured(tmp_path), "--qf", 30]
     result = CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)

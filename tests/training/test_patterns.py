@@ -18,6 +18,7 @@ def test_a_pattern_is_the_same_each_time_and_another_with_another_seed(kind: str
     assert not np.array_equal(first, other)
 
 
+@pytest.mark.slow
 def test_kinds_take_turns_and_held_out_ones_are_others() -> None:
     trained_on, held_out = draw_patterns(len(KINDS) + 1), draw_patterns(1, HELD_OUT)
     assert np.array_equal(trained_on[0], draw_pattern("facade", 0))

@@ -102,6 +102,7 @@ def colours_of(images: torch.Tensor) -> set[int]:
     return {round(float(image[0].median()) * 255) // 20 for image in images}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["host", "device"])
 def test_batches_come_from_the_shard_whose_turn_it_is(paths: list[Path], where: str) -> None:
     shards, recipe, size = Shards(paths, 6 * PHOTO), Recipe(gray=0), 16

@@ -184,6 +184,7 @@ def in_process(folder: Path, model: Path, stop: threading.Event, **options: floa
     return Daemon(batch, WatchOptions(settle=0.2, **options), stop)
 
 
+@pytest.mark.slow
 def test_an_observer_that_dies_is_replaced(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stop = threading.Event()
     opened: list[Eyes] = []
@@ -212,6 +213,7 @@ def test_an_observer_that_dies_is_replaced(tmp_path: Path, model: Path, monkeypa
     assert len(opened) >= 2
 
 
+@pytest.mark.slow
 def test_a_handler_that_raises_loses_no_photo(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import queue
 

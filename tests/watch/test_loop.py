@@ -73,6 +73,8 @@ class Looped:
         return home
 
 
+@pytest.mark.slow
+@pytest.mark.floors
 def test_in_place_each_photo_is_replaced_once_and_leftovers_go(tmp_path: Path, model: Path) -> None:
     photo = write(tmp_path / "in/sub/a.jpg", jpeg(20))
     leftover = write(tmp_path / "in/sub/.codiff-batch-all-dead.tmp", b"half")
@@ -85,6 +87,8 @@ def test_in_place_each_photo_is_replaced_once_and_leftovers_go(tmp_path: Path, m
     assert Looped(tmp_path, model, nothing, **options).run() == []
 
 
+@pytest.mark.slow
+@pytest.mark.floors
 def test_what_is_lost_is_made_again_at_the_next_start_and_what_was_good_is_left(tmp_path: Path, model: Path) -> None:
     write(tmp_path / "in/a.jpg", jpeg(20))
     for said in (["a.jpg skipped"], []):
@@ -156,6 +160,8 @@ def test_a_scan_is_followed_by_none_until_the_next_is_due(
     assert scans == [1000, 1009, 1018, 1027]
 
 
+@pytest.mark.slow
+@pytest.mark.floors
 def test_each_folder_has_its_outputs_beside_it_if_nothing_is_said(tmp_path: Path, model: Path) -> None:
     folders = tuple(write(tmp_path / name / "a.jpg", jpeg(20)).parent for name in ("anna", "ben"))
     daemon = Daemon(BatchOptions(folders, model=str(model)), WatchOptions(settle=0, once=True), Ticks(*3 * [nothing]))
@@ -171,6 +177,8 @@ def test_a_damaged_model_is_found_before_the_first_photo(tmp_path: Path) -> None
     assert Looped(tmp_path, damaged, nothing, once=True).run() == []  # there is nothing for it to do
 
 
+@pytest.mark.slow
+@pytest.mark.floors
 def test_what_failed_has_another_chance_at_the_next_start_or_when_it_changes(tmp_path: Path, model: Path) -> None:
     photo = write(tmp_path / "in/torn.jpg", jpeg(20)[:400])
     assert Looped(tmp_path, model, *4 * [nothing]).run() == ["torn.jpg failed"]
@@ -238,6 +246,8 @@ def test_a_disk_that_is_back_has_its_journal_opened_again(
     assert "moved away" not in caplog.text
 
 
+@pytest.mark.slow
+@pytest.mark.floors
 def test_an_output_folder_that_is_gone_is_made_again_once_there_is_a_place(
     tmp_path: Path, model: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -280,6 +290,8 @@ def test_what_cannot_be_looked_at_is_said_once(tmp_path: Path, model: Path, monk
     assert Looped(tmp_path, model, *steps).run() == ["a failed", "b failed", "b failed"]
 
 
+@pytest.mark.slow
+@pytest.mark.floors
 def test_nothing_about_one_name_ends_the_daemon(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
