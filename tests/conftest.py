@@ -19,9 +19,9 @@ os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # without helpers t
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Two processes a core, as most slow tests wait for a process or a clock; one for the quick ones, which do not."""
+    """Three a core, as most slow tests wait for a process or a clock; one for the quick ones, which do not."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(8, cores if config.option.markexpr.startswith("not slow") else 2 * cores)
+    return min(12, cores if config.option.markexpr.startswith("not slow") else 3 * cores)
 
 
 @pytest.hookimpl(tryfirst=True)

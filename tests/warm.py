@@ -4,8 +4,8 @@
 site-packages: it hands its streams, arguments, folder and environment over, passes signals on and ends as the program
 does. If it is killed, so is the program.
 
-Not for tests that look at the process itself (its memory, its limits, what it imports), or that set what Python reads
-before any line of code, such as the locale.
+Not for tests that look at the process itself (its memory, its limits, what it imports), that set what Python reads
+before any line of code, such as the locale, or that kill it and go on at once, since it ends a moment after its client.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def run_client(place: str, module: str, *arguments: str) -> NoReturn:
         }
         socket.send_fds(server, [json.dumps(started).encode()], [0, 1, 2])
         child = int(server.recv(LARGEST))
-        for number in set(PASSED_ON) - set(ignored):
+        for number in PASSED_ON:  # also of those ignored here: the program may heed them
             signal.signal(number, lambda number, _: os.kill(child, number))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
         code = os.waitstatus_to_exitcode(int(server.recv(LARGEST) or signal.SIGKILL))
@@ -172,8 +172,10 @@ def _run(started: dict[str, Any], streams: list[int]) -> NoReturn:
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
-    for number in started["ignored"]:
-        signal.signal(number, signal.SIG_IGN)
+    for number in PASSED_ON:
+        signal.signal(number, signal.SIG_IGN if number in started["ignored"] else signal.SIG_DFL)
+    if signal.SIGINT not in started["ignored"]:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(started["folder"])
     os.environ.clear()
     os.environ.update(started["environment"])

@@ -46,8 +46,8 @@ Start = Callable[..., "subprocess.Popen[str]"]
 def start(models: Path) -> Iterator[Start]:
     started: list[subprocess.Popen[str]] = []
 
-    def begin(*options: object) -> subprocess.Popen[str]:
-        command = [*warm.program(), "serve", *map(str, options), "--models-dir", str(models)]
+    def begin(*options: object, cold: bool = False) -> subprocess.Popen[str]:
+        command = [*(warm.COLD if cold else warm.program()), "serve", *map(str, options), "--models-dir", str(models)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         started.append(subprocess.Popen(command, cwd=ROOT, text=True, **pipes))
         return started[-1]
@@ -66,8 +66,8 @@ def folder(tmp_path: Path) -> Path:
     return place
 
 
-def serving(start: Start, folder: Path, *options: object) -> subprocess.Popen[str]:
-    program = start("--folder", folder, "--host", os.getpid(), *options)
+def serving(start: Start, folder: Path, *options: object, **named: bool) -> subprocess.Popen[str]:
+    program = start("--folder", folder, "--host", os.getpid(), *options, **named)
     knock(folder, program).close()
     return program
 
@@ -123,7 +123,7 @@ def test_a_closed_terminal_ends_the_server_tidily(start: Start, folder: Path) ->
 
 @pytest.mark.slow
 def test_what_a_killed_server_left_is_taken_over_but_nothing_else(start: Start, folder: Path) -> None:
-    program = serving(start, folder)
+    program = serving(start, folder, cold=True)
     program.kill()
     program.wait()
     assert (folder / "socket").exists()

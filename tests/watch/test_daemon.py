@@ -83,7 +83,7 @@ def test_a_second_daemon_and_a_batch_on_the_same_output_are_kept_out(watch, run,
 def test_a_restart_goes_on_where_the_killed_daemon_was(watch, tmp_path: Path) -> None:
     for index in range(20):
         write(tmp_path / f"in/{index:02}.jpg", jpeg(20, image=scene(320, 240, seed=index)))
-    killed = watch()
+    killed = watch(cold=True)
     killed.wait_for_outcomes(3)
     killed.program.kill()
     killed.program.wait()
