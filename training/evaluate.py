@@ -28,7 +28,7 @@ from codiff_batch.jpeg import JpegPhoto
 from codiff_batch.metrics import METRICS, psnr, ssim
 from codiff_batch.models.catalogue import find
 from codiff_batch.perceptual import Perceptual, as_tensor
-from training import scorecard
+from training import documents, scorecard
 from training.patterns import HELD_OUT, KINDS, draw_pattern
 from training.photos import SUFFIXES, Pixels
 
@@ -129,6 +129,13 @@ def held_out_patterns(count: int) -> Iterator[Subject]:
     for kind in KINDS:
         for seed in range(HELD_OUT, HELD_OUT + count):
             yield Subject(f"{kind}_{seed}", draw_pattern(kind, seed))
+
+
+def held_out_documents(count: int) -> Iterator[Subject]:
+    """Held-out drawn pages, screens, charts, gradients and flat pictures, ``count`` of each kind."""
+    for kind in documents.KINDS:
+        for seed in range(HELD_OUT, HELD_OUT + count):
+            yield Subject(f"{kind}_{seed}", documents.draw_document(kind, seed))
 
 
 def compress(pixels: Pixels, qf: int, sampling: str) -> JpegPhoto:
@@ -305,6 +312,13 @@ _file = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="Measure on N drawn patterns of each kind (facades, bricks, text ...) instead.",
 )
 @click.option(
+    "--documents",
+    "pages",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Measure on N drawn pages, screens, charts, gradients and flat pictures of each kind instead.",
+)
+@click.option(
     "--judging",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Measure the judge on lossless photos instead: false restores and false skips.",
@@ -364,6 +378,7 @@ _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 def main(
     photos: Path | None,
     patterns: int | None,
+    pages: int | None,
     judging: Path | None,
     models: tuple[str, ...],
     textures: tuple[float, ...],
@@ -383,9 +398,9 @@ def main(
     record: str | None,
     json_file: Path | None,
 ) -> None:
-    """Measure models on a folder of lossless photos, or on drawn patterns."""
-    if sum(subject is not None for subject in (photos, patterns, judging)) != 1:
-        raise click.UsageError("pass --photos DIR, --patterns N or --judging DIR")
+    """Measure models on a folder of lossless photos, or on drawn pictures."""
+    if sum(subject is not None for subject in (photos, patterns, pages, judging)) != 1:
+        raise click.UsageError("pass --photos DIR, --patterns N, --documents N or --judging DIR")
     if judging is not None:
         from training.judging import measure_judging, tables
 
@@ -395,7 +410,10 @@ def main(
             rows = [{**asdict(f), "case": (f.case.kind, f.case.history, f.case.qf, f.case.encoder)} for f in found]
             json_file.write_text(json.dumps(rows, indent=1), encoding="utf-8")
         return
-    subjects = lossless_photos(photos, every, crop) if photos else held_out_patterns(patterns or 0)
+    if photos:
+        subjects = lossless_photos(photos, every, crop)
+    else:
+        subjects = held_out_patterns(patterns) if patterns else held_out_documents(pages or 0)
     contestants = Contestants(
         tuple(Restorer.load(model) for model in models if model != "none"),
         (None, *textures),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,7 @@ from click.testing import CliRunner
 from PIL import Image, ImageFilter
 
 from tests.tiny_model import make_tiny_model
-from training import evaluate
-from training.patterns import KINDS
+from training import documents, evaluate, patterns
 
 
 def run(*arguments: object) -> str:
@@ -45,14 +45,21 @@ def test_another_tools_pictures_are_measured_beside_ours(tmp_path: Path, lossles
 
 
 @pytest.mark.slow
-def test_patterns_are_measured_where_there_are_no_photos(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("option", "kinds"),
+    [("--patterns", patterns.KINDS), ("--documents", documents.KINDS)],
+    ids=["patterns", "documents"],
+)
+def test_drawn_pictures_are_measured_where_there_are_no_photos(
+    tmp_path: Path, option: str, kinds: Mapping[str, object]
+) -> None:
     model, scores = make_tiny_model(tmp_path / "models/tiny"), tmp_path / "scores.json"
-    run("--patterns", 1, "--model", model, "--qf", 90, "--json", scores)
+    run(option, 1, "--model", model, "--qf", 90, "--json", scores)
     measured = [score["photo"].split("_")[0] for score in json.loads(scores.read_text()) if score["model"] == "jpeg"]
-    assert measured == list(KINDS)
+    assert measured == list(kinds)
     result = CliRunner().invoke(evaluate.main, ["--model", str(model)])
     assert result.exit_code == 2
-    assert "--photos DIR, --patterns N" in result.output
+    assert "--photos DIR, --patterns N, --documents N" in result.output
 
 
 def test_a_picture_that_is_missing_is_named(tmp_path: Path, lossless: Path) -> None:
