@@ -23,6 +23,7 @@ from codiff_batch.jpeg import JpegPhoto
 from codiff_batch.models.card import read_card
 from codiff_batch.models.catalogue import DEFAULT_MODEL, find
 from codiff_batch.settings import FLOATS_HELP, Floats, Judging, Settings, knobs
+from tests import warm
 from tests.hosts.comfyui.client import ROOT, ComfyUI, Ended
 from tests.tiny_model import make_tiny_model
 
@@ -102,7 +103,7 @@ def text_of(ended: Ended, of: str) -> str:
 
 def command_line(photo: Path, out: Path, *options: str) -> np.ndarray:
     """What ``codiff-batch`` makes of a photo."""
-    command = [sys.executable, "-m", "codiff_batch", photo, "-o", out, "--format", "png", "--overwrite", *options]
+    command = [*warm.program(), photo, "-o", out, "--format", "png", "--overwrite", *options]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     return np.asarray(Image.open(next(out.glob("*.png"))).convert("RGB"))
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from tests import warm
 from tests.hosts.gimp.screen import Screen
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -41,7 +42,7 @@ class Gimp:
 
     def command_line(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """``codiff-batch gimp …`` for this GIMP."""
-        command = [sys.executable, "-m", "codiff_batch", "gimp", *arguments, "--gimp-dir", str(self.user)]
+        command = [*warm.program(), "gimp", *arguments, "--gimp-dir", str(self.user)]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
     def start(self, *command: str, **variables: str) -> subprocess.Popen[str]:

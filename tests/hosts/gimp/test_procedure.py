@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests import warm
 from tests.hosts.gimp.client import ROOT, Gimp
 
 PHOTO = ROOT / "examples/photos/shrine-path-q10.jpg"
@@ -23,7 +23,7 @@ def kept(gimp: Gimp, name: str, dtype: object = np.uint8, channels: int = 3) -> 
 
 def command_line(photo: Path, out: Path) -> np.ndarray:
     """What ``codiff-batch`` makes of a photo."""
-    command = [sys.executable, "-m", "codiff_batch", photo, "-o", out, "--format", "png"]
+    command = [*warm.program(), photo, "-o", out, "--format", "png"]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     return np.asarray(Image.open(next(out.glob("*.png"))))
 
