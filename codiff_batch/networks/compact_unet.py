@@ -58,7 +58,8 @@ class ModulatedBlock(nn.Module):
         self.conv1 = nn.Conv2d(width, width, 3, padding=1)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
         self.film = nn.Linear(condition, 2 * width)
-        nn.init.normal_(self.film.weight, std=1e-2)
+        if not self.film.weight.is_meta:  # Without memory, drawing numbers has torch import its compiler.
+            nn.init.normal_(self.film.weight, std=1e-2)
         nn.init.zeros_(self.film.bias)
         with torch.no_grad():
             self.conv2.weight.mul_(0.3)

@@ -43,9 +43,11 @@ class BlockDCT(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        matrix = dct_matrix()
-        basis = torch.einsum("ui,vj->uvij", matrix, matrix).reshape(BLOCK * BLOCK, 1, BLOCK, BLOCK)
-        self.register_buffer("basis", basis.repeat(3, 1, 1, 1), persistent=False)
+        # Even where a network is built without memory: such arithmetic has torch import its compiler, for two seconds.
+        with torch.device("cpu"):
+            matrix = dct_matrix()
+            basis = torch.einsum("ui,vj->uvij", matrix, matrix).reshape(BLOCK * BLOCK, 1, BLOCK, BLOCK)
+            self.register_buffer("basis", basis.repeat(3, 1, 1, 1), persistent=False)
 
     def forward(self, channels: Tensor) -> Tensor:
         """(B, 3, H, W) with sides that are multiples of 8 -> coefficients (B, 192, H/8, W/8), channel by channel."""

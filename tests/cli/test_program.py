@@ -16,7 +16,7 @@ from codiff_batch.cli.signals import GentleStop
 from codiff_batch.exit_codes import ExitCode
 from codiff_batch.jpeg import JpegPhoto
 from tests.photos import jpeg, scene, write
-from tests.tiny_model import make_tiny_model
+from tests.tiny_model import SIZES, make_tiny_model
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -48,6 +48,24 @@ def test_judging_by_headers_alone_needs_no_torch(tmp_path: Path) -> None:
     ran = python("-c", code)
     assert ran.returncode == 0, ran.stderr
     assert "1 would be restored" in ran.stderr
+
+
+@pytest.mark.slow
+def test_restoring_imports_neither_torchs_compiler_nor_the_full_models_libraries(tmp_path: Path) -> None:
+    """Each would take seconds of every start."""
+    sizes = {**SIZES, "texture": True}
+    model = make_tiny_model(tmp_path / "tiny", sizes=sizes)
+    write(tmp_path / "p/a.jpg", jpeg(20))
+    code = (
+        "import sys, codiff_batch.cli.main as m\n"
+        f"try: m.main([{str(tmp_path / 'p')!r}, '--model', {str(model)!r}])\n"
+        "except SystemExit as e: assert not e.code\n"
+        "heavy = {'torch._dynamo', 'torch._inductor', 'sympy', 'diffusers', 'peft', 'scipy'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    ran = python("-c", code)
+    assert ran.returncode == 0, ran.stderr
+    assert "1 restored" in ran.stderr
 
 
 def test_python_m_is_the_same_program() -> None:

@@ -175,7 +175,7 @@ def test_memory_is_flat_over_hundreds_of_restored_photos(watch, tmp_path: Path) 
         taken.append(process.memory_info().rss)
     assert daemon.stop() == 143
     assert len(list((tmp_path / "out").glob("*.jpg"))) == 600
-    assert taken[-1] - taken[2] < 8e6  # the work on the last 300, kept, would be over 15 MB
+    assert taken[-1] - taken[2] < 16e6  # the work on the last 300, kept, would be over 30 MB
 
 
 def in_process(folder: Path, model: Path, stop: threading.Event, **options: float) -> Daemon:
