@@ -125,7 +125,7 @@ def type_in(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
         "PATH": warm.path(),
         "HOME": str(folder / "home"),
     }
-    shell = ["timeout", "--signal=TERM", "5"] if for_ever else []
+    shell = ["timeout", "--signal=TERM", "10"] if for_ever else []
     return subprocess.run(
         [*shell, "bash", "-c", f"exec {line}" if for_ever else line],
         cwd=folder,

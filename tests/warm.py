@@ -34,10 +34,6 @@ LARGEST = 1 << 17
 """Bytes of a message."""
 
 
-COLD = [sys.executable, "-m", "codiff_batch"]
-"""The first words of a command that runs the program in a process of its own, imports and all."""
-
-
 @functools.cache
 def _server() -> Path:
     """The socket of this process's server, which is started."""
@@ -63,8 +59,14 @@ def _server() -> Path:
     return Path(place)
 
 
-def program(module: str = "codiff_batch") -> list[str]:
-    """The first words of a command that runs the program, or another module as ``python -m`` does."""
+def program(module: str = "codiff_batch", *, cold: bool = False) -> list[str]:
+    """The first words of a command that runs the program, or another module as ``python -m`` does.
+
+    Args:
+        cold: in a process of its own, imports and all.
+    """
+    if cold:
+        return [sys.executable, "-m", module]
     return [sys.executable, "-SEs", __file__, str(_server()), module]
 
 
@@ -123,7 +125,6 @@ def run_server(place: str) -> None:
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 listener.close()
                 _look_after(client)
-                return
             client.close()
 
 
@@ -137,8 +138,8 @@ def _import_all() -> None:
                 importlib.import_module(module.name)
 
 
-def _look_after(client: socket.socket) -> None:
-    """Run the program for a client and tell how it ended; returns in the program only, which has yet to run."""
+def _look_after(client: socket.socket) -> NoReturn:
+    """Run the program for a client and tell how it ended."""
     message, streams, _, _ = socket.recv_fds(client, LARGEST, 3)
     _join_namespaces(client)
     child = os.fork()

@@ -126,16 +126,18 @@ def lossless_photos(folder: Path, every: int = 1, crop: int | None = None) -> It
 
 def held_out_patterns(count: int) -> Iterator[Subject]:
     """Held-out drawn patterns, ``count`` of each kind."""
-    for kind in KINDS:
-        for seed in range(HELD_OUT, HELD_OUT + count):
-            yield Subject(f"{kind}_{seed}", draw_pattern(kind, seed))
+    return _drawn(KINDS, draw_pattern, count)
 
 
 def held_out_documents(count: int) -> Iterator[Subject]:
     """Held-out drawn pages, screens, charts, gradients and flat pictures, ``count`` of each kind."""
-    for kind in documents.KINDS:
+    return _drawn(documents.KINDS, documents.draw_document, count)
+
+
+def _drawn(kinds: Iterable[str], draw: Callable[[str, int], Pixels], count: int) -> Iterator[Subject]:
+    for kind in kinds:
         for seed in range(HELD_OUT, HELD_OUT + count):
-            yield Subject(f"{kind}_{seed}", documents.draw_document(kind, seed))
+            yield Subject(f"{kind}_{seed}", draw(kind, seed))
 
 
 def compress(pixels: Pixels, qf: int, sampling: str) -> JpegPhoto:

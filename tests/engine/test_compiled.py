@@ -35,7 +35,7 @@ SHALLOW = {
 }
 """Each kind of block once: a compiler takes its time for every layer."""
 
-ONE_LEVEL = {**SIZES, "widths": [8], "depths": [1]}
+TWO_LEVELS = {**SIZES, "widths": [8, 8], "depths": [1, 1]}
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_the_compiled_chain_gives_the_same_picture(monkeypatch: pytest.MonkeyPat
 @pytest.mark.slow
 def test_networks_compiled_by_torch_itself_give_the_same_picture(tmp_path: Path) -> None:
     torch._dynamo.reset()
-    loaded = Restorer.load(make_tiny_model(tmp_path / "tiny", sizes=ONE_LEVEL), "cpu")
+    loaded = Restorer.load(make_tiny_model(tmp_path / "tiny", sizes=TWO_LEVELS), "cpu")
     restorer = Restorer(loaded.card, loaded.networks, CPU, compiled=True)
     assert restorer.geometry.one_size
     whole_tile = photo(loaded.card.tile, loaded.card.tile)
@@ -132,7 +132,7 @@ def test_the_full_models_work_at_1024_pixels_is_within_its_budget() -> None:
 @pytest.mark.slow
 def test_small_photos_with_tokens_in_many_numbers_are_compiled_too(tmp_path: Path, graphs: list[int]) -> None:
     """Torch gives up after eight kinds, silently, unless it is told otherwise."""
-    loaded = Restorer.load(make_tiny_model(tmp_path / "tiny", sizes=ONE_LEVEL), "cpu")
+    loaded = Restorer.load(make_tiny_model(tmp_path / "tiny", sizes=TWO_LEVELS), "cpu")
     restorer = Restorer(loaded.card, loaded.networks, CPU, compiled=True)
     pixels = photo(64, 64)
     seen = restorer.embed(pixels)

@@ -41,15 +41,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def start(models: Path, *options: str, cold: bool = False) -> subprocess.Popen[str]:
-    command = [
-        *(warm.COLD if cold else warm.program()),
-        "serve",
-        *options,
-        "--models-dir",
-        str(models),
-        "--device",
-        "cpu",
-    ]
+    command = [*warm.program(cold=cold), "serve", *options, "--models-dir", str(models), "--device", "cpu"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(command, cwd=ROOT, text=True, **pipes)
 

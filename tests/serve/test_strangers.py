@@ -47,7 +47,7 @@ def start(models: Path) -> Iterator[Start]:
     started: list[subprocess.Popen[str]] = []
 
     def begin(*options: object, cold: bool = False) -> subprocess.Popen[str]:
-        command = [*(warm.COLD if cold else warm.program()), "serve", *map(str, options), "--models-dir", str(models)]
+        command = [*warm.program(cold=cold), "serve", *map(str, options), "--models-dir", str(models)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         started.append(subprocess.Popen(command, cwd=ROOT, text=True, **pipes))
         return started[-1]

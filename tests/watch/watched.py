@@ -34,15 +34,7 @@ class Watched:
         self.folder, self.out = folder / "in", folder / "out"
         self.folder.mkdir(exist_ok=True)
         watched = map(str, folders or (self.folder,))
-        command = [
-            *before,
-            *(warm.COLD if cold else warm.program()),
-            "watch",
-            *watched,
-            "-o",
-            str(self.out),
-            "--log-json",
-        ]
+        command = [*before, *warm.program(cold=cold), "watch", *watched, "-o", str(self.out), "--log-json"]
         command += ["--model", str(model), *map(str, arguments)]
         self.program = subprocess.Popen(
             command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})}
