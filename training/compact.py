@@ -58,6 +58,8 @@ class CompactConfig(TrainingConfig):
 
     texture: bool = False
     """Whether to freeze the generator and train another one on top that adds texture."""
+    texture_widths: tuple[int, ...] = ()
+    """Widths of that other one; none are the generator's."""
     gan_weight: float = 0.0
     """Weight of the generator's GAN loss; 5e-3 in the paper. 0 leaves the discriminator out."""
     gan_horizon: int = 400
@@ -77,6 +79,7 @@ class CompactConfig(TrainingConfig):
             "widths": list(self.widths),
             "depths": list(self.depths),
             "texture": self.texture,
+            **({"texture_widths": list(self.texture_widths)} if self.texture_widths else {}),
         }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -38,18 +38,23 @@ class Networks(NamedTuple):
 
 
 def build_compact(sizes: Mapping[str, Any]) -> Networks:
-    """The compact model: CaVE over DCT statistics and a small UNet over folded pixels; a second one for texture."""
+    """The compact model: CaVE over DCT statistics and a small UNet over folded pixels; a second one for texture.
 
-    def generator() -> OneStepGenerator:
+    Args:
+        sizes: of the card. ``texture_widths`` are the second UNet's; without them it is as wide as the first.
+    """
+
+    def generator(widths: Sequence[int]) -> OneStepGenerator:
         autoencoder = PixelAutoencoder(sizes["factor"])
-        unet = CompactUNet(3 * sizes["factor"] ** 2, sizes["widths"], sizes["depths"], sizes["context"])
+        unet = CompactUNet(3 * sizes["factor"] ** 2, widths, sizes["depths"], sizes["context"])
         return OneStepGenerator(autoencoder, unet, nn.Linear(sizes["token_width"], sizes["context"]))
 
     cave = CompactCaVE(sizes["cave_width"], sizes["cave_depth"], sizes["token_width"])
     if not sizes.get("texture", False):
-        return Networks(cave, generator())
-    grid = sizes["factor"] * 2 ** (len(sizes["widths"]) - 1)
-    return Networks(cave, TexturedGenerator(generator(), generator(), grid))
+        return Networks(cave, generator(sizes["widths"]))
+    widths = sizes.get("texture_widths", sizes["widths"])
+    grid = sizes["factor"] * 2 ** (len(widths) - 1)
+    return Networks(cave, TexturedGenerator(generator(sizes["widths"]), generator(widths), grid))
 
 
 def build_stable_diffusion(sizes: Mapping[str, Any]) -> Networks:
