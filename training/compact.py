@@ -2,7 +2,8 @@
 
 Run as ``python -m training.compact CONFIG --photos DIR --cave STAGE1_DIR --out DIR`` with ``configs/compact.toml``.
 Texture is trained over a finished faithful generator, by LPIPS and DISTS as well: ``python -m training.compact
-CONFIG --photos DIR --start FAITHFUL_DIR --networks DIR --out DIR`` with ``configs/texture.toml``.
+CONFIG --photos DIR --start FAITHFUL_DIR --networks DIR --out DIR`` with ``configs/texture.toml``; ``--texture-from``
+takes the texture of another model or run along, to continue with that.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ from training.photos import Pixels
 from training.run import averaged_weights
 from training.stage1 import load_cave
 from training.widening import widened
+
+TEXTURE_PREFIX = "generator.texture."
+"""How the names of the texture network's weights begin."""
 
 
 @dataclass(frozen=True)
@@ -226,6 +230,18 @@ def start_weights(folder: Path) -> dict[str, Tensor]:
     return load_networks(folder)[1].weights() if (folder / CARD_NAME).is_file() else averaged_weights(folder)
 
 
+def texture_weights(folder: Path) -> dict[str, Tensor]:
+    """The texture network's part of :func:`start_weights`.
+
+    Raises:
+        click.UsageError: there is none.
+    """
+    found = {name: value for name, value in start_weights(folder).items() if name.startswith(TEXTURE_PREFIX)}
+    if not found:
+        raise click.UsageError(f"--texture-from {folder}: this model adds no texture")
+    return found
+
+
 def load_start(model: CompactCODiff, weights: Mapping[str, Tensor]) -> None:
     """Continue from another run's weights; over a faithful model, texture starts as the faithful generator itself.
 
@@ -234,10 +250,10 @@ def load_start(model: CompactCODiff, weights: Mapping[str, Tensor]) -> None:
     Raises:
         ValueError: the weights are of another model.
     """
-    own, first = "generator.texture.", "generator."
     wanted = model.state_dict().keys()
-    starts = {name: weights.get(name.replace(own, first)) for name in wanted if name.startswith(own)}
-    told = {name: value for name, value in weights.items() if name in wanted or not name.startswith(own)}
+    own = [name for name in wanted if name.startswith(TEXTURE_PREFIX)]
+    starts = {name: weights.get(name.replace(TEXTURE_PREFIX, "generator.")) for name in own}
+    told = {name: value for name, value in weights.items() if name in wanted or not name.startswith(TEXTURE_PREFIX)}
     model.load_state_dict(widened({**starts, **told}, model))
 
 
@@ -248,6 +264,7 @@ _folder = click.Path(exists=True, file_okay=False, path_type=Path)
 @stage_options
 @click.option("--cave", type=_folder, help="Folder of a finished stage 1.")
 @click.option("--start", type=_folder, help="Folder of a finished run of this stage, or of a model, to continue from.")
+@click.option("--texture-from", type=_folder, help="Folder of a run or model whose texture to continue from.")
 @click.option("--branch", type=_folder, help="Folder of a run to continue with its optimizers, on a new schedule.")
 @click.option("--networks", type=_folder, help="Folder of the backbones of LPIPS and DISTS.")
 def main(
@@ -255,6 +272,7 @@ def main(
     photos: Path,
     cave: Path | None,
     start: Path | None,
+    texture_from: Path | None,
     branch: Path | None,
     networks: Path | None,
     out: Path,
@@ -262,10 +280,12 @@ def main(
 ) -> None:
     """Train the compact generator on lossless photos."""
     config = read_config(config_file, CompactConfig)
+    if texture_from is not None and not (start and config.texture):
+        raise click.UsageError("--texture-from goes with --start and a configuration with texture = true")
     accelerator = prepare(config, device)
     model = CompactCODiff(config)
     if start is not None:
-        load_start(model, start_weights(start))
+        load_start(model, start_weights(start) | (texture_weights(texture_from) if texture_from else {}))
     elif cave is not None:
         load_cave(model.cave, averaged_weights(cave))
     perception = Perception(config, networks).to(accelerator.device).eval().requires_grad_(False)

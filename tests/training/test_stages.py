@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from codiff_batch.engine import Restorer
+from tests.tiny_model import SIZES, make_tiny_model
 from training import compact, export, stage1
 from training.average import Average
 from training.batches import _collate
@@ -212,3 +213,24 @@ def test_a_run_adds_texture_over_a_faithful_model_and_leaves_that_as_it_is(tmp_p
     (tmp_path / "plain" / "weights.safetensors").unlink()
     refused = CliRunner().invoke(export.main, [str(a) for a in arguments])
     assert "has no weights.safetensors of its own" in refused.output
+
+
+@pytest.mark.slow
+def test_texture_goes_on_over_another_faithful_model(tmp_path: Path, photos: Path) -> None:
+    """Over a wider one, at its own widths; a rate of 0 leaves it as it was."""
+    config = tmp_path / "texture.toml"
+    wider = TINY_COMPACT.format(steps=1).replace("widths = [8, 8, 8, 8]", "widths = [12, 8, 8, 8]")
+    config.write_text(wider + "texture = true\ntexture_widths = [8, 8, 8, 8]\ncave_share = 0.0\nrate = 0.0\n")
+    faithful = make_tiny_model(tmp_path / "faithful", sizes={**SIZES, "widths": [12, 8, 8, 8]})
+    textured = make_tiny_model(tmp_path / "textured", sizes={**SIZES, "texture": True})
+    arguments = [config, "--photos", photos, "--out", tmp_path / "run", "--device", "cpu"]
+    run(compact.main, *arguments, "--start", faithful, "--texture-from", textured)
+    ours, theirs = averaged_weights(tmp_path / "run"), compact.texture_weights(textured)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    head = "generator.unet.head.weight"
+    assert torch.equal(ours[head], compact.start_weights(faithful)[head])
+
+    for refused in (["--start", faithful, "--texture-from", faithful], ["--texture-from", textured]):
+        told = CliRunner().invoke(compact.main, [str(a) for a in [*arguments, *refused]])
+        assert told.exit_code == 2
+        assert "--texture-from" in told.output

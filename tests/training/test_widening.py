@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -39,6 +41,20 @@ def test_a_widened_network_computes_the_same() -> None:
     with torch.inference_mode():
         for ours, theirs in zip(wide(image, tables), narrow(image, tables), strict=True):
             torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+def test_texture_may_keep_its_widths_over_a_wider_generator() -> None:
+    torch.manual_seed(0)
+    textured = replace(NARROW, texture=True)
+    narrow = trained(textured)
+    wide = CompactCODiff(replace(textured, widths=WIDE.widths, texture_widths=NARROW.widths))
+    load_start(wide, narrow.state_dict())
+    assert narrow.learning.state_dict().keys() == wide.learning.state_dict().keys()
+    for name, value in narrow.learning.state_dict().items():
+        assert torch.equal(value, wide.learning.state_dict()[name]), name
+    image, tables = inputs()
+    with torch.inference_mode():
+        torch.testing.assert_close(wide(image, tables)[0], narrow(image, tables)[0], atol=1e-4, rtol=1e-4)
 
 
 def test_two_steps_reach_every_new_weight() -> None:
