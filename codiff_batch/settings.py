@@ -103,7 +103,11 @@ class Settings(_Checked):
         "How much texture to add: 0 restores faithfully, 1 looks sharpest; the default depends on the model.",
         step=0.05,
     )
-    constrain: bool = _setting(True, "Keep to the file", "Keep the result inside the source's quantization cells.")
+    constrain: bool = _setting(
+        True,
+        "Keep to the file",
+        "Keep the result consistent with the file: compressed as it was, it gives the same JPEG.",
+    )
     qf: float | None = _setting(
         None,
         "Quality by hand",

@@ -72,7 +72,7 @@ class BatchOptions:
     quality: int = _option(
         95, "Quality of JPEG (always 4:4:4), WebP, AVIF and JPEG XL outputs.", low=1, high=100, placeholder="N"
     )
-    copy_skipped: bool = _option(False, "Copy skipped photos too, so that the output folder is complete.")
+    copy_skipped: bool = _option(False, "Copy skipped photos too. Failed photos and other files are not copied.")
     overwrite: bool = _option(False, "Replace existing outputs.")
     again: bool = _option(False, "Redo what an older model or version of this program made.")
     in_place: bool = _option(False, "Replace the photos themselves; needs a backup folder.")

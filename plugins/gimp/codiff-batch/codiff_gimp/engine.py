@@ -42,8 +42,8 @@ def interpreter() -> str:
     if not os.environ.get(PYTHON):
         raise Refused(
             _(
-                "codiff-batch is not set up for this GIMP. Install it (pip install codiff-batch), run "
-                "'codiff-batch gimp install' once, then start GIMP again."
+                "codiff-batch is not set up for this GIMP. Install it, run 'codiff-batch gimp install' "
+                "once, then start GIMP again."
             )
         )
     return os.environ[PYTHON]
