@@ -6,7 +6,7 @@ Other containers are handled by :mod:`codiff_batch.formats`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from io import BytesIO
 from typing import Protocol
 
@@ -30,6 +30,9 @@ from codiff_batch.jpeg.xmp import without_manifest
 
 LARGEST_SIDE = 65500
 """libjpeg's limit (``JPEG_MAX_DIMENSION``)."""
+
+LONGEST_COMMENT = 65_533
+"""Bytes; a segment's length has 16 bits and counts itself."""
 
 
 class Sized(Protocol):
@@ -76,6 +79,19 @@ def encode_jpeg(
         (coded[0], *_unsigned(source.structure), marked(note, encoded), *coded[1:]), source.structure.trailer
     )
     return _with_index_put_right(structure, source.structure).emit()
+
+
+def with_comments(source: Structure, comments: Sequence[bytes]) -> Structure:
+    """A file with comments added behind the metadata that it begins with; a multi-picture index is corrected.
+
+    Args:
+        comments: of up to :data:`LONGEST_COMMENT` bytes.
+    """
+    ahead = [*range(0xE0, 0xF0), markers.COM]
+    place = next(i for i, segment in enumerate(source.segments) if i and segment.marker not in ahead)
+    added = [Segment(markers.COM, comment) for comment in comments]
+    output = Structure((*source.segments[:place], *added, *source.segments[place:]), source.trailer)
+    return _with_index_put_right(output, source)
 
 
 def refuse_jpeg(source: Carrier, *, drop_signature: bool = False) -> None:

@@ -18,6 +18,10 @@ LARGEST_DIFFERENCE = 6
 """In levels: a host's decoder differs from ours by up to 3, and what was painted by more. No pixel may differ more,
 since restoring from the file would undo what was painted."""
 
+BLOCK, BLOCK_DIFFERENCE = 16, 1.0
+"""Pixels, and levels on average over so many of them each way in any channel: decoders round up here and down there,
+while a picture that was made a little brighter or warmer, even in one spot, differs in one direction."""
+
 MEAN_DIFFERENCE = 0.6
 """In levels: what compressing once more on the same grid changes at most. Off the grid it is 0.8 at QF 98, and several
 levels at low QFs."""
@@ -41,23 +45,35 @@ def jpeg_behind(pixels: NDArray[np.uint8], file: Path | None = None, settings: b
     if file is not None:
         with contextlib.suppress(CodiffError):
             photo = JpegPhoto.open(file)
-            if _differences(pixels, photo).max(initial=0) <= LARGEST_DIFFERENCE:
+            differences = _differences(pixels, photo)
+            if np.abs(differences).max(initial=0) <= LARGEST_DIFFERENCE and _drift(differences) <= BLOCK_DIFFERENCE:
                 return photo
     if settings is not None:
         with contextlib.suppress(CodiffError, ValueError, LookupError, OSError, TypeError, OverflowError, struct.error):
             photo = compressed_again(pixels, settings)
-            if _differences(pixels, photo).mean() <= MEAN_DIFFERENCE:
+            if np.abs(_differences(pixels, photo)).mean() <= MEAN_DIFFERENCE:
                 return photo
     return None
 
 
 def _differences(pixels: NDArray[np.uint8], photo: JpegPhoto) -> NDArray[np.int16]:
-    """Level by level; the largest possible where the pictures differ in shape."""
+    """Level by level, with sign; the largest possible where the pictures differ in shape."""
     decoded = photo.pixels()
     if pixels.shape != decoded.shape:
-        return np.full(1, 255, np.int16)
-    differences: NDArray[np.int16] = np.abs(pixels.astype(np.int16) - decoded)
+        return np.full((1, 1), 255, np.int16)
+    differences: NDArray[np.int16] = pixels.astype(np.int16) - decoded
     return differences
+
+
+def _drift(differences: NDArray[np.int16]) -> float:
+    """The largest mean of a block of one channel; what is left over at an edge belongs to the last block."""
+    sums: NDArray[np.float64] = differences.astype(np.float64)
+    sizes = np.ones(())
+    for axis, side in enumerate(differences.shape[:2]):
+        starts = np.arange(0, max(1, side - BLOCK + 1), BLOCK)
+        sums = np.add.reduceat(sums, starts, axis)
+        sizes = np.multiply.outer(sizes, np.diff(starts, append=side))
+    return float(np.abs(sums / sizes.reshape(*sizes.shape, *[1] * (sums.ndim - 2))).max(initial=0))
 
 
 def compressed_again(pixels: NDArray[np.uint8], settings: bytes) -> JpegPhoto:

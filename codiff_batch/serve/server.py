@@ -11,6 +11,7 @@ import stat
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Iterable, Iterator
 from multiprocessing import AuthenticationError
 from multiprocessing import connection as connections
@@ -22,7 +23,7 @@ import psutil
 
 from codiff_batch.errors import Cancelled, CodiffError, FolderUnavailable, PhotoError
 from codiff_batch.files.reading import read_whole
-from codiff_batch.serve.channel import Channel, Message, SocketChannel, hang_up
+from codiff_batch.serve.channel import WAITING, Channel, Message, SocketChannel, hang_up
 from codiff_batch.serve.engine import Engine
 from codiff_batch.serve.turns import Turns
 
@@ -32,6 +33,8 @@ SHORTEST_KEY = 16
 """Bytes."""
 OWN = ("socket", KEY, "log", "starting")
 """What a server's folder contains, besides pictures in transit; "starting" marks that a client is starting it."""
+SENT = "[0-9]*-in*.raw"
+"""What GIMP's plug-in calls a picture that it sends; one that is killed meanwhile never names it in a request."""
 SHORT = ("hello", "estimate", "preview")
 """Requests that a user in a dialog waits for; they go first."""
 LONGEST_ADDRESS = 100
@@ -47,17 +50,16 @@ CLIENTS = 32
 def serve(channel: Channel, engine: Engine, turns: Turns | None = None, files: set[Path] | None = None) -> None:
     """Answer one client's requests until it is gone; the files it names are added to ``files``."""
     turns, files = turns or Turns(), set() if files is None else files
-    while (request := channel.receive()) is not None:
-        number, picture = request.get("id"), request.get("picture")
-        if not isinstance(number, (str, int, float, type(None))):
-            number = None
+    later: deque[Message] = deque()
+    while (request := later.popleft() if later else channel.receive()) is not None:
+        number, picture = _number(request), request.get("picture")
         named = [request.get("into"), picture.get("file") if isinstance(picture, dict) else None]
         files.update(Path(name) for name in named if isinstance(name, str))
 
         def report(done: int, total: int, number: Any = number) -> None:
             channel.offer({"id": number, "event": "progress", "done": done, "total": total})
             if channel.waiting():
-                _heed(channel.receive())
+                _heed(channel, later)
             turns.give_way()
 
         try:
@@ -74,10 +76,28 @@ def serve(channel: Channel, engine: Engine, turns: Turns | None = None, files: s
         channel.send({"id": number, **answer})
 
 
-def _heed(message: Message | None) -> None:
-    """Handle what a client sends while its request is running: only a cancellation or its end."""
+def _number(request: Message) -> Any:
+    """What a client calls its request; nothing where an answer could not repeat it."""
+    number = request.get("id")
+    return number if isinstance(number, (str, int, float)) else None
+
+
+def _heed(channel: Channel, later: deque[Message]) -> None:
+    """Handle what a client sends while its request is running; other requests wait for their turn.
+
+    Raises:
+        Cancelled: the client cancels the request, or is gone; then the others are not needed either.
+    """
+    message = channel.receive()
+    if message is None:
+        later.clear()
     if message is None or message.get("do") == "cancel":
         raise Cancelled("cancelled")
+    if len(later) < WAITING:
+        later.append(message)
+    else:
+        told = f"{WAITING} requests are waiting already"
+        channel.send({"id": _number(message), "event": "error", "message": told})
 
 
 class FolderServer:
@@ -189,6 +209,7 @@ class FolderServer:
         """Remove what belongs to the server, and the folder if nothing else is in it."""
         for pictures in list(self._spoken):
             self._remove(pictures)
+        self._remove(set(self._folder.glob(SENT)))
         for name in OWN:
             with contextlib.suppress(OSError):
                 (self._folder / name).unlink()

@@ -17,8 +17,10 @@ from PIL import Image
 
 from codiff_batch.errors import PhotoError, UnsupportedJpeg
 from codiff_batch.jpeg import JpegPhoto, Segment, Structure, encode_jpeg, refuse_jpeg
+from codiff_batch.jpeg.encode import with_comments
 from codiff_batch.jpeg.metadata import EXTENDED_XMP, XMP
 from codiff_batch.jpeg.mpf import rewrite_index
+from codiff_batch.jpeg.segments import parse
 from tests.jpeg.samples import NOTE, adobe, decodable, jpeg, multi_picture_index, picture, with_frame, with_segments
 
 CODING = {
@@ -113,6 +115,20 @@ def test_a_multi_picture_index_points_at_the_second_picture_again(kilobytes: int
     index = replace(multi_picture_index(len(start) - base - 1, len(start), len(second)), lead=b"\xff\xff")
     with pytest.raises(UnsupportedJpeg, match="multi-picture"):  # it would lie in the first one
         restored(with_segments(first, before, index, trailer=second))
+
+
+def test_an_index_leads_past_comments_that_are_added() -> None:
+    first, second, kept = jpeg(quality=20), jpeg(picture(16, 24), quality=90), Segment(0xFE, b"first")
+    start = with_segments(first, multi_picture_index(0, 0, len(second)), kept)
+    base = start.index(b"MPF\0") + 4
+    index = multi_picture_index(len(start) - base, len(start), len(second))
+    output = with_comments(parse(with_segments(first, index, kept, trailer=second)), [b"second", b"third"])
+    assert [s.payload for s in output.segments if s.marker == 0xFE] == [b"first", b"second", b"third"]
+    with Image.open(BytesIO(output.emit())) as pictures:
+        pictures.seek(1)
+        assert np.array_equal(np.asarray(pictures), JpegPhoto.from_bytes(second).pixels())
+    plain = parse(with_segments(first, kept))
+    assert with_comments(plain, [b"second"]).emit() == with_segments(first, kept, Segment(0xFE, b"second"))
 
 
 def index(order: str, *entries: tuple[int, int], cut: int = 0) -> bytes:

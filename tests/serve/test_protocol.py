@@ -31,6 +31,7 @@ pytestmark = pytest.mark.slow  # an engine is started
 ROOT = Path(__file__).resolve().parents[2]
 PHOTO = ROOT / "examples/photos/shrine-path-q10.jpg"
 SIDE = 512
+HELLOS = [{"do": "hello", "id": number} for number in range(2, 7)]
 
 
 @pytest.fixture(scope="module")
@@ -199,6 +200,21 @@ def test_what_was_painted_stays(engine: Lines, tmp_path: Path, photo: JpegPhoto)
     assert np.abs(patch - (0, 255, 0)).mean() < 40
 
 
+@pytest.mark.parametrize("where", [(slice(None), slice(None)), (slice(200, 230), slice(300, 330))], ids=["all", "spot"])
+def test_what_was_made_a_little_brighter_stays_so(
+    engine: Lines, tmp_path: Path, photo: JpegPhoto, where: tuple[slice, slice]
+) -> None:
+    """By less than decoders may differ, but in one direction."""
+    source = photo.pixels()
+    edited = source.copy()
+    edited[where] = np.minimum(edited[where], 249) + 6
+    picture, out = raw(tmp_path / "in", edited), tmp_path / "out"
+    told = engine.ask(do="restore", model="fast", picture=picture, into=str(out), jpeg=str(PHOTO))
+    assert told["header_qf"] is None
+    restored = np.fromfile(out, np.uint8).reshape(edited.shape)
+    assert restored[where].mean() == pytest.approx(edited[where].mean(), abs=3)
+
+
 @pytest.mark.parametrize(
     ("request_", "words"),
     [
@@ -262,6 +278,17 @@ def test_cancel_ends_a_request_between_two_tiles(models: Path, tmp_path: Path) -
     assert len(client.progress) < 9
     assert not (tmp_path / "out").exists()
     assert client.ask(do="hello")["event"] == "done"
+    assert client.close() == 0
+
+
+def test_requests_that_arrive_during_another_are_answered_in_their_turn(models: Path, tmp_path: Path) -> None:
+    client = Lines(models)
+    picture = raw(tmp_path / "in", np.tile(np.asarray(Image.open(PHOTO))[:256, :256], (1, 4, 1)))
+    request = {"do": "restore", "model": "tiny", "picture": picture, "into": str(tmp_path / "out")}
+    client.send("\n".join(json.dumps(message) for message in [{**request, "id": 1}, *HELLOS, {**request, "id": 9}]))
+    assert [(client.answer()["id"], client.program.poll()) for _ in range(7)] == [
+        (i, None) for i in (1, 2, 3, 4, 5, 6, 9)
+    ]
     assert client.close() == 0
 
 

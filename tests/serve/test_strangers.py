@@ -108,6 +108,15 @@ def test_what_lay_in_the_folder_before_stays(start: Start, folder: Path) -> None
 
 
 @pytest.mark.slow
+def test_a_picture_that_a_killed_client_had_not_named_yet_goes_with_the_server(start: Start, folder: Path) -> None:
+    program = serving(start, folder, "--idle", 1)
+    (folder / "123-in.raw").write_bytes(b"x")
+    (folder / "camera.raw").write_bytes(b"x")
+    assert program.wait(60) == 0
+    assert [file.name for file in folder.iterdir()] == ["camera.raw"]
+
+
+@pytest.mark.slow
 def test_a_closed_terminal_ends_the_server_tidily(start: Start, folder: Path) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # The tests may have been started with nohup.
     try:

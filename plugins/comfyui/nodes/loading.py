@@ -17,6 +17,9 @@ from .stored import Stored
 
 log = logging.getLogger(__name__)
 
+ALWAYS_ANEW = float("nan")
+"""A fingerprint that equals no other, itself included."""
+
 
 def read(path: Path, name: str, place: tuple[int, int] = (0, 1)) -> tuple[torch.Tensor, JpegFile]:
     """Read a file: image (1, H, W, 3) and the file.
@@ -76,8 +79,10 @@ class LoadJPEG(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, image: str) -> bool | str:
-        """Refuse what is not there, or elsewhere, before anything runs."""
+    def validate_inputs(cls, image: str | None) -> bool | str:
+        """Refuse what is not there, or elsewhere, before anything runs; a linked input is None until then."""
+        if image is None:
+            return True
         try:
             input_file(image)
         except ValueError as error:
@@ -85,9 +90,9 @@ class LoadJPEG(io.ComfyNode):
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, image: str) -> str:
-        """Changes with the file."""
-        return stamps([input_file(image)])
+    def fingerprint_inputs(cls, image: str | None) -> str | float:
+        """Changes with the file; always, if a linked input tells only later which one."""
+        return ALWAYS_ANEW if image is None else stamps([input_file(image)])
 
     @classmethod
     def execute(cls, image: str) -> io.NodeOutput:
@@ -136,8 +141,10 @@ class LoadJPEGFolder(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, folder: str) -> bool | str:
-        """Only folders inside the input folder."""
+    def validate_inputs(cls, folder: str | None) -> bool | str:
+        """Only folders inside the input folder; a linked input is None until the graph runs."""
+        if folder is None:
+            return True
         try:
             input_folder(folder)
         except ValueError as error:
@@ -145,8 +152,12 @@ class LoadJPEGFolder(io.ComfyNode):
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, folder: str, subfolders: bool, first: int, count: int) -> str:
-        """Changes with any of the files."""
+    def fingerprint_inputs(
+        cls, folder: str | None, subfolders: bool | None, first: int | None, count: int | None
+    ) -> str | float:
+        """Changes with any of the files; always, if a linked input tells only later which ones."""
+        if folder is None or subfolders is None or first is None or count is None:
+            return ALWAYS_ANEW
         names = photos(folder, subfolders=subfolders)[first : first + count]
         return stamps([input_file(str(Path(folder, name))) for name in names])
 

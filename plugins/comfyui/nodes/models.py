@@ -34,6 +34,18 @@ def model_folders() -> dict[str, Path]:
     return dict(sorted(found.items(), key=lambda item: (item[0] != "compact", item[0])))
 
 
+def known(model: str) -> Path:
+    """The folder of a model.
+
+    Raises:
+        ValueError: there is no model of that name; lists those that there are.
+    """
+    folders = model_folders()
+    if model not in folders:
+        raise ValueError(f"There is no model {model!r}; there are: {', '.join(folders)}.")
+    return folders[model]
+
+
 class LoadModel(io.ComfyNode):
     """A model by name."""
 
@@ -63,10 +75,18 @@ class LoadModel(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, model: str) -> bool | str:
-        """Refuse an unknown name before anything runs; ComfyUI 0.3.75 does not look into a V3 list itself."""
-        names = model_folders()
-        return True if model in names else f"There is no model {model!r}; there are: {', '.join(names)}."
+    def validate_inputs(cls, model: str | None) -> bool | str:
+        """Refuse an unknown name before anything runs; ComfyUI 0.3.75 does not look into a V3 list itself.
+
+        A linked input is None until the graph runs.
+        """
+        if model is None:
+            return True
+        try:
+            known(model)
+        except ValueError as error:
+            return str(error)
+        return True
 
     @classmethod
     def execute(cls, model: str, precision: str = "auto") -> io.NodeOutput:
@@ -74,7 +94,7 @@ class LoadModel(io.ComfyNode):
         with in_its_own_words():
             from codiff_batch.models.loading import load_networks
 
-            card, networks = load_networks(model_folders()[model])
+            card, networks = load_networks(known(model))
         module = interruptible(torch.nn.ModuleDict(networks._asdict()))
         kind = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
         patcher = kind(

@@ -25,10 +25,6 @@ from .bridge import (
     to_pixels,
 )
 
-COM, APPLICATIONS = 0xFE, range(0xE0, 0xF0)
-LONGEST_COMMENT = 65_533
-"""Bytes; a segment's length has 16 bits and counts itself."""
-
 
 class SaveJPEG(io.ComfyNode):
     """Writes a JPEG with its source's metadata."""
@@ -89,11 +85,13 @@ class SaveJPEG(io.ComfyNode):
         package = engine()
         from codiff_batch.files.atomic import write_atomically
         from codiff_batch.jpeg import encode_jpeg
+        from codiff_batch.jpeg.metadata import is_signed
 
         if image.shape[3] == 4 and not bool((image[..., 3] == 1).all()):
             raise ValueError("A JPEG has no transparency: put the image on a background first, or save it as PNG.")
         pixels = to_pixels(image[0])
-        unchanged = own_pixels(image, jpeg) is not None
+        # A workflow would make a signature invalid, as a change of the pixels would.
+        unchanged = own_pixels(image, jpeg) is not None and not (embed_workflow and is_signed(jpeg.photo.structure))
         if jpeg.header.colour == "gray" and (pixels == pixels[..., :1]).all():
             pixels = pixels[..., 0]
         path, subfolder = _new_name(filename_prefix.replace("%source%", jpeg.name), pixels.shape)
@@ -132,21 +130,18 @@ def _workflow(hidden: Any) -> list[str]:
 
 
 def with_comments(data: bytes, texts: list[str]) -> bytes:
-    """A JPEG with comment segments added behind the ones that it has; the rest stays byte for byte.
+    """A JPEG with comment segments added behind the ones that it has; what else it holds stays as it is.
 
     Raises:
         ValueError: a text is too long for a segment.
     """
-    place = 2
-    while data[place + 1] == COM or data[place + 1] in APPLICATIONS:
-        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
-    comments = b""
-    for text in texts:
-        body = text.encode()
-        if len(body) > LONGEST_COMMENT:
-            raise ValueError(
-                f"The workflow has {len(body)} bytes and a JPEG's comment holds {LONGEST_COMMENT}: turn "
-                "'embed_workflow' off, and save the workflow by itself."
-            )
-        comments += bytes((0xFF, COM)) + (len(body) + 2).to_bytes(2, "big") + body
-    return data[:place] + comments + data[place:]
+    from codiff_batch.jpeg.encode import LONGEST_COMMENT, with_comments
+    from codiff_batch.jpeg.segments import parse
+
+    comments = [text.encode() for text in texts]
+    if (longest := max(map(len, comments), default=0)) > LONGEST_COMMENT:
+        raise ValueError(
+            f"The workflow has {longest} bytes and a JPEG's comment holds {LONGEST_COMMENT}: turn "
+            "'embed_workflow' off, and save the workflow by itself."
+        )
+    return with_comments(parse(data), comments).emit()

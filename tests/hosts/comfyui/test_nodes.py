@@ -467,6 +467,21 @@ def test_the_workflow_goes_into_the_file_only_where_it_is_asked_for(comfyui: Com
     assert set(JpegPhoto.open(files[0]).metadata().kinds()) <= set(JpegPhoto.open(files[1]).metadata().kinds())
 
 
+def test_inputs_may_come_from_other_nodes_and_a_changed_folder_is_read_again(comfyui: ComfyUI) -> None:
+    album = comfyui.base / "input" / "linked album"
+    (album / "more").mkdir(parents=True)
+    shutil.copy(comfyui.base / "input" / PHOTO, album / "more" / "a.jpg")
+    prompt = {
+        "name": node("PrimitiveString", value="linked album"),
+        "deep": node("PrimitiveBoolean", value=True),
+        "load": node("CODiffLoadJPEGFolder", folder=["name", 0], subfolders=["deep", 0], first=0, count=10),
+        "save": {**saving("")["save"], "inputs": {**saving("")["save"]["inputs"], "image": ["load", 0]}},
+    }
+    assert len(comfyui.run(prompt).outputs["save"]["images"]) == 1
+    shutil.copy(comfyui.base / "input" / TURNED, album / "more" / "b.jpg")
+    assert len(comfyui.run(prompt).outputs["save"]["images"]) == 2
+
+
 def test_a_resized_image_is_refused_in_a_sentence(comfyui: ComfyUI) -> None:
     prompt = restoring(PHOTO)
     size = {"width": 200, "height": 100, "crop": "disabled", "upscale_method": "bilinear"}

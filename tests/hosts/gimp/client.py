@@ -35,6 +35,10 @@ class Gimp:
         self.runtime = runtime or folder / "run"
         """Where the engine's folder lies, in place of /tmp."""
         self.runtime.mkdir(mode=0o700, parents=True)
+        self.current = folder / "downloads"
+        """Where GIMP is started: whatever lies there is not the engine's."""
+        self.current.mkdir()
+        (self.current / "click.py").write_text("raise SystemExit('a module of the current folder was imported')\n")
         self.program: subprocess.Popen[str] | None = None
         self.lines: list[str] = []
         """What GIMP printed."""
@@ -70,6 +74,7 @@ class Gimp:
         for device in ("null", "urandom", "random", "zero"):
             inside += f"touch {self.root}/dev/{device}; mount --bind /dev/{device} {self.root}/dev/{device};"
         words = [f"{name}={value}" for name, value in environment.items()]
+        words.insert(0, f"--chdir={self.current}")
         inside += f"exec chroot {shlex.quote(str(self.root))} /usr/bin/env -i {shlex.join([*words, *command])}"
         return subprocess.Popen(
             ["unshare", "-m", "bash", "-ec", inside],

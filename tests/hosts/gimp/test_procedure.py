@@ -482,6 +482,19 @@ tell(errors=errors, layers=len(image.get_layers()))
     assert told["layers"] == 1
 
 
+def test_an_engine_that_is_killed_in_one_of_all_images_does_not_keep_the_others_waiting(gimp: Gimp, large: str) -> None:
+    told = gimp.run(f"""
+{large}
+small = load("{PHOTO}")
+kill_at_work("codiff_batch", "serve")
+error = remove_artifacts(image, [layer], scope="all-images")
+tell(error=error, layers=[len(image.get_layers()), len(small.get_layers())])
+""")
+    assert "1 of 2 images are done" in told["error"]
+    assert "ended unexpectedly" in told["error"]
+    assert told["layers"] == [1, 2]
+
+
 def test_a_cancelled_call_stops_the_work_and_leaves_nothing(gimp: Gimp, large: str) -> None:
     """Cancel in GIMP's status bar kills the plug-in."""
     told = gimp.run(f"""

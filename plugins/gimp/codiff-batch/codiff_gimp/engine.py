@@ -53,14 +53,26 @@ class Engine:
     """A connection to the engine, which is started if it is not there. One thread asks; any may cancel."""
 
     def __init__(self) -> None:
-        self.folder = _private_folder()
         self._numbers = itertools.count(1)
         self._sending = threading.Lock()
+        self._ended = True
+        self.start_again()
+
+    def start_again(self) -> None:
+        """Start or join another engine if this one has ended.
+
+        Raises:
+            Refused: it does not start.
+        """
+        if not self._ended:
+            return
+        self.folder = _private_folder()
         try:
             self._connection = self._connect() or self._start()
         except Refused:
             shutil.rmtree(self.folder, ignore_errors=True)
             raise
+        self._ended = False
 
     def ask(self, on_progress: Callable[[float], Any] | None = None, **request: Any) -> dict[str, Any]:
         """Send a request and wait for its answer.
@@ -86,7 +98,7 @@ class Engine:
                 else:
                     return answer
         except (EOFError, OSError):
-            last_words = self._last_words()
+            last_words, self._ended = self._last_words(), True
             shutil.rmtree(self.folder, ignore_errors=True)  # in its place
             raise Refused(_("The engine ended unexpectedly.") + last_words) from None
 
@@ -154,7 +166,18 @@ class Engine:
         for left_over in ("socket", "key"):
             (self.folder / left_over).unlink(missing_ok=True)
         (self.folder / "key").write_bytes(os.urandom(32))  # in a folder that nobody else can look into
-        command = [python, "-m", "codiff_batch", "serve", "--folder", str(self.folder), "--host", str(os.getppid())]
+        # -P: without it, modules in GIMP's current folder would come before the package's.
+        command = [
+            python,
+            "-P",
+            "-m",
+            "codiff_batch",
+            "serve",
+            "--folder",
+            str(self.folder),
+            "--host",
+            str(os.getppid()),
+        ]
         environment = {name: value for name, value in os.environ.items() if name not in GIMPS_OWN}
         alone = {"creationflags": subprocess.CREATE_NO_WINDOW} if os.name == "nt" else {"start_new_session": True}
         try:
@@ -171,7 +194,7 @@ class Engine:
 
     def _last_words(self) -> str:
         with contextlib.suppress(OSError):
-            lines = [line for line in (self.folder / "log").read_text("utf-8").splitlines() if line.strip()]
+            lines = [line for line in (self.folder / "log").read_text("utf-8", "replace").splitlines() if line.strip()]
             return "".join("\n" + line for line in lines[-5:])
         return ""
 

@@ -85,8 +85,9 @@ def restore_all_images(settings: dict[str, Any], engine: Engine) -> None:
         try:
             if image.get_base_type() == Gimp.ImageBaseType.INDEXED:
                 raise Refused(_("An indexed image cannot hold the result; convert it to RGB first."))
+            engine.start_again()  # It may have ended with the image before.
             restore(image, image.get_selected_layers(), {**settings, "jpeg": ""}, engine)
-        except Refused as error:
+        except (Refused, OSError) as error:
             refusals.append(f"{image.get_name() if image.is_valid() else '?'}: {error}")
     if refusals:
         done = _("{done} of {count} images are done. The others:").format(
