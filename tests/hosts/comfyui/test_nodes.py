@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from codiff_batch.jpeg import JpegPhoto
+from codiff_batch.jpeg import JpegPhoto, Segment, Structure
 from codiff_batch.models.card import read_card
 from codiff_batch.models.catalogue import DEFAULT_MODEL, find
 from codiff_batch.settings import FLOATS_HELP, Floats, Judging, Settings, knobs
@@ -465,6 +465,20 @@ def test_the_workflow_goes_into_the_file_only_where_it_is_asked_for(comfyui: Com
     assert len(with_workflow) < len(without) + 5000
     assert np.array_equal(JpegPhoto.open(files[0]).pixels(), JpegPhoto.open(files[1]).pixels())
     assert set(JpegPhoto.open(files[0]).metadata().kinds()) <= set(JpegPhoto.open(files[1]).metadata().kinds())
+
+
+def test_a_workflow_is_not_written_into_a_signed_photo(comfyui: ComfyUI) -> None:
+    soi, *rest = JpegPhoto.open(ROOT / "examples/photos" / PHOTO).structure.segments
+    manifest = Segment(0xEB, b"JP\0\1\0\0\0\1\0\0\0\xc8jumb" + b"jumd c2pa manifest")
+    (comfyui.base / "input/signed.jpg").write_bytes(Structure((soi, manifest, *rest), b"").emit())
+    prompt = saving("signed.jpg", embed_workflow=True)
+    prompt["save"]["inputs"]["image"] = ["load", 0]
+    assert "signed" in comfyui.run(prompt).error
+    prompt["save"]["inputs"]["include_signed"] = True
+    saved = comfyui.run(prompt).outputs["save"]["images"][0]
+    output = JpegPhoto.open(comfyui.base / "output" / saved["subfolder"] / saved["filename"])
+    assert not output.metadata().c2pa
+    assert b'prompt:{"' in output.data
 
 
 def test_inputs_may_come_from_other_nodes_and_a_changed_folder_is_read_again(comfyui: ComfyUI) -> None:
