@@ -13,18 +13,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from codiff_batch.errors import CannotInstall
+from codiff_batch.errors import CannotInstall, Role
+from codiff_batch.models.card import CARD_NAME
 
-_UNDER_WAY = re.compile(r"\.(?P<name>.+?)-[^-]+(?P<aside>-old)?")
-"""A model that is being installed, or one that was set aside while another one took its name."""
+_OURS, _NEW, _OLD = ".codiff-batch-", ".new", ".old"
+_UNDER_WAY = re.compile(r"\.codiff-batch-(?P<name>.+)-[a-z0-9_]{8}\.(new|(?P<aside>old))")
+"""A model that is being installed, or one that was set aside while another one took its name: nothing that a user would
+call a folder, since what is left of the former is removed."""
 
 
 @contextmanager
-def appearing(folder: Path) -> Iterator[Path]:
+def appearing(folder: Path, *, replace: bool = True) -> Iterator[Path]:
     """A temporary folder that is renamed to ``folder`` at the end and removed after an error.
 
+    Args:
+        replace: whether it may take the place of another.
+
     Raises:
-        CannotInstall: the file system refuses.
+        CannotInstall: the file system refuses, or there is one that may not be replaced.
     """
     from filelock import FileLock  # imported here because every start of the program reads this file
 
@@ -33,9 +39,11 @@ def appearing(folder: Path) -> Iterator[Path]:
         with FileLock(_lock(folder)):
             # Left by a killed import; no other process works here while we hold the lock.
             _put_back(folder)
+            if not replace and os.path.lexists(folder):
+                raise CannotInstall(f"{folder} already exists", Role.MODEL_NAME, Role.REPLACE_MODEL)
             for left, _ in _under_way(folder.parent, folder.name):
                 shutil.rmtree(left, ignore_errors=True)
-            partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+            partial = Path(tempfile.mkdtemp(_NEW, f"{_OURS}{folder.name}-", folder.parent))
             try:
                 yield partial
                 partial.chmod(0o755)
@@ -60,7 +68,7 @@ def put_back(root: Path) -> None:
 
 def _put_back(folder: Path) -> None:
     for path, found in _under_way(folder.parent, folder.name):
-        if found["aside"] and not os.path.lexists(folder):
+        if found["aside"] and (path / CARD_NAME).is_file() and not os.path.lexists(folder):
             path.replace(folder)
 
 
@@ -70,14 +78,14 @@ def _under_way(root: Path, name: str | None = None) -> list[tuple[Path, re.Match
     Never by the beginning of a name: one model's may be that of another, which somebody else installs now.
     """
     found = [(path, match) for path in root.iterdir() if (match := _UNDER_WAY.fullmatch(path.name))]
-    return [(path, match) for path, match in found if name in (None, match["name"])]
+    return [(path, match) for path, match in found if name in (None, match["name"]) and not path.is_symlink()]
 
 
 def _take_place(partial: Path, folder: Path) -> None:
     if not folder.exists():
         partial.replace(folder)
     elif not _exchange(partial, folder):
-        aside = partial.with_name(f"{partial.name}-old")
+        aside = partial.with_suffix(_OLD)
         folder.replace(aside)
         partial.replace(folder)  # If killed before this, the next listing of the models puts the old one back.
         shutil.rmtree(aside, ignore_errors=True)

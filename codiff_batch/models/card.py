@@ -15,7 +15,7 @@ import msgspec
 
 from codiff_batch.errors import ModelDamaged, ModelNotFound
 from codiff_batch.files.opening import open_regular
-from codiff_batch.models.plain import check_settings, read_json
+from codiff_batch.models.plain import check_settings, is_nested_deeper, read_json
 
 CARD_NAME = "model.json"
 FORMAT = 1
@@ -25,6 +25,9 @@ COLOUR_FIXES = ("none", "adain", "wavelet")
 VIEWS = (1, 2, 4)
 LARGEST_TILE, LARGEST_MULTIPLE = 8192, 1024
 """No network has the memory for larger sides (in pixels)."""
+LARGEST_COST = 10**12
+"""Of a step for one pixel, in bytes or multiplications."""
+DEEPEST_RECORD = 20
 _MERELY_TOLD = (
     *("name", "summary", "licence", "scores", "training", "weights_of"),
     *("working_memory", "macs_per_pixel", "half_steps"),
@@ -109,10 +112,12 @@ class ModelCard:
 
     def paths(self, folder: Path) -> dict[str, Path]:
         """Paths of a model's files by name; its card is in ``folder``."""
+        # A link to the folder has other neighbours than the folder.
+        neighbours = [place.parent / self.weights_of for place in (folder, folder.resolve())]
+        beside = next((place for place in neighbours if os.path.lexists(place)), neighbours[0])
+        borrows = self.weights_of != ""
         return {
-            name: folder.parent / self.weights_of / name
-            if self.weights_of and not (folder / name).exists()
-            else folder / name
+            name: beside / name if borrows and not os.path.lexists(folder / name) else folder / name
             for name in self.files
         }
 
@@ -171,8 +176,12 @@ def _check(card: ModelCard) -> None:
         raise ValueError("value_range and fade must be two numbers each, value_range rising")
     if not 0 <= card.texture <= 1:
         raise ValueError("texture must be from 0 to 1")
-    if not (card.working_memory >= 0 and card.macs_per_pixel >= 0):
-        raise ValueError("working_memory and macs_per_pixel must not be negative")
+    for name in ("working_memory", "macs_per_pixel"):
+        if not 0 <= getattr(card, name) <= LARGEST_COST:
+            raise ValueError(f"{name} must be from 0 to {LARGEST_COST}")
+    for name in ("scores", "training"):
+        if is_nested_deeper(getattr(card, name), DEEPEST_RECORD):
+            raise ValueError(f"{name} is nested more than {DEEPEST_RECORD} deep")
     check_settings(card.sizes)
 
 

@@ -33,7 +33,7 @@ def check_base(base: Path) -> None:
     if prediction != "epsilon" or side != 64:
         raise CannotInstall(
             f"{base} is not Stable Diffusion 2.1-base but a relative of it (it predicts {prediction!r} at sample size "
-            f"{side}, not 'epsilon' at 64); the 768-pixel model is often found under this name"
+            f"{side!r}, not 'epsilon' at 64); the 768-pixel model is often found under this name"
         )
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from codiff_batch.errors import CannotInstall, Role
+from codiff_batch.files.text import printable
 from codiff_batch.models.card import sha256_of
 from codiff_batch.models.catalogue import sources, user_models_dir
 from codiff_batch.models.downloads import check_base, refuse_web_page
-from codiff_batch.models.plain import LARGEST_TEXT
+from codiff_batch.models.plain import LARGEST_TEXT, read_json
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +27,7 @@ LARGEST_WEIGHTS = 16_000_000_000
 """Bytes; the UNet in 32 bits has 3.5 billion."""
 
 COMPLETE = ".complete"
-"""Marks a folder whose files are complete and checked."""
+"""Marks a folder whose files are complete and checked: their SHA-256 by name, as JSON."""
 
 
 class Source(NamedTuple):
@@ -58,16 +62,18 @@ def base_folder(repository: str, models_dir: Path | None = None) -> Path:
 
 
 def pulled_base(repositories: Sequence[str], models_dir: Path | None = None) -> tuple[str, Path] | None:
-    """The first repository that has been fetched completely, and its folder."""
+    """The first repository that has been fetched completely and is as it was then, and its folder."""
     for repository in repositories:
         folder = base_folder(repository, models_dir)
-        if (folder / COMPLETE).is_file():
-            return repository, folder
+        with contextlib.suppress(ValueError, OSError):
+            digests = read_json(folder / COMPLETE, dict[str, str])
+            if digests and all(sha256_of(folder / name) == digest for name, digest in digests.items()):
+                return repository, folder
     return None
 
 
 def pull_base(repositories: Sequence[str], models_dir: Path | None = None) -> tuple[str, Path]:
-    """Fetch the base model from the first repository that has it; an interrupted download is resumed.
+    """Fetch the base model from the first repository that has it; a connection that breaks is taken up again.
 
     The endpoint is the hub's, or ``$HF_ENDPOINT``.
 
@@ -83,10 +89,12 @@ def pull_base(repositories: Sequence[str], models_dir: Path | None = None) -> tu
     for repository in repositories:
         folder = base_folder(repository, models_dir)
         try:
-            _fetch(repository, folder, _pins(repository))
+            with _alone(folder):
+                if pulled_base([repository], models_dir) is None:  # Another program may have fetched it meanwhile.
+                    _fetch(repository, folder, _pins(repository))
         except CannotInstall as error:
             reasons.append(f"{repository}: {error}")
-            log.warning("%s", reasons[-1])
+            log.warning("%s", printable(reasons[-1]))
             continue
         return repository, folder
     raise CannotInstall(
@@ -94,6 +102,27 @@ def pull_base(repositories: Sequence[str], models_dir: Path | None = None) -> tu
         "vae/ and scheduler/ another way and import the model with their folder",
         Role.BASE_MODEL,
     )
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait until no other program fetches into a folder.
+
+    Raises:
+        CannotInstall: the folder cannot be written.
+    """
+    from filelock import FileLock
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+        lock.acquire()
+    except OSError as error:
+        raise CannotInstall(f"{folder} cannot be written: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _fetch(repository: str, folder: Path, pins: Mapping[str, str]) -> None:
@@ -107,7 +136,10 @@ def _fetch(repository: str, folder: Path, pins: Mapping[str, str]) -> None:
     """
     from huggingface_hub import HfApi, hf_hub_download
 
+    digests = {}
     try:
+        for left_over in folder.rglob("*.incomplete"):  # Of a download that was killed: newer libraries begin anew.
+            left_over.unlink(missing_ok=True)
         told = HfApi(token=False).model_info(repository, revision=pins.get("revision"), files_metadata=True)
         files = {file.rfilename: file for file in told.siblings or []}
 
@@ -127,7 +159,13 @@ def _fetch(repository: str, folder: Path, pins: Mapping[str, str]) -> None:
             if name in files and (files[name].size or 0) > LARGEST_TEXT:
                 raise CannotInstall(f"{name} is far too large")
             fetch(name)
-        check_base(folder)  # Before gigabytes are fetched.
+        try:
+            check_base(folder)  # Before gigabytes are fetched.
+        except CannotInstall:
+            for name in SETTINGS:  # Or the hub's library would take them for what is to be had.
+                (folder / name).unlink(missing_ok=True)
+            raise
+        digests |= {name: sha256_of(folder / name) for name in SETTINGS}
         for part in ("unet", "vae"):
             there = [f"{part}/{weights}" for weights in WEIGHTS if f"{part}/{weights}" in files]
             if not there:
@@ -140,12 +178,19 @@ def _fetch(repository: str, folder: Path, pins: Mapping[str, str]) -> None:
             if (files[name].size or 0) > LARGEST_WEIGHTS:
                 raise CannotInstall(f"{name} is far too large")
             file = fetch(name)
-            refuse_web_page(file)
-            if sha256_of(file) != expected:
-                file.unlink()
-                raise CannotInstall(f"{name} does not match its checksum; try again")
+            digests[name] = sha256_of(file)
+            try:
+                refuse_web_page(file)
+                if digests[name] != expected:
+                    raise CannotInstall(f"{name} does not match its checksum; try again")
+            except CannotInstall:
+                file.unlink(missing_ok=True)
+                raise
+        for name in digests:
+            with (folder / name).open("rb") as file_on_disk:
+                os.fsync(file_on_disk.fileno())
+        (folder / COMPLETE).write_text(json.dumps(digests, indent=1), encoding="utf-8")
     except CannotInstall:
         raise
     except Exception as error:  # Connection errors come from whichever HTTP client the hub's library uses.
         raise CannotInstall((str(error).strip() or repr(error)).splitlines()[0]) from error
-    (folder / COMPLETE).write_text("")

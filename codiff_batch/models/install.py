@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -26,7 +27,9 @@ FILES = {
 }
 """The file for each network, by the prefix of its weights' names."""
 
-_NAME = re.compile(r"\w[\w.+-]{0,99}")
+_NAME = re.compile(r"\w[\w.+-]*")
+LONGEST_NAME = 200
+"""Bytes; file systems take 255, and the name of a folder that is being installed is longer."""
 
 SUMMARY = "The paper's CODiff on Stable Diffusion 2.1: restores texture; for GPUs"
 LICENCE = "CreativeML Open RAIL++-M (Stable Diffusion 2.1); CODiff's adapters under their authors' terms"
@@ -56,12 +59,7 @@ def import_official(
     Raises:
         CannotInstall: with what is wrong; nothing is left behind.
     """
-    root = user_models_dir(models_dir)
-    folder = root / name
-    if not _NAME.fullmatch(name):
-        raise CannotInstall(f"{name!r} cannot be the name of a model")
-    if folder.exists() and not replace_existing:
-        raise CannotInstall(f"{folder} already exists", Role.MODEL_NAME, Role.REPLACE_MODEL)
+    folder = place_for(name, replace_existing=replace_existing, models_dir=models_dir)
     networks, sizes = import_networks(codiff, cave, base)
     provenance = {
         "imported": datetime.now(UTC).date().isoformat(),
@@ -70,9 +68,23 @@ def import_official(
         **{f"{told} sha256": sha256_of(file) for told, file in (("codiff.pkl", codiff), ("cave.pth", cave))},
         "changes": "adapters merged; CaVE's decoder and the base's text encoder left out",
     }
-    with appearing(folder) as partial:
+    with appearing(folder, replace=replace_existing) as partial:
         card = full_card(name, sizes, provenance)
         replace(card, files=save_weights(networks, partial, precision, FILES)).save(partial)
+    return folder
+
+
+def place_for(name: str, *, replace_existing: bool = False, models_dir: Path | None = None) -> Path:
+    """Where a model of this name goes; asked before gigabytes are fetched for it.
+
+    Raises:
+        CannotInstall: it cannot be the name of a model, or there is one that may not be replaced.
+    """
+    if not _NAME.fullmatch(name) or len(os.fsencode(name)) > LONGEST_NAME:
+        raise CannotInstall(f"{name!r} cannot be the name of a model")
+    folder = user_models_dir(models_dir) / name
+    if os.path.lexists(folder) and not replace_existing:
+        raise CannotInstall(f"{folder} already exists", Role.MODEL_NAME, Role.REPLACE_MODEL)
     return folder
 
 

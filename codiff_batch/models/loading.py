@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from codiff_batch.errors import ModelDamaged
+from codiff_batch.errors import CannotInstall, ModelDamaged
 from codiff_batch.models.card import ModelCard, read_card, sha256_of, verify
 from codiff_batch.networks.compact_cave import CompactCaVE
 from codiff_batch.networks.compact_unet import CompactUNet, PixelAutoencoder
@@ -176,6 +176,9 @@ def save_weights(
     Args:
         dtype: of the stored weights; integers stay as they are.
         files: which weights go into which file, by the prefix of their names; the first match counts.
+
+    Raises:
+        CannotInstall: a file cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     weights = {
@@ -184,7 +187,11 @@ def save_weights(
     }
     written = {}
     for name, beginning in files.items():
-        save_file({key: weights.pop(key) for key in list(weights) if key.startswith(beginning)}, folder / name)
+        chosen = {key: weights.pop(key) for key in list(weights) if key.startswith(beginning)}
+        try:
+            save_file(chosen, folder / name)
+        except SafetensorError as error:  # The disk is full, for instance.
+            raise CannotInstall(f"{folder / name} cannot be written: {str(error).splitlines()[0]}") from error
         (folder / name).chmod(0o644)
         written[name] = sha256_of(folder / name)
     return written

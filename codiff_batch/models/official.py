@@ -167,7 +167,8 @@ def _tensors(file: Path, values: object) -> dict[str, Tensor]:
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise CannotInstall(f"{file} does not hold weights by name")
     for key, value in values.items():
-        plain = type(value) in (Tensor, nn.Parameter) and value.layout is torch.strided and value.dtype in DTYPES
+        plain = type(value) in (Tensor, nn.Parameter) and value.device.type == "cpu" and value.dtype in DTYPES
+        plain = plain and value.layout is torch.strided
         if not plain or value.numel() * value.element_size() > value.untyped_storage().nbytes():
             raise CannotInstall(f"{file}: {key[:100]!r} is not a plain tensor")
     return values

@@ -74,14 +74,14 @@ def test_killed_anywhere_the_old_or_the_new_model_is_there(tmp_path: Path, excha
 
 
 def test_an_import_that_fails_leaves_the_model_that_a_killed_one_had_set_aside(tmp_path: Path) -> None:
-    write(tmp_path / ".x-abc-old/model.json", b"old")
+    write(tmp_path / ".codiff-batch-x-abcdefgh.old/model.json", b"old")
     with pytest.raises(CannotInstall), appearing(tmp_path / "x"):
         raise OSError(28, "No space left on device")
     assert content(tmp_path / "x") == "old"
 
 
 def test_listing_puts_back_what_was_set_aside(tmp_path: Path) -> None:
-    write(tmp_path / ".x-abc-old/model.json", b"{}")
+    write(tmp_path / ".codiff-batch-x-abcdefgh.old/model.json", b"{}")
     assert "x" in {entry.name for entry in available(tmp_path)}
 
 
@@ -90,7 +90,7 @@ def test_of_two_imports_at_once_neither_takes_what_is_the_others(tmp_path: Path)
     for name in ("codiff-sd21", "codiff-sd21-old", "c*"):
         with appearing(tmp_path / name) as partial:
             write(partial / "model.json", name.encode())
-            aside = partial.with_name(f".{name}-killed-old")
+            aside = partial.with_name(f".codiff-batch-{name}-killed_1.old")
             write(aside / "model.json", b"set aside by an import that was killed")
             for other in ("codiff", "c", "c*f"):
                 with appearing(tmp_path / other) as own:
@@ -98,3 +98,29 @@ def test_of_two_imports_at_once_neither_takes_what_is_the_others(tmp_path: Path)
             assert aside.exists()
         assert content(tmp_path / name) == name
     assert visible(tmp_path) == sorted(["c", "c*", "c*f", "codiff", "codiff-sd21", "codiff-sd21-old"])
+
+
+def test_what_is_not_an_imports_is_neither_removed_nor_renamed(tmp_path: Path) -> None:
+    kept = [
+        ".codiff-sd21-backup/model.json",
+        ".codiff-sd21-20251103/model.json",
+        ".photos-2019-old/a.jpg",
+        ".bashrc-2023-old",
+        ".codiff-batch-photos-abcdefgh.old/a.jpg",
+    ]
+    for name in kept:
+        write(tmp_path / name, b"mine")
+    (tmp_path / ".codiff-batch-codiff-sd21-abcdefgh.new").symlink_to(tmp_path / ".photos-2019-old")
+    available(tmp_path)
+    with appearing(tmp_path / "codiff-sd21") as partial:
+        write(partial / "model.json", b"{}")
+    assert all((tmp_path / name).read_bytes() == b"mine" for name in kept)
+    assert visible(tmp_path) == ["codiff-sd21"]
+
+
+def test_of_two_imports_of_one_name_the_second_replaces_nothing_unasked(tmp_path: Path) -> None:
+    with appearing(tmp_path / "x", replace=False) as partial:
+        write(partial / "model.json", b"first")
+    with pytest.raises(CannotInstall, match="already exists"), appearing(tmp_path / "x", replace=False):
+        pass
+    assert content(tmp_path / "x") == "first"

@@ -115,6 +115,7 @@ def test_a_compressed_archive_is_not_unpacked(tmp_path: Path, official: Official
         ("unet/config.json", "[1]"), ("unet/config.json", "[" * 100_000), ("scheduler/scheduler_config.json", "5"),
         ("vae/config.json", '{"layers_per_block": 1e5}'),
         ("unet/config.json", '{"sample_size": 64, "block_out_channels": [1000000]}'),
+        ("unet/config.json", '{"up_block_types": ["a"], "layers_per_block": 64, "transformer_layers_per_block": 64}'),
     ],
 )  # fmt: skip
 def test_a_hostile_base_gets_one_line(official: Official, tmp_path: Path, file: str, text: str) -> None:
@@ -147,4 +148,6 @@ def test_widths_that_no_memory_holds_are_refused(official: Official, tmp_path: P
 def test_a_tensor_that_says_it_is_more_than_its_file_holds_is_refused() -> None:
     with pytest.raises(CannotInstall, match="not a plain tensor"):
         _tensors(Path("cave.pth"), {"weight": widened(torch.zeros(1))})
+    with pytest.raises(CannotInstall, match="not a plain tensor"):
+        _tensors(Path("cave.pth"), {"weight": torch.zeros(4, device="meta")})
     assert _tensors(Path("cave.pth"), {"weight": torch.zeros(4)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shlex
 import shutil
@@ -18,6 +19,7 @@ from codiff_batch.models.catalogue import BUNDLED
 from tests import warm
 from tests.models.hub_server import REVISION, Hub, serve_hub
 from tests.official import Official, change_settings, fabricate
+from tests.photos import write
 
 pytestmark = [pytest.mark.slow, pytest.mark.floors]  # diffusers and peft take seconds to import
 
@@ -75,6 +77,60 @@ def test_what_was_pulled_once_is_not_asked_for_again(hub: Hub, tmp_path: Path) -
     again = models(hub, "pull", "--mirror", "good/base", models_dir=tmp_path / "models")
     assert again.returncode == 0
     assert len(hub.asked) == before
+
+
+@pytest.mark.parametrize("harm", ["gone", "damaged"])
+def test_a_base_that_is_not_what_was_fetched_is_fetched_again(hub: Hub, tmp_path: Path, harm: str) -> None:
+    models(hub, "pull", "--mirror", "good/base", models_dir=tmp_path / "models")
+    base = tmp_path / "models/.base/good--base"
+    (weights,) = (base / "vae").glob("*.safetensors")
+    before = weights.read_bytes()
+    if harm == "gone":
+        shutil.rmtree(base / "vae")
+    else:
+        weights.write_bytes(bytes(len(before)))
+    again = models(hub, "pull", "--mirror", "good/base", models_dir=tmp_path / "models")
+    if again.returncode:  # The hub's library keeps what it has; then it is removed, and the next pull fetches it.
+        again = models(hub, "pull", "--mirror", "good/base", models_dir=tmp_path / "models")
+    assert again.returncode == 0, again.stderr
+    assert weights.read_bytes() == before
+
+
+def test_what_a_killed_download_left_is_removed(hub: Hub, tmp_path: Path) -> None:
+    left = tmp_path / "models/.base/good--base/.cache/huggingface/download/unet/abc.incomplete"
+    write(left, bytes(100))
+    assert models(hub, "pull", "--mirror", "good/base", models_dir=tmp_path / "models").returncode == 0
+    assert not left.exists()
+
+
+def test_settings_that_were_refused_are_asked_for_again(hub: Hub, repositories: Path, tmp_path: Path) -> None:
+    file = repositories / "good/base/scheduler/scheduler_config.json"
+    good = file.read_text()
+    change_settings(file, prediction_type="v_prediction")
+    assert models(hub, "pull", "--mirror", "good/base", models_dir=tmp_path / "models").returncode == 4
+    file.write_text(good)
+    again = models(hub, "pull", "--mirror", "good/base", models_dir=tmp_path / "models")
+    assert again.returncode == 0, again.stderr
+
+
+@pytest.mark.parametrize(("name", "words"), [("a b", "cannot be the name"), ("taken", "already exists")])
+def test_a_name_that_cannot_be_had_is_refused_before_anything_is_fetched(
+    hub: Hub, official: Official, tmp_path: Path, name: str, words: str
+) -> None:
+    (tmp_path / "models/taken").mkdir(parents=True)
+    files = ["--codiff", official.codiff, "--cave", official.cave, "--base", "good/base"]
+    refused = models(hub, "import", *files, "--name", name, models_dir=tmp_path / "models")
+    assert refused.returncode == 4
+    assert words in refused.stderr
+    assert hub.asked == []
+
+
+def test_a_mirror_writes_nothing_but_plain_text_to_the_terminal(hub: Hub, repositories: Path, tmp_path: Path) -> None:
+    change_settings(repositories / "good/base/unet/config.json", sample_size="\x1b[2J\ncodiff-batch: all is well")
+    told = models(hub, "pull", "--mirror", "good/base", models_dir=tmp_path / "models")
+    assert told.returncode == 4
+    assert "\x1b" not in told.stderr
+    assert "\ncodiff-batch: all is well" not in told.stderr
 
 
 def test_a_download_that_breaks_off_goes_on_where_it_was(hub: Hub, repositories: Path, tmp_path: Path) -> None:
@@ -159,8 +215,9 @@ def test_what_is_known_beforehand_counts_more_than_what_a_mirror_says(
 def pulled(tmp_path: Path) -> Path:
     """A folder of models, its name with a space, where the base of a second mirror lies ready."""
     base = tmp_path / "my models/.base/good--base"
-    base.mkdir(parents=True)
-    (base / ".complete").touch()
+    write(base / "unet/config.json", b"{}")
+    digest = hashlib.sha256(b"{}").hexdigest()
+    (base / ".complete").write_text(json.dumps({"unet/config.json": digest}))
     return tmp_path / "my models"
 
 

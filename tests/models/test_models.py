@@ -104,6 +104,10 @@ def test_only_safetensors_inside_the_folder_are_ever_read(tmp_path: Path, name: 
         load_networks(folder)
 
 
+def nested(depth: int) -> object:
+    return {"a": nested(depth - 1)} if depth else 1
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -135,6 +139,11 @@ def test_only_safetensors_inside_the_folder_are_ever_read(tmp_path: Path, name: 
         ({"sizes": {**SIZES, "widths": "8888"}}, "do not fit"),
         ({"sizes": {**SIZES, "factor": 0}}, "fit|weights"),
         ({"sizes": {**SIZES, "widths": [8] * 1000}}, "list of 1000"),
+        ({"sizes": {"unet": {"layers_per_block": 16_384}}}, "layers_per_block is 16384"),
+        ({"sizes": {"unet": {"blocks": [64] * 8, "layers_per_block": 8}}}, "unet asks for 4096 layers"),
+        ({"training": nested(300)}, "training is nested"),
+        ({"working_memory": 10**400}, "working_memory must be"),
+        ({"files": {"a" * 300 + ".safetensors": "0"}, "weights_of": "x"}, "is missing"),
     ],
 )
 def test_a_card_that_cannot_be_followed_is_refused_in_one_line(
@@ -145,6 +154,18 @@ def test_a_card_that_cannot_be_followed_is_refused_in_one_line(
     with pytest.raises(ModelDamaged, match=message) as caught:
         load_networks(folder)
     assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_borrows_weights_is_found_through_a_link_to_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = read_card(make_tiny_model(tmp_path / "models/own"))
+    (tmp_path / "models/other").mkdir()
+    replace(own, name="other", weights_of="own").save(tmp_path / "models/other")
+    (tmp_path / "link").symlink_to(tmp_path / "models/other")
+    assert load_networks(tmp_path / "link")[0].name == "other"
+    monkeypatch.chdir(tmp_path / "models/other")
+    assert load_networks(Path())[0].name == "other"
 
 
 def test_fields_of_later_programs_are_ignored(tmp_path: Path) -> None:
