@@ -78,7 +78,7 @@ def _under_way(root: Path, name: str | None = None) -> list[tuple[Path, re.Match
     Never by the beginning of a name: one model's may be that of another, which somebody else installs now.
     """
     found = [(path, match) for path in root.iterdir() if (match := _UNDER_WAY.fullmatch(path.name))]
-    return [(path, match) for path, match in found if name in (None, match["name"]) and not path.is_symlink()]
+    return [(path, match) for path, match in found if name in (None, match["name"])]
 
 
 def _take_place(partial: Path, folder: Path) -> None:

@@ -10,6 +10,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from multiprocessing import AuthenticationError
@@ -283,12 +284,15 @@ def test_cancel_ends_a_request_between_two_tiles(models: Path, tmp_path: Path) -
 
 def test_requests_that_arrive_during_another_are_answered_in_their_turn(models: Path, tmp_path: Path) -> None:
     client = Lines(models)
+    patience = threading.Timer(60, client.program.kill)
+    patience.start()
     picture = raw(tmp_path / "in", np.tile(np.asarray(Image.open(PHOTO))[:256, :256], (1, 4, 1)))
     request = {"do": "restore", "model": "tiny", "picture": picture, "into": str(tmp_path / "out")}
     client.send("\n".join(json.dumps(message) for message in [{**request, "id": 1}, *HELLOS, {**request, "id": 9}]))
     assert [(client.answer()["id"], client.program.poll()) for _ in range(7)] == [
         (i, None) for i in (1, 2, 3, 4, 5, 6, 9)
     ]
+    patience.cancel()
     assert client.close() == 0
 
 
