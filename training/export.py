@@ -50,6 +50,7 @@ def compact_card(
         texture=texture,
         uses_tables=True,
         fade=(93.0, 98.0),
+        half_steps=True,
         scores=scores,
         training=training,
     )

@@ -32,7 +32,7 @@ def by_qf(scores: Iterable[Score], model: str) -> dict[str, dict[str, float]]:
         for name, digits in DIGITS.items():
             for suffix, rows in (("", ours), ("_jpeg", plain)):
                 mean = float(np.mean([getattr(score, name) for score in rows]))
-                if not np.isnan(mean):
+                if np.isfinite(mean):  # JSON has no infinity, which is the PSNR of equal pictures
                     row[name + suffix] = round(mean, digits)
         table[str(qf)] = row
     return table

@@ -45,7 +45,7 @@ def crush(pixels: Pixels, quality: int, **options: object) -> JpegPhoto:
 
 
 def test_it_is_small_enough_to_ship() -> None:
-    assert sum(path.stat().st_size for path in BUNDLED.rglob("*") if path.is_file()) < 25e6
+    assert sum(path.stat().st_size for path in BUNDLED.rglob("*") if path.is_file()) < 40e6
 
 
 @pytest.mark.slow

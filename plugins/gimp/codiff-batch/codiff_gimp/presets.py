@@ -30,6 +30,6 @@ PRESETS = (
 
 SUMMARIES = {
     "compact": N_("Faithful, with as much texture as you choose. For any computer."),
-    "fast": N_("Faithful and without texture, in less than half the time."),
+    "fast": N_("Faithful and without texture, in little more than half the time."),
 }
 """Of models that come with codiff-batch; others speak for themselves, in English."""
