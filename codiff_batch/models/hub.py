@@ -136,7 +136,7 @@ def _fetch(repository: str, folder: Path, pins: Mapping[str, str]) -> None:
     """
     from huggingface_hub import HfApi, hf_hub_download
 
-    digests = {}
+    digests: dict[str, str] = {}
     try:
         for left_over in folder.rglob("*.incomplete"):  # Of a download that was killed: newer libraries begin anew.
             left_over.unlink(missing_ok=True)
