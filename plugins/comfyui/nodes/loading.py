@@ -17,9 +17,6 @@ from .stored import Stored
 
 log = logging.getLogger(__name__)
 
-ALWAYS_ANEW = float("nan")
-"""A fingerprint that equals no other, itself included."""
-
 
 def read(path: Path, name: str, place: tuple[int, int] = (0, 1)) -> tuple[torch.Tensor, JpegFile]:
     """Read a file: image (1, H, W, 3) and the file.
@@ -36,6 +33,11 @@ def stamps(paths: list[Path]) -> str:
     """Changes with any of the files."""
     found = [(path, path.stat()) for path in paths]
     return repr([(str(path), status.st_ino, status.st_size, status.st_mtime_ns) for path, status in found])
+
+
+def never_the_same() -> float:
+    """A fingerprint that equals no other: another object each time, as containers take the same one for equal."""
+    return float("nan")
 
 
 def describe(jpeg: JpegFile) -> str:
@@ -92,7 +94,7 @@ class LoadJPEG(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, image: str | None) -> str | float:
         """Changes with the file; always, if a linked input tells only later which one."""
-        return ALWAYS_ANEW if image is None else stamps([input_file(image)])
+        return never_the_same() if image is None else stamps([input_file(image)])
 
     @classmethod
     def execute(cls, image: str) -> io.NodeOutput:
@@ -157,7 +159,7 @@ class LoadJPEGFolder(io.ComfyNode):
     ) -> str | float:
         """Changes with any of the files; always, if a linked input tells only later which ones."""
         if folder is None or subfolders is None or first is None or count is None:
-            return ALWAYS_ANEW
+            return never_the_same()
         names = photos(folder, subfolders=subfolders)[first : first + count]
         return stamps([input_file(str(Path(folder, name))) for name in names])
 

@@ -473,7 +473,7 @@ def test_a_workflow_is_not_written_into_a_signed_photo(comfyui: ComfyUI) -> None
     (comfyui.base / "input/signed.jpg").write_bytes(Structure((soi, manifest, *rest), b"").emit())
     prompt = saving("signed.jpg", embed_workflow=True)
     prompt["save"]["inputs"]["image"] = ["load", 0]
-    assert "signed" in comfyui.run(prompt).error
+    assert "signed" in comfyui.run(prompt).message
     prompt["save"]["inputs"]["include_signed"] = True
     saved = comfyui.run(prompt).outputs["save"]["images"][0]
     output = JpegPhoto.open(comfyui.base / "output" / saved["subfolder"] / saved["filename"])
