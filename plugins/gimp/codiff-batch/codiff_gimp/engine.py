@@ -167,17 +167,8 @@ class Engine:
             (self.folder / left_over).unlink(missing_ok=True)
         (self.folder / "key").write_bytes(os.urandom(32))  # in a folder that nobody else can look into
         # -P: without it, modules in GIMP's current folder would come before the package's.
-        command = [
-            python,
-            "-P",
-            "-m",
-            "codiff_batch",
-            "serve",
-            "--folder",
-            str(self.folder),
-            "--host",
-            str(os.getppid()),
-        ]
+        serve = ["serve", "--folder", str(self.folder), "--host", str(os.getppid())]
+        command = [python, "-P", "-m", "codiff_batch", *serve]
         environment = {name: value for name, value in os.environ.items() if name not in GIMPS_OWN}
         alone = {"creationflags": subprocess.CREATE_NO_WINDOW} if os.name == "nt" else {"start_new_session": True}
         try:
