@@ -20,7 +20,7 @@ from torch import Tensor
 
 from codiff_batch.models.card import VIEWS, ModelCard, read_card
 from codiff_batch.models.loading import WEIGHTS, build, save_weights
-from training.compact import CompactConfig
+from training.compact import TEXTURE_PREFIX, CompactConfig
 from training.config import read_config
 from training.run import CHECKPOINT
 
@@ -56,7 +56,7 @@ def compact_card(
     )
 
 
-TEXTURE = {"texture.safetensors": "generator.texture."}
+TEXTURE = {"texture.safetensors": TEXTURE_PREFIX}
 """The card's fields for a model with texture."""
 
 

@@ -31,10 +31,9 @@ def by_qf(scores: Iterable[Score], model: str) -> dict[str, dict[str, float]]:
         row["qf_error"] = round(float(np.mean([abs(score.estimated_qf - qf) for score in ours])), 1)
         for name, digits in DIGITS.items():
             for suffix, rows in (("", ours), ("_jpeg", plain)):
-                mean = float(np.mean([getattr(score, name) for score in rows]))
-                if np.isfinite(mean):  # JSON has no infinity, which is the PSNR of equal pictures
-                    row[name + suffix] = round(mean, digits)
-        table[str(qf)] = row
+                row[name + suffix] = round(float(np.mean([getattr(score, name) for score in rows])), digits)
+        # NaN is what was not measured, infinity the PSNR of equal pictures; JSON has neither.
+        table[str(qf)] = {name: value for name, value in row.items() if np.isfinite(value)}
     return table
 
 

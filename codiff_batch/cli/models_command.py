@@ -103,10 +103,11 @@ def import_command(
 ) -> None:
     """Install the authors' checkpoints as a model."""
     from codiff_batch.models.downloads import refuse_web_page
-    from codiff_batch.models.install import import_official, place_for
 
     for file in (codiff, cave):
         refuse_web_page(file)  # before gigabytes are fetched
+    from codiff_batch.models.install import import_official, place_for
+
     place_for(name, replace_existing=replace_existing, models_dir=models_dir)
     if base is not None and Path(base).is_absolute() and not Path(base).is_dir():
         raise CannotInstall(f"--base {base}: there is no such folder")

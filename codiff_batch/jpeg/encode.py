@@ -87,8 +87,8 @@ def with_comments(source: Structure, comments: Sequence[bytes]) -> Structure:
     Args:
         comments: of up to :data:`LONGEST_COMMENT` bytes.
     """
-    ahead = [*range(0xE0, 0xF0), markers.COM]
-    place = next(i for i, segment in enumerate(source.segments) if i and segment.marker not in ahead)
+    ahead = (markers.SOI, *markers.APPS, markers.COM)
+    place = next(i for i, segment in enumerate(source.segments) if segment.marker not in ahead)
     added = [Segment(markers.COM, comment) for comment in comments]
     output = Structure((*source.segments[:place], *added, *source.segments[place:]), source.trailer)
     return _with_index_put_right(output, source)

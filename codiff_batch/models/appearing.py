@@ -17,7 +17,9 @@ from codiff_batch.errors import CannotInstall, Role
 from codiff_batch.models.card import CARD_NAME
 
 _OURS, _NEW, _OLD = ".codiff-batch-", ".new", ".old"
-_UNDER_WAY = re.compile(r"\.codiff-batch-(?P<name>.+)-[a-z0-9_]{8}\.(new|(?P<aside>old))")
+_UNDER_WAY = re.compile(
+    rf"{re.escape(_OURS)}(?P<name>.+)-[a-z0-9_]{{8}}({re.escape(_NEW)}|(?P<aside>{re.escape(_OLD)}))"
+)
 """A model that is being installed, or one that was set aside while another one took its name: nothing that a user would
 call a folder, since what is left of the former is removed."""
 
@@ -36,11 +38,11 @@ def appearing(folder: Path, *, replace: bool = True) -> Iterator[Path]:
 
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(_lock(folder)):
+        with FileLock(lock_of(folder)):
             # Left by a killed import; no other process works here while we hold the lock.
             _put_back(folder)
-            if not replace and os.path.lexists(folder):
-                raise CannotInstall(f"{folder} already exists", Role.MODEL_NAME, Role.REPLACE_MODEL)
+            if not replace:
+                refuse_to_replace(folder)
             for left, _ in _under_way(folder.parent, folder.name):
                 shutil.rmtree(left, ignore_errors=True)
             partial = Path(tempfile.mkdtemp(_NEW, f"{_OURS}{folder.name}-", folder.parent))
@@ -55,6 +57,16 @@ def appearing(folder: Path, *, replace: bool = True) -> Iterator[Path]:
         raise CannotInstall(f"{folder} cannot be written: {error.strerror or error}") from error
 
 
+def refuse_to_replace(folder: Path) -> None:
+    """Refuse a name that is taken.
+
+    Raises:
+        CannotInstall: something is there.
+    """
+    if os.path.lexists(folder):
+        raise CannotInstall(f"{folder} already exists", Role.MODEL_NAME, Role.REPLACE_MODEL)
+
+
 def put_back(root: Path) -> None:
     """Rename models that a killed import had set aside back; do nothing while an import is running."""
     with contextlib.suppress(OSError):
@@ -62,7 +74,7 @@ def put_back(root: Path) -> None:
         for folder in (root / name for name in names):
             from filelock import FileLock, Timeout
 
-            with contextlib.suppress(Timeout), FileLock(_lock(folder), blocking=False):
+            with contextlib.suppress(Timeout), FileLock(lock_of(folder), blocking=False):
                 _put_back(folder)
 
 
@@ -121,5 +133,6 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def _lock(folder: Path) -> Path:
+def lock_of(folder: Path) -> Path:
+    """The lock of whoever writes a folder."""
     return folder.parent / f".{folder.name}.lock"

@@ -112,14 +112,13 @@ class ModelCard:
 
     def paths(self, folder: Path) -> dict[str, Path]:
         """Paths of a model's files by name; its card is in ``folder``."""
-        # A link to the folder has other neighbours than the folder.
+        other = self._lender(folder) if self.weights_of else folder
+        return {name: (folder if os.path.lexists(folder / name) else other) / name for name in self.files}
+
+    def _lender(self, folder: Path) -> Path:
+        """The folder of the model whose weights this one uses; a link to its folder has other neighbours than that."""
         neighbours = [place.parent / self.weights_of for place in (folder, folder.resolve())]
-        beside = next((place for place in neighbours if os.path.lexists(place)), neighbours[0])
-        borrows = self.weights_of != ""
-        return {
-            name: beside / name if borrows and not os.path.lexists(folder / name) else folder / name
-            for name in self.files
-        }
+        return next((place for place in neighbours if os.path.lexists(place)), neighbours[0])
 
     def save(self, folder: Path) -> None:
         """Write ``model.json`` into the folder."""

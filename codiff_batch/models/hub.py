@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from codiff_batch.errors import CannotInstall, Role
 from codiff_batch.files.text import printable
+from codiff_batch.models.appearing import lock_of
 from codiff_batch.models.card import sha256_of
 from codiff_batch.models.catalogue import sources, user_models_dir
 from codiff_batch.models.downloads import check_base, refuse_web_page
@@ -22,6 +23,9 @@ log = logging.getLogger(__name__)
 SETTINGS = ("scheduler/scheduler_config.json", "unet/config.json", "vae/config.json")
 WEIGHTS = ("diffusion_pytorch_model.fp16.safetensors", "diffusion_pytorch_model.safetensors")
 """File names that a mirror may use, best first: the merged model is stored in 16 bits anyway."""
+PARTS = ("unet", "vae")
+FILES = {*SETTINGS, *(f"{part}/{name}" for part in PARTS for name in WEIGHTS)}
+"""All that is ever fetched."""
 
 LARGEST_WEIGHTS = 16_000_000_000
 """Bytes; the UNet in 32 bits has 3.5 billion."""
@@ -65,11 +69,25 @@ def pulled_base(repositories: Sequence[str], models_dir: Path | None = None) -> 
     """The first repository that has been fetched completely and is as it was then, and its folder."""
     for repository in repositories:
         folder = base_folder(repository, models_dir)
-        with contextlib.suppress(ValueError, OSError):
-            digests = read_json(folder / COMPLETE, dict[str, str])
-            if digests and all(sha256_of(folder / name) == digest for name, digest in digests.items()):
-                return repository, folder
+        digests = _recorded(folder)
+        if digests and all(_is_still(folder / name, digest) for name, digest in digests.items()):
+            return repository, folder
     return None
+
+
+def _recorded(folder: Path) -> Mapping[str, str]:
+    """SHA-256 by name of the files that were complete once; none if they never were."""
+    with contextlib.suppress(ValueError):
+        digests = read_json(folder / COMPLETE, dict[str, str])
+        if digests.keys() <= FILES:
+            return digests
+    return {}
+
+
+def _is_still(file: Path, digest: str) -> bool:
+    with contextlib.suppress(OSError):
+        return sha256_of(file) == digest
+    return False
 
 
 def pull_base(repositories: Sequence[str], models_dir: Path | None = None) -> tuple[str, Path]:
@@ -83,16 +101,19 @@ def pull_base(repositories: Sequence[str], models_dir: Path | None = None) -> tu
     Raises:
         CannotInstall: none has it, with the reason for each.
     """
+    from filelock import FileLock
+
     if done := pulled_base(repositories, models_dir):
         return done
     reasons = []
     for repository in repositories:
         folder = base_folder(repository, models_dir)
         try:
-            with _alone(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(lock_of(folder)):
                 if pulled_base([repository], models_dir) is None:  # Another program may have fetched it meanwhile.
                     _fetch(repository, folder, _pins(repository))
-        except CannotInstall as error:
+        except (CannotInstall, OSError) as error:
             reasons.append(f"{repository}: {error}")
             log.warning("%s", printable(reasons[-1]))
             continue
@@ -105,24 +126,14 @@ def pull_base(repositories: Sequence[str], models_dir: Path | None = None) -> tu
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Wait until no other program fetches into a folder.
-
-    Raises:
-        CannotInstall: the folder cannot be written.
-    """
-    from filelock import FileLock
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder.with_name(f".{folder.name}.lock"))
-        lock.acquire()
-    except OSError as error:
-        raise CannotInstall(f"{folder} cannot be written: {error.strerror or error}") from error
+def _removed_if_refused(*files: Path) -> Iterator[None]:
+    """Remove files that are refused, or the hub's library would take them for what is to be had."""
     try:
         yield
-    finally:
-        lock.release()
+    except CannotInstall:
+        for file in files:
+            file.unlink(missing_ok=True)
+        raise
 
 
 def _fetch(repository: str, folder: Path, pins: Mapping[str, str]) -> None:
@@ -140,6 +151,9 @@ def _fetch(repository: str, folder: Path, pins: Mapping[str, str]) -> None:
     try:
         for left_over in folder.rglob("*.incomplete"):  # Of a download that was killed: newer libraries begin anew.
             left_over.unlink(missing_ok=True)
+        for name, digest in _recorded(folder).items():  # The hub's library would keep what was damaged since.
+            if not _is_still(folder / name, digest):
+                (folder / name).unlink(missing_ok=True)
         told = HfApi(token=False).model_info(repository, revision=pins.get("revision"), files_metadata=True)
         files = {file.rfilename: file for file in told.siblings or []}
 
@@ -159,14 +173,10 @@ def _fetch(repository: str, folder: Path, pins: Mapping[str, str]) -> None:
             if name in files and (files[name].size or 0) > LARGEST_TEXT:
                 raise CannotInstall(f"{name} is far too large")
             fetch(name)
-        try:
+        with _removed_if_refused(*(folder / name for name in SETTINGS)):
             check_base(folder)  # Before gigabytes are fetched.
-        except CannotInstall:
-            for name in SETTINGS:  # Or the hub's library would take them for what is to be had.
-                (folder / name).unlink(missing_ok=True)
-            raise
         digests |= {name: sha256_of(folder / name) for name in SETTINGS}
-        for part in ("unet", "vae"):
+        for part in PARTS:
             there = [f"{part}/{weights}" for weights in WEIGHTS if f"{part}/{weights}" in files]
             if not there:
                 raise CannotInstall(f"it has no safetensors weights in {part}/")
@@ -179,13 +189,10 @@ def _fetch(repository: str, folder: Path, pins: Mapping[str, str]) -> None:
                 raise CannotInstall(f"{name} is far too large")
             file = fetch(name)
             digests[name] = sha256_of(file)
-            try:
+            with _removed_if_refused(file):
                 refuse_web_page(file)
                 if digests[name] != expected:
                     raise CannotInstall(f"{name} does not match its checksum; try again")
-            except CannotInstall:
-                file.unlink(missing_ok=True)
-                raise
         for name in digests:
             with (folder / name).open("rb") as file_on_disk:
                 os.fsync(file_on_disk.fileno())

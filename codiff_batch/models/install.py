@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from codiff_batch import __version__
-from codiff_batch.errors import CannotInstall, Role
-from codiff_batch.models.appearing import appearing
+from codiff_batch.errors import CannotInstall
+from codiff_batch.models.appearing import appearing, refuse_to_replace
 from codiff_batch.models.card import ModelCard, sha256_of
 from codiff_batch.models.catalogue import FULL_MODEL, user_models_dir
 from codiff_batch.models.loading import save_weights
@@ -83,8 +83,8 @@ def place_for(name: str, *, replace_existing: bool = False, models_dir: Path | N
     if not _NAME.fullmatch(name) or len(os.fsencode(name)) > LONGEST_NAME:
         raise CannotInstall(f"{name!r} cannot be the name of a model")
     folder = user_models_dir(models_dir) / name
-    if os.path.lexists(folder) and not replace_existing:
-        raise CannotInstall(f"{folder} already exists", Role.MODEL_NAME, Role.REPLACE_MODEL)
+    if not replace_existing:
+        refuse_to_replace(folder)
     return folder
 
 

@@ -65,7 +65,7 @@ def _check_mapping(title: str, settings: Mapping[str, Any], depth: int) -> None:
         values = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
         longest = max(longest, len(values))
         if counts:
-            layers *= max(1, *(int(one) for one in values if isinstance(one, int | float)), 1)
+            layers *= max([1, *(int(one) for one in values if isinstance(one, int | float))])
     if layers * longest > MOST_LAYERS:
         raise ValueError(f"{title} asks for {layers * longest} layers, more than {MOST_LAYERS}")
 

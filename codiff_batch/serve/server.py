@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import signal
 import socket
 import stat
@@ -33,7 +34,7 @@ SHORTEST_KEY = 16
 """Bytes."""
 OWN = ("socket", KEY, "log", "starting")
 """What a server's folder contains, besides pictures in transit; "starting" marks that a client is starting it."""
-SENT = "[0-9]*-in*.raw"
+SENT = re.compile(r"\d+-in\.raw")
 """What GIMP's plug-in calls a picture that it sends; one that is killed meanwhile never names it in a request."""
 SHORT = ("hello", "estimate", "preview")
 """Requests that a user in a dialog waits for; they go first."""
@@ -209,7 +210,7 @@ class FolderServer:
         """Remove what belongs to the server, and the folder if nothing else is in it."""
         for pictures in list(self._spoken):
             self._remove(pictures)
-        self._remove(set(self._folder.glob(SENT)))
+        self._remove({file for file in self._folder.glob("*.raw") if SENT.fullmatch(file.name)})
         for name in OWN:
             with contextlib.suppress(OSError):
                 (self._folder / name).unlink()

@@ -90,10 +90,16 @@ def test_a_base_that_is_not_what_was_fetched_is_fetched_again(hub: Hub, tmp_path
     else:
         weights.write_bytes(bytes(len(before)))
     again = models(hub, "pull", "--mirror", "good/base", models_dir=tmp_path / "models")
-    if again.returncode:  # The hub's library keeps what it has; then it is removed, and the next pull fetches it.
-        again = models(hub, "pull", "--mirror", "good/base", models_dir=tmp_path / "models")
     assert again.returncode == 0, again.stderr
     assert weights.read_bytes() == before
+
+
+def test_a_record_that_names_other_files_is_not_believed(hub: Hub, tmp_path: Path) -> None:
+    write(tmp_path / "precious", b"mine")
+    record = json.dumps({"../../../precious": "0" * 64}).encode()
+    write(tmp_path / "models/.base/good--base/.complete", record)
+    assert models(hub, "pull", "--mirror", "good/base", models_dir=tmp_path / "models").returncode == 0
+    assert (tmp_path / "precious").read_bytes() == b"mine"
 
 
 def test_what_a_killed_download_left_is_removed(hub: Hub, tmp_path: Path) -> None:
@@ -113,7 +119,9 @@ def test_settings_that_were_refused_are_asked_for_again(hub: Hub, repositories: 
     assert again.returncode == 0, again.stderr
 
 
-@pytest.mark.parametrize(("name", "words"), [("a b", "cannot be the name"), ("taken", "already exists")])
+@pytest.mark.parametrize(
+    ("name", "words"), [("a b", "cannot be the name"), ("n" * 201, "cannot be the name"), ("taken", "already exists")]
+)
 def test_a_name_that_cannot_be_had_is_refused_before_anything_is_fetched(
     hub: Hub, official: Official, tmp_path: Path, name: str, words: str
 ) -> None:
@@ -131,6 +139,9 @@ def test_a_mirror_writes_nothing_but_plain_text_to_the_terminal(hub: Hub, reposi
     assert told.returncode == 4
     assert "\x1b" not in told.stderr
     assert "\ncodiff-batch: all is well" not in told.stderr
+    told = models(hub, "pull", "--mirror", "x\x1b[2J/base", models_dir=tmp_path / "models")
+    assert told.returncode == 4
+    assert "\x1b" not in told.stderr
 
 
 def test_a_download_that_breaks_off_goes_on_where_it_was(hub: Hub, repositories: Path, tmp_path: Path) -> None:

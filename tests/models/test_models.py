@@ -2,13 +2,14 @@
 
 import json
 import os
+import resource
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from codiff_batch.errors import ModelDamaged, ModelNotFound
+from codiff_batch.errors import CannotInstall, ModelDamaged, ModelNotFound
 from codiff_batch.models.card import read_card
 from codiff_batch.models.catalogue import MODELS_DIR_VARIABLE, available, find, user_models_dir
 from codiff_batch.models.loading import load_networks, save_weights
@@ -20,6 +21,19 @@ def test_a_saved_model_loads_again(tmp_path: Path) -> None:
     assert card.name == "tiny"
     assert not networks.generator.training
     assert all(not p.requires_grad for p in networks.cave.parameters())
+
+
+def test_a_file_that_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> None:
+    """As on a full disk."""
+    _, networks = load_networks(make_tiny_model(tmp_path / "tiny"))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(CannotInstall, match="cannot be written") as caught:
+            save_weights(networks, tmp_path / "full")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "\n" not in str(caught.value)
 
 
 def test_installed_models_are_found_by_name_in_the_folder_that_is_named(

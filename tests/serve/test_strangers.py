@@ -111,9 +111,10 @@ def test_what_lay_in_the_folder_before_stays(start: Start, folder: Path) -> None
 def test_a_picture_that_a_killed_client_had_not_named_yet_goes_with_the_server(start: Start, folder: Path) -> None:
     program = serving(start, folder, "--idle", 1)
     (folder / "123-in.raw").write_bytes(b"x")
-    (folder / "camera.raw").write_bytes(b"x")
+    for name in ("camera.raw", "2019-interview.raw", "2019 trip-in.raw"):
+        (folder / name).write_bytes(b"x")
     assert program.wait(60) == 0
-    assert [file.name for file in folder.iterdir()] == ["camera.raw"]
+    assert sorted(file.name for file in folder.iterdir()) == ["2019 trip-in.raw", "2019-interview.raw", "camera.raw"]
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image, ImageFilter
 
+from codiff_batch.models.card import read_card
 from tests.tiny_model import make_tiny_model
 from training import documents, evaluate, patterns
 
@@ -54,7 +55,8 @@ def test_drawn_pictures_are_measured_where_there_are_no_photos(
     tmp_path: Path, option: str, kinds: Mapping[str, object]
 ) -> None:
     model, scores = make_tiny_model(tmp_path / "models/tiny"), tmp_path / "scores.json"
-    run(option, 1, "--model", model, "--qf", 90, "--json", scores)
+    run(option, 1, "--model", model, "--qf", 90, "--json", scores, "--record", "drawn")
+    assert "gain" in read_card(model).scores["drawn"]["by_qf"]["90"]
     measured = [score["photo"].split("_")[0] for score in json.loads(scores.read_text()) if score["model"] == "jpeg"]
     assert measured == list(kinds)
     result = CliRunner().invoke(evaluate.main, ["--model", str(model)])

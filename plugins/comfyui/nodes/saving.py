@@ -103,7 +103,7 @@ class SaveJPEG(io.ComfyNode):
             else:
                 data = encode_jpeg(pixels, jpeg.photo, note=note, quality=quality, drop_signature=include_signed)
             if embed_workflow:
-                data = with_comments(data, _workflow(cls.hidden))
+                data = with_workflow(data, cls.hidden)
             write_atomically(path, data, like=jpeg.path)
         index, count = jpeg.place
         comfy.utils.ProgressBar(count).update_absolute(index + 1)
@@ -123,22 +123,17 @@ def _new_name(prefix: str, shape: tuple[int, ...]) -> tuple[Path, str]:
     return Path(folder) / f"{name}_{counter:05}_.jpg", subfolder
 
 
-def _workflow(hidden: Any) -> list[str]:
-    """The graph as ComfyUI puts it into other formats: a text for the page, and one for the server."""
-    texts = {"prompt": hidden.prompt, **(hidden.extra_pnginfo or {})}
-    return [f"{name}:{json.dumps(value)}" for name, value in texts.items() if value is not None]
-
-
-def with_comments(data: bytes, texts: list[str]) -> bytes:
-    """A JPEG with comment segments added behind the ones that it has; what else it holds stays as it is.
+def with_workflow(data: bytes, hidden: Any) -> bytes:
+    """A JPEG with the graph as ComfyUI puts it into other formats: a comment for the page, and one for the server.
 
     Raises:
-        ValueError: a text is too long for a segment.
+        ValueError: one is too long for a segment.
     """
     from codiff_batch.jpeg.encode import LONGEST_COMMENT, with_comments
     from codiff_batch.jpeg.segments import parse
 
-    comments = [text.encode() for text in texts]
+    texts = {"prompt": hidden.prompt, **(hidden.extra_pnginfo or {})}
+    comments = [f"{name}:{json.dumps(value)}".encode() for name, value in texts.items() if value is not None]
     if (longest := max(map(len, comments), default=0)) > LONGEST_COMMENT:
         raise ValueError(
             f"The workflow has {longest} bytes and a JPEG's comment holds {LONGEST_COMMENT}: turn "

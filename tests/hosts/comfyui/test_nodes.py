@@ -481,14 +481,18 @@ def test_a_workflow_is_not_written_into_a_signed_photo(comfyui: ComfyUI) -> None
     assert b'prompt:{"' in output.data
 
 
-def test_inputs_may_come_from_other_nodes_and_a_changed_folder_is_read_again(comfyui: ComfyUI) -> None:
+@pytest.mark.parametrize("folder", ["linked album", ["name", 0]], ids=["one", "two"])
+def test_inputs_may_come_from_other_nodes_and_a_changed_folder_is_read_again(
+    comfyui: ComfyUI, folder: str | list[Any]
+) -> None:
     album = comfyui.base / "input" / "linked album"
+    shutil.rmtree(album, ignore_errors=True)
     (album / "more").mkdir(parents=True)
     shutil.copy(comfyui.base / "input" / PHOTO, album / "more" / "a.jpg")
     prompt = {
         "name": node("PrimitiveString", value="linked album"),
         "deep": node("PrimitiveBoolean", value=True),
-        "load": node("CODiffLoadJPEGFolder", folder=["name", 0], subfolders=["deep", 0], first=0, count=10),
+        "load": node("CODiffLoadJPEGFolder", folder=folder, subfolders=["deep", 0], first=0, count=10),
         "save": {**saving("")["save"], "inputs": {**saving("")["save"]["inputs"], "image": ["load", 0]}},
     }
     assert len(comfyui.run(prompt).outputs["save"]["images"]) == 1

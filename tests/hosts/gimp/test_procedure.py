@@ -454,7 +454,7 @@ tell(both=both, names=names, everywhere=everywhere, counts=counts)
 
 
 def test_an_engine_that_cannot_start_is_explained_in_its_own_words(gimp: Gimp) -> None:
-    gimp.use_engine("echo No module named torch >&2; exit 1")
+    gimp.use_engine("printf 'J\\374rgen\\nNo module named torch\\n' >&2; exit 1")  # in Latin-1
     told = gimp.run(f"""
 for process in processes("codiff_batch", "serve"):
     os.kill(process, signal.SIGTERM)

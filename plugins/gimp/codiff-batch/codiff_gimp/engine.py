@@ -55,7 +55,7 @@ class Engine:
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
         self._sending = threading.Lock()
-        self._ended = True
+        self._connection: Connection | None = None
         self.start_again()
 
     def start_again(self) -> None:
@@ -64,7 +64,7 @@ class Engine:
         Raises:
             Refused: it does not start.
         """
-        if not self._ended:
+        if self._connection is not None and not self._connection.closed:
             return
         self.folder = _private_folder()
         try:
@@ -72,7 +72,6 @@ class Engine:
         except Refused:
             shutil.rmtree(self.folder, ignore_errors=True)
             raise
-        self._ended = False
 
     def ask(self, on_progress: Callable[[float], Any] | None = None, **request: Any) -> dict[str, Any]:
         """Send a request and wait for its answer.
@@ -98,7 +97,8 @@ class Engine:
                 else:
                     return answer
         except (EOFError, OSError):
-            last_words, self._ended = self._last_words(), True
+            last_words = self._last_words()
+            self._connection.close()
             shutil.rmtree(self.folder, ignore_errors=True)  # in its place
             raise Refused(_("The engine ended unexpectedly.") + last_words) from None
 
