@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -26,11 +27,22 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give all tests of a host program to one process, so that it is started once."""
+    """Give all tests of a host program to one process, so that it is started once, and begin with the slow tests.
+
+    The quick ones then fill what would otherwise be a wait for the last slow one.
+    """
     hosts = Path(__file__).parent / "hosts"
     for item in items:
         if hosts in item.path.parents:
             item.add_marker(pytest.mark.xdist_group(item.path.parent.name))
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Leave torch and thousands of tests out of garbage collections, which some tests need by the dozen."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

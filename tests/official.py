@@ -55,15 +55,20 @@ class Official:
         return (self.vae.decode(latent / self.vae.config["scaling_factor"]).sample + 1) / 2
 
 
-def fabricate(folder: Path) -> Official:
-    """Write ``codiff.pkl``, ``cave.pth`` and a base model, as they come from the authors and the hub."""
+def fabricate(folder: Path, *, layers: int = SD21_UNET["layers_per_block"]) -> Official:
+    """Write ``codiff.pkl``, ``cave.pth`` and a base model, as they come from the authors and the hub.
+
+    Args:
+        folder: where.
+        layers: in each block; one, where all that counts is that every kind is there, takes half the time.
+    """
     from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
     from peft import LoraConfig
 
     torch.manual_seed(0)
     folder.mkdir(parents=True, exist_ok=True)
-    unet = UNet2DConditionModel.from_config(TINY_UNET).eval()
-    vae = AutoencoderKL.from_config(TINY_VAE).eval()
+    unet = UNet2DConditionModel.from_config({**TINY_UNET, "layers_per_block": layers}).eval()
+    vae = AutoencoderKL.from_config({**TINY_VAE, "layers_per_block": layers}).eval()
     base = folder / "base"
     unet.save_pretrained(base / "unet")
     vae.save_pretrained(base / "vae")

@@ -19,7 +19,7 @@ def bare_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("GIMP3_DIRECTORY", str(tmp_path / "gimp"))
     monkeypatch.setattr("codiff_batch.models.catalogue.BUNDLED", tmp_path / "bundled")
-    make_tiny_model(tmp_path / "bundled/tiny")
+    make_tiny_model(tmp_path / "bundled/tiny", tile=512)
     return tmp_path
 
 

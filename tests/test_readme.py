@@ -7,6 +7,7 @@ import shutil
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -26,7 +27,9 @@ def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.slow
-def test_the_first_command_restores_the_examples(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_command_restores_the_examples_and_keeps_their_mean_colours(
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert "codiff-batch examples/photos --min-qf 60\n" in README
     shutil.copytree(ROOT / "examples/photos", tmp_path / "examples/photos")
     monkeypatch.chdir(tmp_path)
@@ -34,6 +37,13 @@ def test_the_first_command_restores_the_examples(run, tmp_path: Path, monkeypatc
     assert ran.code == 0
     assert "8 restored, 1 skipped, 0 failed" in ran.err
     assert not (tmp_path / "examples/photos-restored/strudel-fine-q95.jpg").exists()
+    for path in Path("examples/photos-restored").glob("*.jpg"):
+        restored, source = (np.atleast_3d(Image.open(file)) for file in (path, Path("examples/photos", path.name)))
+        change = restored.mean(axis=(0, 1)) - source.mean(axis=(0, 1))
+        # Ringing in a channel that is clipped at 0 raises its mean; taking it away lowers it again.
+        unclipped = [i for i in range(source.shape[2]) if np.mean(source[..., i] % 255 == 0) < 0.05]
+        assert np.abs(change[unclipped]).max(initial=0) < 1, path.name
+        assert np.abs(change).max() < 2, path.name
 
 
 def test_links_and_pictures_are_there() -> None:

@@ -29,7 +29,7 @@ def make_tiny_model(folder: Path, **changes: object) -> Path:
         summary="tiny random model for tests",
         architecture="compact",
         sizes=SIZES,
-        tile=64,
+        tile=128,
         overlap=32,
         multiple=16,
         licence="Apache-2.0",

@@ -290,7 +290,7 @@ def main(
         load_cave(model.cave, averaged_weights(cave))
     perception = Perception(config, networks).to(accelerator.device).eval().requires_grad_(False)
     adversary = build_adversary(config)
-    drawn = draw_patterns(2 * len(KINDS), HELD_OUT)
+    drawn = draw_patterns(min(2 * len(KINDS), config.measured), HELD_OUT)
 
     def scores(held_out: list[Pixels]) -> dict[str, float]:
         on_patterns = held_out_scores(model, drawn, config, perception)

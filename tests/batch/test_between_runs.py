@@ -86,12 +86,12 @@ def test_undo_puts_nothing_into_the_mount_point_of_a_disk_that_is_away(photo: Pa
     Path("card").mkdir()
     script = f"""
         mount -t tmpfs none card; mkdir card/in; cp photos/a.jpg card/in
-        python -m codiff_batch card/in --in-place --backup kept --model {model} || exit 10
+        codiff-batch card/in --in-place --backup kept --model {model} || exit 10
         cp -r card disk; umount card
-        python -m codiff_batch undo kept; echo "away: $?"
+        codiff-batch undo kept; echo "away: $?"
         find card -type f
         mount -t tmpfs none card; cp -r disk/in card
-        python -m codiff_batch undo kept; echo "back: $?"
+        codiff-batch undo kept; echo "back: $?"
         cmp card/in/a.jpg photos/a.jpg && echo same
     """
     ran = in_mounts_of_its_own(script)

@@ -37,7 +37,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_originals_never_go_to_the_mount_point_of_a_disk_that_is_away(photos: Path, model: Path) -> None:
     Path("usb").mkdir()
     Path("disk").mkdir()
-    program = f"python -m codiff_batch --in-place --backup usb/kept --model {model}"
+    program = f"codiff-batch --in-place --backup usb/kept --model {model}"
     script = f"""
         mount -t tmpfs none usb; {program} photos/0.jpg || exit 10
         cp -r usb/kept disk; umount usb
@@ -45,7 +45,7 @@ def test_originals_never_go_to_the_mount_point_of_a_disk_that_is_away(photos: Pa
         ls -A usb
         mount -t tmpfs none usb; cp -r disk/kept usb
         {program} photos; echo "back: $?"
-        python -m codiff_batch undo usb/kept; echo "undone: $?"
+        codiff-batch undo usb/kept; echo "undone: $?"
     """
     before = tree(photos)
     ran = in_mounts_of_its_own(script)
@@ -58,7 +58,7 @@ def test_originals_never_go_to_the_mount_point_of_a_disk_that_is_away(photos: Pa
 @pytest.mark.slow
 def test_originals_never_go_to_another_disk_at_the_same_place(photos: Path, model: Path) -> None:
     Path("usb").mkdir()
-    program = f"python -m codiff_batch --in-place --backup usb/kept --model {model}"
+    program = f"codiff-batch --in-place --backup usb/kept --model {model}"
     script = f"""
         mount -t tmpfs none usb; mkdir usb/music; {program} photos/0.jpg || exit 10
         rm -r usb/kept; {program} photos/0.jpg --again; echo "deleted: $?"

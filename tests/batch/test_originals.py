@@ -27,6 +27,7 @@ from codiff_batch.errors import (
 )
 from codiff_batch.files.identity import Stamp, same_file
 from codiff_batch.files.reading import read_whole, sha256
+from tests import warm
 from tests.cli.test_restore import tree
 from tests.photos import jpeg, scene, write
 from tests.tiny_model import make_tiny_model
@@ -190,7 +191,7 @@ def test_an_output_of_another_ending_that_would_be_a_photo_is_refused(run, photo
 def test_a_bind_mount_of_the_photos_is_the_photos(photos: Path, model: Path) -> None:
     Path("kept").mkdir()
     before = tree(Path("photos"))
-    program = f"python -m codiff_batch photos --in-place --backup kept --model {model}"
+    program = f"codiff-batch photos --in-place --backup kept --model {model}"
     ran = in_mounts_of_its_own(f"mount --bind photos kept && {program}")
     assert ran.returncode == 2
     assert "would be a photo itself" in ran.stderr
@@ -201,8 +202,7 @@ def in_mounts_of_its_own(script: str) -> subprocess.CompletedProcess[str]:
     command = ["unshare", "-rm", "bash", "-c", script]
     if subprocess.run([*command[:-1], "mount -t tmpfs none /mnt"], capture_output=True).returncode:
         pytest.skip("this machine allows no mounts")
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-    return subprocess.run(command, env=environment, capture_output=True, text=True)
+    return subprocess.run(command, env={**os.environ, "PATH": warm.path()}, capture_output=True, text=True)
 
 
 def test_photos_seen_through_another_mount_are_found_out_by_the_folders_mark(
@@ -237,7 +237,7 @@ def test_a_share_that_is_mounted_twice_is_one_folder(photos: Path, model: Path, 
     write(Path("photos/more/c.jpg"), jpeg(10))
     before = tree(Path("photos"))
     Path("again").mkdir()
-    program = f"python -m codiff_batch {command} --model {model}"
+    program = f"codiff-batch {command} --model {model}"
     ran = in_mounts_of_its_own(f"bindfs photos again || exit 77; {program}; code=$?; umount again; exit $code")
     if ran.returncode == 77:
         pytest.skip("this machine allows no FUSE")

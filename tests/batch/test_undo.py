@@ -145,8 +145,7 @@ def test_a_disk_that_carries_both_may_be_mounted_elsewhere(run, originals: dict[
 @pytest.mark.slow
 def test_a_read_only_backup_folder_is_enough(originals: dict[str, bytes]) -> None:
     ran = in_mounts_of_its_own(
-        "mount --bind kept kept && mount -o remount,ro,bind kept && "
-        "python -m codiff_batch status kept && python -m codiff_batch undo kept"
+        "mount --bind kept kept && mount -o remount,ro,bind kept && codiff-batch status kept && codiff-batch undo kept"
     )
     assert ran.returncode == 0, ran.stderr
     assert "3 originals put back, 0 failed" in ran.stderr
@@ -158,7 +157,7 @@ def test_a_full_backup_disk_does_not_stop_undo(originals: dict[str, bytes]) -> N
     ran = in_mounts_of_its_own(
         "cp -r kept copy && mount -t tmpfs -o size=400k none kept && cp -r copy/. kept && "
         "dd if=/dev/zero of=kept/fill bs=1k count=999 2>/dev/null; "
-        "python -m codiff_batch undo kept; echo $?; rm kept/fill; python -m codiff_batch undo kept; echo $?"
+        "codiff-batch undo kept; echo $?; rm kept/fill; codiff-batch undo kept; echo $?"
     )
     assert ran.stdout.split() == ["0", "0"], ran.stderr
     assert "Traceback" not in ran.stderr

@@ -28,9 +28,9 @@ COLUMNS = [
 def photos(tmp_path: Path) -> Path:
     """A folder with a crushed photo, a fine one, and one that was crushed and saved again."""
     folder = tmp_path / "photos"
-    write(folder / "trip/crushed.jpg", jpeg(12, image=scene(200, 160)))
+    write(folder / "trip/crushed.jpg", jpeg(12, image=scene(112, 96)))
     write(folder / "fine.jpg", jpeg(97, subsampling=0, image=fine_scene()))
-    again = Image.open(BytesIO(jpeg(10, image=scene(200, 160, seed=1))))
+    again = Image.open(BytesIO(jpeg(10, image=scene(112, 96, seed=1))))
     write(folder / "again.jpg", jpeg(95, image=again, subsampling=0))
     return folder
 
@@ -65,7 +65,7 @@ def test_crushed_photos_are_restored_and_good_ones_skipped(run, photos: Path) ->
 @pytest.mark.floors
 def test_a_restored_photo_is_nearer_to_what_was_photographed(run, photos: Path) -> None:
     run(photos)
-    truth = np.asarray(scene(200, 160), float)
+    truth = np.asarray(scene(112, 96), float)
     error = {
         name: np.mean((np.asarray(Image.open(path), float) - truth) ** 2)
         for name, path in (
@@ -141,7 +141,7 @@ def test_the_report_has_one_record_a_photo_with_both_witnesses(run, photos: Path
     assert again["header_qf"] == 95
     assert again["estimated_qf"] < 60
     assert "though the header says 95" in again["reason"]
-    assert (crushed["width"], crushed["height"], crushed["model"]) == (200, 160, "compact")
+    assert (crushed["width"], crushed["height"], crushed["model"]) == (112, 96, "compact")
     assert crushed["header_qf"] == 12
     assert 0 < crushed["estimated_qf"] < 40
     assert Path(crushed["output"]).is_file()
@@ -183,10 +183,10 @@ def test_bad_files_get_a_line_each_and_the_others_are_done(run, tmp_path: Path) 
 
 
 def test_pixel_limit_is_checked_before_decoding(run, tmp_path: Path) -> None:
-    write(tmp_path / "p/a.jpg", jpeg(20, image=scene(200, 160)))
+    write(tmp_path / "p/a.jpg", jpeg(20, image=scene(112, 96)))
     ran = run(tmp_path / "p", "--max-megapixels", "0.01")
     assert ran.code == 3
-    assert "200x160 pixels is over the limit of 0.01 megapixels" in ran.err
+    assert "112x96 pixels is over the limit of 0.01 megapixels" in ran.err
 
 
 @pytest.mark.slow

@@ -82,18 +82,6 @@ def test_gray_photos_stay_gray_and_gain(restorer: Restorer, fine: Pixels) -> Non
 
 
 @pytest.mark.slow
-def test_mean_colour_is_kept(restorer: Restorer) -> None:
-    for path in EXAMPLES.glob("*.jpg"):
-        photo = JpegPhoto.open(path)
-        source, restored = (np.atleast_3d(p) for p in (photo.pixels(), restore_photo(photo, restorer)))
-        change = restored.mean(axis=(0, 1)) - source.mean(axis=(0, 1))
-        # Ringing in a channel that is clipped at 0 raises its mean; taking it away lowers it again.
-        unclipped = [i for i in range(source.shape[2]) if np.mean(source[..., i] % 255 == 0) < 0.05]
-        assert np.abs(change[unclipped]).max(initial=0) < 1, path.name
-        assert np.abs(change).max() < 2, path.name
-
-
-@pytest.mark.slow
 def test_a_photo_that_was_saved_again_is_not_bound_by_the_cells_of_the_last_save(
     restorer: Restorer, fine: Pixels
 ) -> None:

@@ -24,7 +24,7 @@ PLENTY = 64 * MEMORY_A_LANE
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Restorer:
-    return Restorer.load(make_tiny_model(tmp_path_factory.mktemp("models") / "tiny"), "cpu")
+    return Restorer.load(make_tiny_model(tmp_path_factory.mktemp("models") / "tiny", tile=64), "cpu")
 
 
 def in_lanes(tiny: Restorer, count: int, generator: nn.Module | None = None) -> Restorer:

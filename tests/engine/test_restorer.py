@@ -18,7 +18,7 @@ from tests.tiny_model import SIZES, make_tiny_model
 
 @pytest.fixture(scope="module")
 def restorer(tmp_path_factory: pytest.TempPathFactory) -> Restorer:
-    return Restorer.load(make_tiny_model(tmp_path_factory.mktemp("models") / "tiny"), "cpu")
+    return Restorer.load(make_tiny_model(tmp_path_factory.mktemp("models") / "tiny", tile=64), "cpu")
 
 
 def picture(height: int, width: int, channels: int = 3) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import get_args
 
 import pytest
 
+from codiff_batch import __version__
 from codiff_batch.gimp.doctor import complaints
 from codiff_batch.gimp.install import install, uninstall
 from codiff_batch.gimp.places import environ_file, gimp_folders, plugin_file, plugin_files
@@ -88,29 +89,38 @@ def test_a_healthy_installation_has_no_complaints(gimp: Path) -> None:
     assert not ills(gimp)
 
 
-@pytest.mark.slow
-def test_the_doctor_finds_what_goes_wrong_and_names_the_cure(gimp: Path, tmp_path: Path) -> None:
+def give_engine(gimp: Path, script: str) -> Path:
+    """Have the plug-in start a Python that does nothing but this."""
+    python = gimp / "python"
+    python.write_text(f"#!/bin/sh\n{script}\n")
+    python.chmod(0o755)
+    environ_file(gimp).write_text(f"CODIFF_PYTHON={python}\n")
+    return python
+
+
+def test_the_doctor_finds_what_goes_wrong_and_names_the_cure(gimp: Path) -> None:
+    def broken(part: Path) -> Path:
+        install(gimp)
+        give_engine(gimp, f"echo {__version__}")
+        assert not ills(gimp)
+        return part
+
     assert "not installed" in ills(gimp)
-    install(gimp)
-    plugin_file(gimp).chmod(0o644)
+    broken(plugin_file(gimp)).chmod(0o644)
     assert "not executable" in ills(gimp)
-    install(gimp)
-    plugin_file(gimp).write_text("# older\n")
+    broken(plugin_file(gimp)).write_text("# older\n")
     assert "another version" in ills(gimp)
-    install(gimp)
-    (plugin_file(gimp).parent / "codiff_gimp/dialog.py").unlink()
+    broken(plugin_file(gimp).parent / "codiff_gimp/dialog.py").unlink()
     assert "another version" in ills(gimp)
-    install(gimp)
-    (gimp / "plug-ins/codiff-batch.py").write_text("")
+    broken(gimp / "plug-ins/codiff-batch.py").write_text("")
     assert "not in a folder of its own" in ills(gimp)
     (gimp / "plug-ins/codiff-batch.py").unlink()
-    environ_file(gimp).write_text("CODIFF_PYTHON=/gone/python\n")
-    assert "/gone/python, no longer exists" in ills(gimp)
-    bare = tmp_path / "python"
-    bare.write_text("#!/bin/sh\necho \"ModuleNotFoundError: No module named 'torch'\" >&2\nexit 1\n")
-    bare.chmod(0o755)
-    environ_file(gimp).write_text(f"CODIFF_PYTHON={bare}\n")
+    give_engine(gimp, "echo 0.0.1")
+    assert f"has codiff-batch 0.0.1, not {__version__}" in ills(gimp)
+    python = give_engine(gimp, "echo \"ModuleNotFoundError: No module named 'torch'\" >&2; exit 1")
     assert "No module named 'torch'" in ills(gimp)
+    python.unlink()
+    assert f"{python}, no longer exists" in ills(gimp)
     environ_file(gimp).unlink()
     assert "cannot find the engine" in ills(gimp)
     assert uninstall(gimp)
@@ -124,6 +134,7 @@ def test_installing_again_repairs(gimp: Path) -> None:
     plugin_file(gimp).chmod(0o600)
     (plugin_file(gimp).parent / "old.py").touch()
     install(gimp)
+    give_engine(gimp, f"echo {__version__}")
     assert not ills(gimp)
 
 

@@ -35,7 +35,7 @@ def tiny_configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for name, value in TINY.items():
             text = re.sub(rf"^{name} = .*", f"{name} = {value}", text, flags=re.MULTILINE)
         if "widths" in text:
-            text = f"measured = 8\n{text}"
+            text = f"measured = 1\n{text}"
         (folder / config.name).write_text(text)
     monkeypatch.setattr(ablations, "CONFIGS", folder)
 

@@ -38,7 +38,7 @@ NETWORKS = Path(__file__).resolve().parents[3] / "shared/data/networks"
 @pytest.fixture(scope="module")
 def official(tmp_path_factory: pytest.TempPathFactory) -> Official:
     """Only its base model is used."""
-    return fabricate(tmp_path_factory.mktemp("official"))
+    return fabricate(tmp_path_factory.mktemp("official"), layers=1)
 
 
 @pytest.fixture

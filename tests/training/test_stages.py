@@ -34,7 +34,7 @@ threads = 1
 TINY_COMPACT = (
     TINY
     + "cave_width = 8\ncave_depth = 1\ntoken_width = 16\ncontext = 16\nwidths = [8, 8, 8, 8]\ndepths = [1, 1, 1, 1]\n"
-    + "measured = 8\n"
+    + "measured = 1\n"
 )
 
 
