@@ -240,13 +240,18 @@ class PhotoSteps:
         return check_backup(kept, told.standing.original, photo=work.task.source)
 
     def decode(self, opened: Opened) -> Sight:
-        """Decode the pixels and choose the crops that CaVE looks at."""
-        from codiff_batch.engine.photo import Decoded
+        """Decode the pixels, choose the crops that CaVE looks at, and search for traces if they will be asked for."""
+        from codiff_batch.engine.photo import Decoded, judged_unseen
 
-        with opened.work.timed(Step.DECODE):
+        options, work = self._options, opened.work
+        with work.timed(Step.DECODE):
             decoded = Decoded.of(opened.photo)
-            crops = decoded.crops(self._options.settings)
-        if self._options.dry_run:
+            crops = decoded.crops(options.settings)
+        header_qf = None if decoded.photo is None else decoded.photo.header.qf
+        if judged_unseen(header_qf, options.settings, options.judging) is None:
+            with work.timed(Step.JUDGE):
+                _ = decoded.history  # Here, where many photos are read at a time, and not while the device waits.
+        if options.dry_run:
             # From here on only the crops and the traits of the whole picture are needed.
             decoded = replace(decoded, pixels=crops[0], whole=decoded.traits)
         return Sight(opened, decoded, crops)

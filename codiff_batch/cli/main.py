@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -18,6 +19,13 @@ from codiff_batch.cli.streams import NobodyReads, safe_streams
 from codiff_batch.errors import CodiffError
 from codiff_batch.exit_codes import ExitCode
 from codiff_batch.files.text import printable
+
+THREADS = {"OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+"""Set unless the user has, before numpy and torch are imported, which read them then.
+
+Photos are read and written in threads of their own. Those of libraries, which wait for each other by keeping a core
+busy, took half of it from them: with these, good photos of 12 megapixels are judged 1.5 times as fast on two cores.
+"""
 
 COMMANDS = {
     "compare": "compare_command:compare_command",
@@ -117,6 +125,8 @@ def cli() -> None:
 
 def main(args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> None:
     """Run the program and exit with its code; errors raised on purpose become one line on stderr."""
+    for name, value in THREADS.items():
+        os.environ.setdefault(name, value)
     with safe_streams():
         sys.exit(_run(args, prog_name, **extra))
 

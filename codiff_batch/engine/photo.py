@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +18,7 @@ import numpy as np
 from codiff_batch.engine.by_hand import compressed_at, tables_of
 from codiff_batch.engine.crops import textured_crops
 from codiff_batch.engine.judge import Action, Ground, Verdict, judge, judge_by_header
+from codiff_batch.engine.once import once
 from codiff_batch.engine.region import Region
 from codiff_batch.engine.settling import Restored, is_neutral, settled
 from codiff_batch.engine.stream import Embedding, Pixels, Progress, Request, Tables
@@ -86,18 +86,18 @@ class Decoded:
         above, left = self.margin
         return slice(above, None), slice(left, None)
 
-    @cached_property
+    @once
     def history(self) -> History:
         """What the pixels tell of earlier compressions; takes a tenth of a second, whatever the picture's size."""
         if self.whole is not None:
             return self.whole.history
         return look_back(self._textured, self.pixels, self.tables)
 
-    @cached_property
+    @once
     def _textured(self) -> list[Pixels]:
         return textured_crops(self.pixels)
 
-    @cached_property
+    @once
     def is_neutral(self) -> bool:
         """Whether the picture is black and white in three channels."""
         return is_neutral(self.pixels) if self.whole is None else self.whole.is_neutral

@@ -200,13 +200,15 @@ def _blocks_of_all_grids(planes: Sequence[Reals]) -> tuple[NDArray[np.int64], ND
     grids, sizes = [], []
     for plane in planes:
         down, across = (_at_every_position(side) for side in plane.shape)
-        found = np.stack([down[u] @ plane @ across[v].T for u, v in _FREQUENCIES])
+        halves = [rows @ plane for rows in down]
+        found = np.stack([halves[u] @ across[v].T for u, v in _FREQUENCIES])
         sizes.append(np.rint(np.abs(found)).reshape(len(_FREQUENCIES), -1))
         rows, columns = np.indices(found.shape[1:])
         grids.append((rows % 8 * 8 + columns % 8).ravel())
     grid, size = np.concatenate(grids), np.concatenate(sizes, axis=1).astype(np.int64)
     # A weighted sum distinguishes tuples well enough, and sorts much faster than the tuples.
     _, first = np.unique(grid + 64 * (_WEIGHTS @ size), return_index=True)
+    first.sort()  # Taken in the order of memory, they take a third of the time.
     return grid[first], size[:, first]
 
 

@@ -19,7 +19,7 @@ from codiff_batch.batch.pipeline import run_pipeline
 from codiff_batch.batch.plan import Task, plan
 from codiff_batch.batch.process import PhotoSteps, Stage, Work
 from codiff_batch.batch.run import run
-from codiff_batch.engine import Restorer
+from codiff_batch.engine import Restorer, photo
 from codiff_batch.errors import DeviceUnavailable, FolderUnavailable
 from tests.photos import jpeg, scene, write
 from tests.tiny_model import make_tiny_model
@@ -35,6 +35,25 @@ def photos(tmp_path: Path) -> Path:
     for index in range(3):
         write(tmp_path / f"p/{index}.jpg", jpeg(20, image=scene(48, 48, seed=index)))
     return tmp_path / "p"
+
+
+@pytest.mark.parametrize(("quality", "by"), [(92, ["read"]), (20, ["write"])])
+def test_traces_are_searched_for_beside_the_device_and_once(
+    quality: int, by: list[str], tmp_path: Path, restorer: Restorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crushed photo needs none for its verdict; whether it is kept inside its cells is asked when it is written."""
+    searched: list[str] = []
+    look_back = photo.look_back
+
+    def search(*arguments: Any) -> Any:
+        searched.append(threading.current_thread().name)
+        return look_back(*arguments)
+
+    monkeypatch.setattr(photo, "look_back", search)
+    write(tmp_path / "p/a.jpg", jpeg(quality, image=scene(300, 200)))
+    options = BatchOptions((tmp_path / "p",), model="no-such-model")
+    assert len(list(run_pipeline(options, plan(options), restorer=lambda: restorer))) == 1
+    assert [name.split()[0] for name in searched] == by
 
 
 def test_one_photo_that_cave_cannot_look_at_fails_alone(

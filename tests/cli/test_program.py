@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -48,6 +49,23 @@ def test_judging_by_headers_alone_needs_no_torch(tmp_path: Path) -> None:
     ran = python("-c", code)
     assert ran.returncode == 0, ran.stderr
     assert "1 would be restored" in ran.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted in /proc")
+@pytest.mark.parametrize(("own", "threads"), [({}, "1"), ({"OPENBLAS_NUM_THREADS": "2"}, "2")])
+def test_numpy_leaves_the_cores_to_the_programs_own_threads_unless_told(own: dict[str, str], threads: str) -> None:
+    code = (
+        "import sys, os, codiff_batch.cli.main as m\n"
+        "assert 'numpy' not in sys.modules, 'which would have read its settings'\n"
+        "try: m.main(['--version'])\n"
+        "except SystemExit: pass\n"
+        "import numpy\n"
+        "print(len(os.listdir('/proc/self/task')), os.environ['OMP_WAIT_POLICY'])"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "OPENBLAS_"))}
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**environment, **own})
+    assert ran.stdout.splitlines()[-1] == f"{threads} PASSIVE", ran.stderr
 
 
 @pytest.mark.slow
