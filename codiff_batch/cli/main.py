@@ -127,6 +127,10 @@ def main(args: Sequence[str] | None = None, prog_name: str | None = None, **extr
     """Run the program and exit with its code; errors raised on purpose become one line on stderr."""
     for name, value in THREADS.items():
         os.environ.setdefault(name, value)
+    try:
+        Path.home()
+    except RuntimeError:  # As for a container's user without a name: there is no folder to keep anything in.
+        os.environ["HOME"] = os.devnull  # Below it nothing can be made.
     with safe_streams():
         sys.exit(_run(args, prog_name, **extra))
 

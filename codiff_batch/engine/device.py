@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -34,7 +35,9 @@ def choose_device(name: str) -> torch.device:
         gpu = next((kind for kind in NUMBERED if _count(kind)), "mps" if has_mps else "cpu")
         return indexed(torch.device(gpu))
     kind, _, index = name.partition(":")
-    if kind not in ("cpu", "mps", *NUMBERED) or (index and not (kind in NUMBERED and index.isdecimal())):
+    if kind not in ("cpu", "mps", *NUMBERED) or (
+        index and not (kind in NUMBERED and re.fullmatch("[0-9]{1,4}", index))
+    ):
         raise DeviceUnavailable(f"device {name!r} is not one of auto, cpu, cuda, cuda:N, xpu, xpu:N, mps")
     if kind == "mps" and not has_mps:
         raise DeviceUnavailable("device 'mps' is not available on this machine")

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from codiff_batch.engine.backend import Landing
 from codiff_batch.engine.measured import remembered
 from codiff_batch.engine.stream import Kept, Levels
+from codiff_batch.errors import DeviceUnavailable
 
 MEMORY_A_LANE = 500_000_000
 """Bytes that a tile of a bundled model needs beside the weights; 300 MB were measured for the largest."""
@@ -30,6 +31,8 @@ NEARLY = 1.03
 
 TURNS = 6
 """How often each number of lanes is timed."""
+SECONDS = 3.0
+"""No turn begins later."""
 
 T = TypeVar("T")
 
@@ -63,8 +66,13 @@ def _pool(lanes: int, threads: int) -> ThreadPoolExecutor:
     ours = torch.get_num_threads()
     pool = ThreadPoolExecutor(lanes, "lane", _use_threads, (max(1, threads),))
     started = threading.Barrier(lanes + 1)
-    for _ in range(lanes):
-        pool.submit(started.wait)
+    try:
+        for _ in range(lanes):
+            pool.submit(started.wait)
+    except RuntimeError as error:
+        started.abort()  # Or those that did start would wait for ever, and the program for them.
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise DeviceUnavailable(f"this program may start no more threads: {error}; lower OMP_NUM_THREADS") from error
     started.wait()
     # Threads that others start later take over what was set last, anywhere.
     torch.set_num_threads(ours)
@@ -133,10 +141,15 @@ def choose_lanes(free: int, folder: Path | None = None) -> Lanes | None:
 def _fastest(threads: int) -> int:
     """The smallest number of lanes that is nearly as fast as the best, of those that leave no thread over.
 
-    They take turns, so that other programs disturb all of them; the best time of each counts.
+    They take turns, so that other programs disturb all of them; the best time of each counts. Where more threads were
+    asked for than there are cores, a turn may take long, and a few have to do.
     """
     shared = [Lanes(count, threads) for count in range(1, threads + 1) if threads % count == 0]
-    rates = [max(turns) for turns in zip(*([_rate(each) for each in shared] for _ in range(TURNS)), strict=True)]
+    rates, started = [0.0] * len(shared), time.perf_counter()
+    for _ in range(TURNS):
+        rates = [max(rate, _rate(each)) for each, rate in zip(shared, rates, strict=True)]
+        if time.perf_counter() - started > SECONDS:
+            break
     return next(each.count for each, rate in zip(shared, rates, strict=True) if NEARLY * rate >= max(rates))
 
 

@@ -11,15 +11,18 @@ from pathlib import Path
 
 import torch
 
+from codiff_batch.models.plain import read_json
 
-def remembered(what: str, measure: Callable[[], int], folder: Path | None = None) -> int:
+
+def remembered(what: str, measure: Callable[[], int], folder: Path | None = None, *, unkept: int | None = None) -> int:
     """Return a measurement's result, taken at most once for a processor, its threads and a version of torch.
 
     Args:
         what: the measurement's name.
         measure: takes it, in a fraction of a second.
-        folder: where results are kept, instead of the user's cache directory; if that is impossible, the result still
-            holds for this time.
+        folder: where results are kept, instead of the user's cache directory.
+        unkept: what holds where no result can be kept, and the next run might measure another one; None if that does
+            no harm, and this run's result holds.
     """
     if folder is None:
         import platformdirs
@@ -32,20 +35,30 @@ def remembered(what: str, measure: Callable[[], int], folder: Path | None = None
         measured = measure()
         # If two programs measure at the same time, the second uses the first one's result.
         known = {key: measured, **_known(path)}
-        with contextlib.suppress(OSError):
-            folder.mkdir(parents=True, exist_ok=True)
-            fresh = path.with_name(f"{path.name}.{os.getpid()}")
-            fresh.write_text(json.dumps(known, indent=2), encoding="utf-8")
-            fresh.replace(path)
+        if not _is_kept(known, path) and unkept is not None:
+            return unkept
     return known[key]
+
+
+def _is_kept(known: dict[str, int], path: Path) -> bool:
+    """Write the results; return False, and leave nothing behind, if that is impossible."""
+    fresh = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh.write_text(json.dumps(known, indent=2), encoding="utf-8")
+        fresh.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            fresh.unlink()
+        return False
+    return True
 
 
 def _known(path: Path) -> dict[str, int]:
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(path, dict[str, int])
+    except ValueError:
         return {}
-    return {key: value for key, value in told.items() if isinstance(value, int)} if isinstance(told, dict) else {}
 
 
 def processor() -> str:

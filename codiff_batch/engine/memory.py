@@ -7,6 +7,7 @@ import gc
 import psutil
 import torch
 
+from codiff_batch.engine import cgroup
 from codiff_batch.engine.device import NUMBERED, indexed
 from codiff_batch.models.card import ModelCard
 
@@ -28,13 +29,13 @@ MOST_TILES = 16
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that this process may still take on a device; on CPUs and Apple's GPUs, half of what is available."""
+    """Bytes that this process may still take on a device; on CPUs and Apple's GPUs, half of what is available to it."""
     if device.type == "xpu":
         free_there: int = torch.xpu.mem_get_info(indexed(device))[0]
         return free_there + torch.xpu.memory_reserved(device) - torch.xpu.memory_allocated(device)
     if device.type != "cuda":
         available: int = psutil.virtual_memory().available
-        return available // 2
+        return min([available, *(limit.free for limit in cgroup.limits())]) // 2
     device = indexed(device)
     free, total = torch.cuda.mem_get_info(device)
     held = torch.cuda.memory_allocated(device)
@@ -44,12 +45,12 @@ def free_memory(device: torch.device) -> int:
 
 
 def total_memory(device: torch.device) -> int:
-    """Bytes of a device's memory; on CPUs and Apple's GPUs, of the machine's."""
+    """Bytes of a device's memory; on CPUs and Apple's GPUs, of the machine's or of what this process may have of it."""
     if device.type in NUMBERED:
         there: int = getattr(torch, device.type).mem_get_info(device)[1]
         return there
-    total: int = psutil.virtual_memory().total
-    return total
+    installed: int = psutil.virtual_memory().total
+    return min([installed, *(limit.total for limit in cgroup.limits())])
 
 
 def fit_tiles(

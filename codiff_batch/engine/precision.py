@@ -70,14 +70,14 @@ def has_native_bfloat16() -> bool:
 def bfloat16_is_faster(folder: Path | None = None) -> bool:
     """Return True if this CPU is faster in bfloat16, by a measurement that takes a fraction of a second.
 
-    The result is kept, so that the same machine gives the same bytes.
+    The result is kept, so that the same machine gives the same bytes; where it cannot be, the answer is no.
 
     Args:
         folder: where it is kept, instead of the user's cache directory.
     """
     if not has_native_bfloat16():
         return False
-    return bool(remembered("bfloat16", lambda: _times_faster() >= WORTH_IT, folder))
+    return bool(remembered("bfloat16", lambda: int(_times_faster() >= WORTH_IT), folder, unkept=0))
 
 
 @torch.inference_mode()

@@ -52,6 +52,26 @@ def test_judging_by_headers_alone_needs_no_torch(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_user_without_a_home_can_do_all_that_needs_none(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that runs under a number: nothing can be kept, so nothing is."""
+    for name in ("HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setattr("pwd.getpwuid", lambda number: {}[number])
+    monkeypatch.chdir(tmp_path)
+    make_tiny_model(tmp_path / "tiny")
+    write(tmp_path / "p/a.jpg", jpeg(20))
+    assert "1 would be restored" in run("p", "--dry-run").err
+    assert "1 restored" in run("p", "--model", "./tiny").err
+    assert "1 restored" in run("p", "--in-place", "--backup", "kept", "--model", "./tiny").err
+    assert run("undo", "kept").code == 0
+    assert run("models", "list").code == 0
+    assert run("doctor", "--device", "cpu").code in (0, 4)
+    assert run("gimp", "doctor").code == 4
+    assert {path.name for path in tmp_path.iterdir()} == {"tiny", "p", "p-restored", "kept"}
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted in /proc")
 @pytest.mark.parametrize(("own", "threads"), [({}, "1"), ({"OPENBLAS_NUM_THREADS": "2"}, "2")])
 def test_numpy_leaves_the_cores_to_the_programs_own_threads_unless_told(own: dict[str, str], threads: str) -> None:

@@ -214,3 +214,9 @@ def test_running_out_of_memory_is_understood_in_all_its_words(words: str) -> Non
 )
 def test_other_errors_are_not_taken_for_it(words: str) -> None:
     assert not is_out_of_memory(RuntimeError(words))
+
+
+@pytest.mark.parametrize("name", ["cuda:" + "1" * 5000, "cuda:-1", "cuda:٣", "cuda:1:2", "cuda: 0"])
+def test_odd_names_of_devices_get_one_line(name: str) -> None:
+    with pytest.raises(DeviceUnavailable, match="is not one of"):
+        choose_device(name)

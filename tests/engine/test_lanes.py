@@ -16,6 +16,7 @@ from codiff_batch.engine import Request, Restorer, Result, lanes
 from codiff_batch.engine.lanes import MEMORY_A_LANE, Lanes, choose_lanes
 from codiff_batch.engine.tiling import Geometry
 from codiff_batch.engine.torch_backend import TorchBackend
+from codiff_batch.errors import DeviceUnavailable
 from tests.faults.engine import Faulty
 from tests.tiny_model import make_tiny_model
 
@@ -184,6 +185,33 @@ def test_little_memory_means_fewer_lanes(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(lanes, "_rate", lambda shared: shared.count)
     assert choose_lanes(3 * MEMORY_A_LANE, tmp_path).count == 3
     assert choose_lanes(2 * MEMORY_A_LANE - 1, tmp_path) is None
+
+
+def test_threads_that_cannot_be_started_end_the_run_in_one_line_and_do_not_hang(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start, started = threading.Thread.start, list[threading.Thread]()
+
+    def few(thread: threading.Thread) -> None:
+        if started:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", few)
+    with pytest.raises(DeviceUnavailable, match="no more threads"):
+        Lanes(3, 3).submit(torch.get_num_threads, 3)
+    started[0].join(10)
+    assert not started[0].is_alive()
+
+
+@pytest.mark.usefixtures("four_threads")
+def test_turns_that_take_long_are_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    turns: list[int] = []
+    monkeypatch.setattr(lanes, "SECONDS", 0.0)
+    monkeypatch.setattr(lanes, "_rate", lambda shared: turns.append(shared.count) or shared.count)
+    assert choose_lanes(PLENTY, tmp_path).count == 4
+    assert turns == [1, 2, 4]
 
 
 def test_a_single_thread_needs_no_measurement(tmp_path: Path) -> None:

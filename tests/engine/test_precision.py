@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from codiff_batch.engine import Restorer, measured, precision
+from codiff_batch.engine.measured import remembered
 from codiff_batch.engine.precision import Precision, bfloat16_is_faster, choose_precision
 from codiff_batch.errors import SettingRefused
 from codiff_batch.models.card import ModelCard, read_card
@@ -77,7 +79,7 @@ def test_a_measurement_is_kept_so_that_the_bytes_stay(tmp_path: Path, monkeypatc
     assert len(json.loads((tmp_path / "cache/bfloat16.json").read_text())) == 2
 
 
-@pytest.mark.parametrize("damaged", ["", "[1]", '{"x": 3}'])
+@pytest.mark.parametrize("damaged", ["", "[1]", '{"x": 3}', '{"x": "3"}', "[" * 100_000, '{"a":' * 100_000])
 def test_a_damaged_or_missing_cache_is_measured_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damaged: str
 ) -> None:
@@ -86,12 +88,26 @@ def test_a_damaged_or_missing_cache_is_measured_again(
     assert bfloat16_is_faster(tmp_path) is True
 
 
-def test_without_a_place_for_it_the_measurement_still_holds_for_the_run(
+def test_without_a_place_for_it_the_floats_are_those_of_every_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The next run might measure something else, and give other bytes."""
     (tmp_path / "file").touch()
     monkeypatch.setattr(precision, "_times_faster", lambda: 2.0)
-    assert bfloat16_is_faster(tmp_path / "file/below") is True
+    assert bfloat16_is_faster(tmp_path / "file/below") is False
+    assert remembered("lanes", lambda: 3, tmp_path / "file/below") == 3, "which changes no bytes"
+
+
+def test_what_cannot_be_kept_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "lanes.json").mkdir()
+    assert remembered("lanes", lambda: 3, tmp_path) == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["lanes.json"]
+
+
+def test_a_pipe_in_the_cache_holds_nothing_up(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "lanes.json")
+    assert remembered("lanes", lambda: 3, tmp_path) == 3
+    assert remembered("lanes", lambda: 4, tmp_path) == 3, "now a file"
 
 
 @pytest.mark.slow
