@@ -133,7 +133,7 @@ def test_a_gpu_that_is_not_there_is_refused_with_how_many_there_are(monkeypatch:
 @pytest.mark.parametrize("name", ["cuda", "cuda:0", "xpu", "xpu:0", "mps"])
 def test_a_machine_without_gpus_says_so(name: str) -> None:
     with pytest.raises(DeviceUnavailable, match=r"not available"):
-        choose_device(f"cuda:{number}")
+        choose_device(name)
 
 
 def test_intels_gpu_has_memory_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
