@@ -20,6 +20,7 @@ from codiff_batch.batch.rows import Attempt, Made, Standing
 from codiff_batch.batch.status import read_status
 from codiff_batch.engine.judge import RULE
 from codiff_batch.models.card import read_card
+from tests.faults.nobody import needs_open_clone
 from tests.photos import jpeg, scene, write
 from tests.tiny_model import make_tiny_model
 
@@ -203,6 +204,7 @@ def test_what_was_known_before_counts_as_done(run, tmp_path: Path, model: Path) 
 
 
 @pytest.mark.slow
+@needs_open_clone
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become somebody else")
 def test_somebody_who_may_only_read_can_ask(run, tmp_path_factory: pytest.TempPathFactory, model: Path) -> None:
     import shutil

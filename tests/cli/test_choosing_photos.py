@@ -12,7 +12,7 @@ import pytest
 from codiff_batch.batch.options import BatchOptions
 from codiff_batch.batch.plan import plan
 from codiff_batch.batch.scan import accepts, matches, scan
-from tests.faults.nobody import as_nobody, folder_for_all, needs_permissions
+from tests.faults.nobody import as_nobody, folder_for_all, needs_open_clone, needs_permissions
 from tests.photos import jpeg, write
 from tests.tiny_model import make_tiny_model
 
@@ -109,6 +109,7 @@ def test_the_root_of_a_disk_wants_an_output_folder_and_says_which_option(run, mo
 
 
 @needs_permissions
+@needs_open_clone
 @pytest.mark.parametrize(("options", "role"), [([], "--output"), (["--in-place", "--backup", "kept"], "--backup")])
 def test_a_folder_that_cannot_be_made_beside_the_photos_names_the_option(
     run, monkeypatch: pytest.MonkeyPatch, options: list[str], role: str
