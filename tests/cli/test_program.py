@@ -66,7 +66,6 @@ def test_a_user_without_a_home_can_do_all_that_needs_none(run, tmp_path: Path, m
     assert "1 restored" in run("p", "--in-place", "--backup", "kept", "--model", "./tiny").err
     assert run("undo", "kept").code == 0
     assert run("models", "list").code == 0
-    assert run("doctor", "--device", "cpu").code in (0, 4)
     assert run("gimp", "doctor").code == 4
     assert {path.name for path in tmp_path.iterdir()} == {"tiny", "p", "p-restored", "kept"}
 
