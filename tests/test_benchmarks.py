@@ -16,7 +16,7 @@ def test_parameters_and_multiplications_at_1024_pixels_are_those_of_the_papers_t
     assert sum(row.parameters for row in rows) == pytest.approx(1.00e9, rel=0.005)
     assert sum(row.layer_macs for row in rows) == pytest.approx(9.46e12, rel=0.005)
     merged, apart = (sum(row.macs for row in each) for each in (parts(1024, adapters=False), rows))
-    assert 10.8e12 < merged < 10.9e12
+    assert 10.82e12 < merged < 10.90e12
     assert merged < apart < 1.05 * merged, "what merging the adapters saves"
 
 

@@ -247,8 +247,7 @@ class PhotoSteps:
         with work.timed(Step.DECODE):
             decoded = Decoded.of(opened.photo)
             crops = decoded.crops(options.settings)
-        header_qf = None if decoded.photo is None else decoded.photo.header.qf
-        if judged_unseen(header_qf, options.settings, options.judging) is None:
+        if judged_unseen(decoded.header_qf, options.settings, options.judging) is None:
             with work.timed(Step.JUDGE):
                 _ = decoded.history  # Here, where many photos are read at a time, and not while the device waits.
         if options.dry_run:

@@ -34,11 +34,9 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         gpu = next((kind for kind in NUMBERED if _count(kind)), "mps" if has_mps else "cpu")
         return indexed(torch.device(gpu))
-    kind, _, index = name.partition(":")
-    if kind not in ("cpu", "mps", *NUMBERED) or (
-        index and not (kind in NUMBERED and re.fullmatch("[0-9]{1,4}", index))
-    ):
+    if not re.fullmatch(f"cpu|mps|({'|'.join(NUMBERED)})(:[0-9]{{1,4}})?", name):
         raise DeviceUnavailable(f"device {name!r} is not one of auto, cpu, cuda, cuda:N, xpu, xpu:N, mps")
+    kind, _, index = name.partition(":")
     if kind == "mps" and not has_mps:
         raise DeviceUnavailable("device 'mps' is not available on this machine")
     if kind in NUMBERED and int(index or 0) >= (count := _count(kind)):

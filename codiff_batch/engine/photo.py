@@ -81,6 +81,11 @@ class Decoded:
         return cls(np.pad(pixels, padding, mode="edge"), margin=(above, left), whole=picture.traits)
 
     @property
+    def header_qf(self) -> float | None:
+        """Quality factor by its file's tables; None where there is no file."""
+        return None if self.photo is None else self.photo.header.qf
+
+    @property
     def inside(self) -> tuple[slice, slice]:
         """The picture without its margin."""
         above, left = self.margin
@@ -185,8 +190,8 @@ def judged(decoded: Decoded, embedding: Embedding, settings: Settings, judging: 
     """Judge a picture by what CaVE saw in its crops; other arguments as for :func:`judged_unseen`."""
     if settings.qf is not None:
         embedding = replace(embedding, qf=settings.qf)
-    header_qf = None if decoded.photo is None else decoded.photo.header.qf
-    return Judged(decoded, embedding, judged_by(header_qf, embedding, lambda: decoded.history, settings, judging))
+    verdict = judged_by(decoded.header_qf, embedding, lambda: decoded.history, settings, judging)
+    return Judged(decoded, embedding, verdict)
 
 
 def restore(

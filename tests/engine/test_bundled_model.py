@@ -69,6 +69,7 @@ def test_a_fine_photo_is_hardly_changed_and_not_harmed(restorer: Restorer, fine:
     photo = crush(fine, quality, subsampling=0)
     restored, source = restore_photo(photo, restorer), photo.pixels()
     assert np.abs(restored.astype(int) - source).mean() < 1.5
+    assert np.abs(restored.mean(axis=(0, 1)) - source.mean(axis=(0, 1))).max() < 1, "its mean colour is kept"
     assert psnr(restored, fine) > psnr(source, fine) - 0.2
 
 

@@ -216,7 +216,9 @@ def test_other_errors_are_not_taken_for_it(words: str) -> None:
     assert not is_out_of_memory(RuntimeError(words))
 
 
-@pytest.mark.parametrize("number", ["1" * 5000, "-1", "٣", "1:2", " 0"], ids=["long", "-1", "Arabic", "two", "blank"])
+@pytest.mark.parametrize(
+    "number", ["", "1" * 5000, "-1", "٣", "1:2", " 0"], ids=["none", "long", "-1", "Arabic", "two", "blank"]
+)
 def test_odd_numbers_of_devices_get_one_line(number: str) -> None:
     with pytest.raises(DeviceUnavailable, match="is not one of"):
         choose_device(f"cuda:{number}")
