@@ -140,10 +140,14 @@ class Plan(NamedTuple):
 
     @property
     def told(self) -> NDArray[np.uint16]:
-        """The tables given to the generator, (2, 8, 8): the last compression's, or zeros."""
+        """The tables given to the generator, (2, 8, 8): the last compression's, or zeros.
+
+        Only those of the hardest compression: whoever is told them can rely on the truth lying in their cells.
+        """
         last = self.second or self.first
         is_no_jpeg = last is None or (self.shrinks and self.second is None)
-        if is_no_jpeg or self.tables_hidden:
+        lies = last is not None and last.qf > self.qf
+        if is_no_jpeg or lies or self.tables_hidden:
             return np.zeros((2, 8, 8), np.uint16)
         return last.steps
 

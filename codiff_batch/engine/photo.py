@@ -17,7 +17,7 @@ import numpy as np
 
 from codiff_batch.engine.by_hand import compressed_at, tables_of
 from codiff_batch.engine.crops import textured_crops
-from codiff_batch.engine.judge import Action, Ground, Verdict, judge, judge_by_header
+from codiff_batch.engine.judge import Action, Ground, Verdict, judge, judge_by_header, was_saved_again
 from codiff_batch.engine.once import once
 from codiff_batch.engine.region import Region
 from codiff_batch.engine.settling import Restored, is_neutral, settled
@@ -144,9 +144,17 @@ class Judged:
             region: None for all of it.
             rest: ``progress`` and ``key`` of the request.
         """
-        tables = self.decoded.tables if settings.qf is None else tables_of(settings.qf)
         pixels = self.decoded.pixels if region is None else np.ascontiguousarray(self.decoded.pixels[region.window])
-        return Request(pixels, self.embedding, settings, tables, **rest)
+        return Request(pixels, self.embedding, settings, self._tables(settings), **rest)
+
+    def _tables(self, settings: Settings) -> Tables | None:
+        """The tables of the compression that did the harm, if they are known: networks learned to trust them."""
+        if settings.qf is not None:
+            return tables_of(settings.qf)
+        header_qf = self.decoded.header_qf
+        if header_qf is not None and was_saved_again(header_qf, self.embedding.qf, self.decoded.history):
+            return None
+        return self.decoded.tables
 
 
 def judged_unseen(header_qf: float | None, settings: Settings, judging: Judging | None) -> Verdict | None:

@@ -74,6 +74,14 @@ def test_a_picture_saved_again_after_a_harder_compression_is_not_held_in_its_cel
     assert restore(decoded, restorer, Settings()).settled is Settled.SAVED_AGAIN
     seen = judged(decoded, sure(90, restorer, decoded), Settings(), Judging(60))
     assert seen.verdict.action is Action.RESTORE and "saved again" in seen.verdict.reason
+    assert seen.request(Settings()).tables is None, "networks rely on the tables that they are told"
+    assert seen.request(Settings(qf=10)).tables is not None
+
+
+def test_networks_are_told_the_tables_of_a_picture_saved_once(restorer: Restorer, photo: JpegPhoto) -> None:
+    decoded = Decoded.of(photo)
+    told = judged(decoded, sure(20, restorer, decoded), Settings(), Judging(60)).request(Settings()).tables
+    assert told is not None and all(map(np.array_equal, told, photo.header.tables))
 
 
 def test_a_photo_whose_decoder_sees_other_pixels_is_not_held_in_its_cells(restorer: Restorer, photo: JpegPhoto) -> None:

@@ -58,6 +58,14 @@ def test_hidden_tables_are_zero() -> None:
     assert not any(pair.tables.any() for pair in draw(10, tables_hidden=1))
 
 
+def test_tables_are_told_only_where_no_harder_compression_came_before() -> None:
+    pairs = draw(60, untouched=0, double=1, resaved_fine=0, tables_hidden=0)
+    told = [pair for pair in pairs if pair.tables.any()]
+    assert 5 < len(told) < 55
+    for pair in told:
+        assert np.array_equal(pair.tables, Encoding(round(pair.qf), 2).steps)
+
+
 def test_camera_tables_are_the_files_own_and_labelled_by_the_nearest_quality() -> None:
     for pair in draw(20, untouched=0, double=0, camera_tables=1, tables_hidden=0, gray=0):
         assert any(
