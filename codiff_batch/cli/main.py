@@ -20,11 +20,13 @@ from codiff_batch.errors import CodiffError
 from codiff_batch.exit_codes import ExitCode
 from codiff_batch.files.text import printable
 
-THREADS = {"OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-"""Set unless the user has, before numpy and torch are imported, which read them then.
+LIBRARIES = {"OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PILLOW_BLOCKS_MAX": "8"}
+"""Set unless the user has, before numpy, torch and Pillow are imported, which read them then.
 
 Photos are read and written in threads of their own. Those of libraries, which wait for each other by keeping a core
-busy, took half of it from them: with these, good photos of 12 megapixels are judged 1.5 times as fast on two cores.
+busy, took half of it from them: without them, good photos of 12 megapixels are judged 1.5 times as fast on two cores.
+Pillow keeps the memory of the last pictures, up to 128 MB, instead of having the system clear new memory for each:
+that took a third of decoding.
 """
 
 COMMANDS = {
@@ -125,7 +127,7 @@ def cli() -> None:
 
 def main(args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> None:
     """Run the program and exit with its code; errors raised on purpose become one line on stderr."""
-    for name, value in THREADS.items():
+    for name, value in LIBRARIES.items():
         os.environ.setdefault(name, value)
     try:
         Path.home()

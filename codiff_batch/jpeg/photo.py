@@ -6,6 +6,7 @@ import struct
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +18,15 @@ from codiff_batch.jpeg.header import Header, read_header
 from codiff_batch.jpeg.metadata import MetadataSummary, has_xyb_colours, summarize
 from codiff_batch.jpeg.segments import Structure, parse
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 DEFAULT_MAX_PIXELS = 200_000_000
 """Larger photos are refused unless the caller says otherwise; a 200-megapixel photo decodes to 600 MB."""
+
+STRIP = 64
+"""Rows that are copied from Pillow's memory at a time. It would copy all of a picture twice, into new memory, which the
+system has to clear first: of 12 megapixels that takes longer than decoding them."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +86,7 @@ class JpegPhoto:
         # setting that is not ours to change, is only applied by Image.open.
         try:
             with JpegImageFile(BytesIO(self.structure.emit_coded_image())) as image:
-                pixels = np.asarray(image)
+                pixels = _as_array(image)
         except (OSError, SyntaxError, ValueError, TypeError, LookupError, struct.error) as error:
             raise DamagedJpeg(f"cannot be decoded: {error}") from error
         expected = (self.header.height, self.header.width)
@@ -95,3 +103,18 @@ class JpegPhoto:
     def metadata(self) -> MetadataSummary:
         """What metadata the file carries, for reports."""
         return summarize(self.structure)
+
+
+def _as_array(image: Image) -> NDArray[np.uint8]:
+    """The pixels of an image, as numpy would convert it, with little memory beside them."""
+    from PIL import Image as Pillow
+
+    image.load()
+    (width, height), bands = image.size, len(image.getbands())
+    if Pillow.MAX_IMAGE_PIXELS is not None and width * STRIP > Pillow.MAX_IMAGE_PIXELS:
+        return np.asarray(image)  # A strip would be beyond the limit that somebody has set for their own pictures.
+    pixels = np.empty((height, width) if bands == 1 else (height, width, bands), np.uint8)
+    for top in range(0, height, STRIP):
+        bottom = min(top + STRIP, height)
+        pixels[top:bottom] = np.asarray(image.crop((0, top, width, bottom)))
+    return pixels

@@ -252,6 +252,15 @@ def test_a_few_bytes_that_announce_a_giant_are_refused(progressive: bool) -> Non
         opened(with_frame(jpeg(progressive=progressive), at=1, change=b"\x20\x00\x20\x00"))
 
 
+@pytest.mark.parametrize("gray", [False, True])
+@pytest.mark.parametrize("height", [1, 64, 200])
+def test_pixels_are_the_decoders(gray: bool, height: int) -> None:
+    wide = np.resize(picture(gray=gray), (height, 104, 3)[: 2 if gray else 3])
+    data = jpeg(wide)
+    pixels = opened(data).pixels()
+    assert np.array_equal(pixels, by_pillow(data))
+
+
 def test_pillow_s_own_pixel_limit_neither_fires_nor_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     assert opened(jpeg()).pixels().shape == (72, 104, 3)
