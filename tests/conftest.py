@@ -27,7 +27,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give all tests of a host program to one process, so that it is started once, and begin with the slow tests.
+    """Give all tests of a host program to one process, so that it is started once, and begin with the slowest tests.
 
     The quick ones then fill what would otherwise be a wait for the last slow one.
     """
@@ -35,7 +35,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if hosts in item.path.parents:
             item.add_marker(pytest.mark.xdist_group(item.path.parent.name))
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    items.sort(key=lambda item: (hosts in item.path.parents, _seconds(item)), reverse=True)
+
+
+def _seconds(item: pytest.Item) -> float:
+    """About how long a test takes, as far as its marker tells."""
+    slow = item.get_closest_marker("slow")
+    return 0 if slow is None else slow.kwargs.get("seconds", 1)
 
 
 @pytest.hookimpl(trylast=True)

@@ -138,7 +138,7 @@ def type_in(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=15)
 @pytest.mark.parametrize("page", sorted({command.page for command in commands()}))
 def test_every_command_of_a_page_does_what_it_should(page: str, folder: Path) -> None:
     for command in commands():

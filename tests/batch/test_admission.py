@@ -135,7 +135,7 @@ def test_photos_wait_for_each_others_pixels_unless_the_device_has_room(
     assert (most[0] > 1) == together
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=25)
 def test_a_folder_of_bombs_is_done_in_bounded_memory(tmp_path: Path, model: Path) -> None:
     for index in range(24):
         photo = write(tmp_path / f"p/trailer{index:02}.jpg", jpeg(20, image=scene(64, 64, seed=index)))

@@ -100,6 +100,7 @@ def calls(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Counter[str]
     return Counter(found)
 
 
+@pytest.mark.slow(seconds=30)
 def test_killed_at_every_call(calls: Counter[str], model: Path, tmp_path: Path) -> None:
     assert {"link", "linkat", "rename"} & set(calls)
     assert "fsync" in calls

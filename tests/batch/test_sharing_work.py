@@ -119,7 +119,7 @@ def test_the_photos_of_a_process_that_dies_fail_and_the_next_run_does_them(run, 
 
 
 @pytest.mark.xdist_group("ray")
-@pytest.mark.slow
+@pytest.mark.slow(seconds=30)
 def test_a_cluster_does_every_photo_once_though_an_actor_is_killed(
     run, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

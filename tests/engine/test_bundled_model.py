@@ -153,7 +153,7 @@ def test_a_card_is_that_of_these_weights(name: str) -> None:
         assert row == pytest.approx({what: told[qf][what] for what in row}, abs=0.021), qf
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=25)
 def test_24_megapixels_stay_under_two_and_a_half_gigabytes(tmp_path: Path) -> None:
     """The networks see a tile at a time whatever the photo, so the rest can be told from a smaller network's growth."""
     tiny = str(make_tiny_model(tmp_path / "tiny", tile=768, overlap=64))

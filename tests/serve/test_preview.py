@@ -145,6 +145,7 @@ def test_a_part_has_the_cells_of_the_whole(tmp_path: Path, sampling: str, window
     assert difference.max() <= 3
 
 
+@pytest.mark.slow(seconds=20)
 def test_a_preview_does_not_wait_for_another_clients_work(
     models: Path,  # noqa: F811
     folder: Path,  # noqa: F811

@@ -32,7 +32,7 @@ def test_processes_that_are_paused_for_a_day_wait_for_each_other() -> None:
     assert waits.timeout >= timedelta(days=1)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=20)
 def test_two_processes_train_one_model_together_and_stop_by_one_clock(tmp_path: Path, photos: Path) -> None:
     config = tmp_path / "config.toml"
     by_the_clock = TINY_COMPACT.format(steps=0).replace("minutes = 0.0", "minutes = 0.05")

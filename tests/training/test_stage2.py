@@ -118,6 +118,7 @@ def test_the_papers_three_losses_go_together(tmp_path: Path, official: Official,
     assert "dists" in output
 
 
+@pytest.mark.slow(seconds=20)
 def test_stopped_resumed_released_and_imported(
     tmp_path: Path,
     official: Official,

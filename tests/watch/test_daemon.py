@@ -160,7 +160,7 @@ def test_a_flood_is_done_exactly_once_in_bounded_memory(watch, tmp_path: Path) -
     assert peak < 500e6
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=45)
 def test_memory_is_flat_over_thousands_of_restored_photos(watch, tmp_path: Path) -> None:
     import psutil
 
