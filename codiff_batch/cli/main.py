@@ -156,6 +156,11 @@ def _run(args: Sequence[str] | None, prog_name: str | None, **extra: Any) -> int
             raise
         click.echo("codiff-batch: error: the current folder no longer exists", err=True)
         return ExitCode.UNAVAILABLE
+    except ImportError as error:
+        if isinstance(error, ModuleNotFoundError) or (error.name or "").startswith("codiff_batch"):
+            raise
+        click.echo(f"codiff-batch: error: a library cannot be loaded: {printable(str(error))}", err=True)
+        return ExitCode.UNAVAILABLE
     except CodiffError as error:
         click.echo(f"codiff-batch: error: {printable(explained(error))}", err=True)
         return error.exit_code

@@ -334,3 +334,11 @@ def test_a_current_folder_that_is_gone_is_told_in_a_line(run, folder: Path, monk
     (folder / "gone").rmdir()
     ran = run(".", "--dry-run")
     assert (ran.code, ran.err) == (4, "codiff-batch: error: the current folder no longer exists\n")
+
+
+@pytest.mark.slow
+def test_a_library_that_finds_no_memory_is_told_in_one_line(folder: Path) -> None:
+    ran = shell("ulimit -v 700000; codiff-batch in -q -o out --model ./tiny")
+    assert ran.returncode == 4
+    assert ran.stderr.startswith("codiff-batch: error: a library cannot be loaded: ")
+    assert ran.stderr.count("\n") == 1
