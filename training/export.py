@@ -2,7 +2,8 @@
 
 Run as ``python -m training.export training/configs/compact.toml --run DIR --name NAME --out FOLDER``; one with texture
 whose faithful half is already a model, as ``python -m training.export training/configs/texture.toml
---run DIR --name NAME --over FOLDER_OF_THE_FAITHFUL_ONE --out FOLDER_BESIDE_IT``.
+--run DIR --name NAME --over FOLDER_OF_THE_FAITHFUL_ONE --out FOLDER_BESIDE_IT``. A faithful run takes the texture of a
+model along with ``--texture-from MODEL_FOLDER``.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from codiff_batch.models.card import VIEWS, ModelCard, read_card
 from codiff_batch.models.loading import WEIGHTS, build, save_weights
-from training.compact import TEXTURE_PREFIX, CompactConfig
+from training.compact import TEXTURE_PREFIX, CompactConfig, start_weights, texture_weights
 from training.config import read_config
 from training.run import CHECKPOINT
 
@@ -56,6 +57,20 @@ def compact_card(
     )
 
 
+def with_texture_of(folder: Path, card: ModelCard, weights: dict[str, Tensor]) -> tuple[ModelCard, dict[str, Tensor]]:
+    """A faithful model's card and weights together with the texture network of a model folder.
+
+    Raises:
+        click.UsageError: that model adds no texture, or its texture goes by the tokens of another CaVE.
+    """
+    texture, theirs, sizes = texture_weights(folder), start_weights(folder), read_card(folder).sizes
+    cave = [name for name in weights if name.startswith("cave.")]
+    if not all(torch.equal(weights[name].half(), theirs[name].half()) for name in cave):
+        raise click.UsageError(f"--texture-from {folder}: this run has changed the CaVE that its texture goes by")
+    widths = list(sizes.get("texture_widths", sizes["widths"]))
+    return replace(card, sizes={**card.sizes, "texture": True, "texture_widths": widths}), weights | texture
+
+
 TEXTURE = {"texture.safetensors": TEXTURE_PREFIX}
 """The card's fields for a model with texture."""
 
@@ -83,6 +98,11 @@ TEXTURE = {"texture.safetensors": TEXTURE_PREFIX}
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Model folder of the faithful half, beside OUT; it is referred to instead of being written again.",
 )
+@click.option(
+    "--texture-from",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Model folder whose texture network a faithful run takes along; CaVE must be as it was there.",
+)
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path))
 def main(
     config_file: Path,
@@ -93,6 +113,7 @@ def main(
     texture: float,
     notes: Path | None,
     over: Path | None,
+    texture_from: Path | None,
     out: Path,
 ) -> None:
     """Write the averaged weights of a run as a model folder."""
@@ -111,11 +132,14 @@ def main(
         training=training,
         scores=told.get("scores", {}),
     )
+    weights: dict[str, Tensor] = state["average"]
+    if texture_from is not None:
+        card, weights = with_texture_of(texture_from, card, weights)
     networks = build(card)
     for part, module in networks._asdict().items():
         prefix = f"{part}."
-        module.load_state_dict({k.removeprefix(prefix): v for k, v in state["average"].items() if k.startswith(prefix)})
-    files = save_weights(networks, out, files={**(TEXTURE if config.texture else {}), WEIGHTS: ""})
+        module.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
+    files = save_weights(networks, out, files={**(TEXTURE if card.sizes["texture"] else {}), WEIGHTS: ""})
     if over is not None:
         if not _same(load_file(out / WEIGHTS), load_file(over / WEIGHTS)):
             raise click.UsageError(f"the faithful half of {folder} is not {over}")

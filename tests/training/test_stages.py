@@ -216,6 +216,31 @@ def test_a_run_adds_texture_over_a_faithful_model_and_leaves_that_as_it_is(tmp_p
 
 
 @pytest.mark.slow
+def test_a_faithful_run_takes_the_texture_of_a_model_along(tmp_path: Path, photos: Path) -> None:
+    config = tmp_path / "compact.toml"
+    textured = make_tiny_model(tmp_path / "textured", sizes={**SIZES, "texture": True})
+    loaded = {"textured": Restorer.load(textured, "cpu")}
+    pixels = np.random.default_rng(0).integers(0, 256, (96, 96, 3)).astype(np.uint8)
+    for name, learns in (("on", "cave_share = 0.0\nrate = 0.3\n"), ("changed", "cave_share = 1.0\nrate = 0.3\n")):
+        config.write_text(TINY_COMPACT.format(steps=2) + learns)
+        run(compact.main, config, "--photos", photos, "--start", textured, "--out", tmp_path / f"run {name}")
+        arguments = [config, "--run", tmp_path / f"run {name}", "--texture-from", textured, "--out", tmp_path / name]
+        if name == "changed":
+            refused = CliRunner().invoke(export.main, [str(a) for a in arguments])
+            assert refused.exit_code == 2 and "has changed the CaVE" in refused.output
+        else:
+            run(export.main, *arguments)
+            loaded[name] = Restorer.load(tmp_path / name, "cpu")
+    (before, full), (after, still) = (
+        [restorer.restore_levels(pixels, texture=amount) for amount in (0.0, 1.0)] for restorer in loaded.values()
+    )
+    assert np.abs(after - before).max() > 0.5
+    assert compact.texture_weights(tmp_path / "on").keys() == compact.texture_weights(textured).keys()
+    assert np.abs(still - after).max() > 0
+    assert not np.array_equal(full, still)
+
+
+@pytest.mark.slow
 def test_texture_goes_on_over_another_faithful_model(tmp_path: Path, photos: Path) -> None:
     """Over a wider one, at its own widths; a rate of 0 leaves it as it was."""
     config = tmp_path / "texture.toml"
