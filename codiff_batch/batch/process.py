@@ -240,14 +240,15 @@ class PhotoSteps:
         return check_backup(kept, told.standing.original, photo=work.task.source)
 
     def decode(self, opened: Opened) -> Sight:
-        """Decode the pixels, choose the crops that CaVE looks at, and search for traces if they will be asked for."""
+        """Decode the pixels, choose the crops that CaVE looks at, and search for traces if they will be asked for: by the judge or by the networks."""
         from codiff_batch.engine.photo import Decoded, judged_unseen
 
         options, work = self._options, opened.work
         with work.timed(Step.DECODE):
             decoded = Decoded.of(opened.photo)
             crops = decoded.crops(options.settings)
-        if judged_unseen(decoded.header_qf, options.settings, options.judging) is None:
+        is_judged = judged_unseen(decoded.header_qf, options.settings, options.judging) is None
+        if is_judged or (options.settings.qf is None and not options.dry_run):
             with work.timed(Step.JUDGE):
                 _ = decoded.history  # Here, where many photos are read at a time, and not while the device waits.
         if options.dry_run:

@@ -21,6 +21,7 @@ from codiff_batch.batch.process import PhotoSteps, Stage, Work
 from codiff_batch.batch.run import run
 from codiff_batch.engine import Restorer, photo
 from codiff_batch.errors import DeviceUnavailable, FolderUnavailable
+from codiff_batch.settings import Settings
 from tests.photos import jpeg, scene, write
 from tests.tiny_model import make_tiny_model
 
@@ -37,11 +38,24 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "p"
 
 
-@pytest.mark.parametrize(("quality", "by"), [(92, ["read"]), (20, ["write"])])
+@pytest.mark.parametrize(
+    ("quality", "by", "settings"),
+    [
+        (92, ["read"], {}),
+        (92, ["read"], {"dry_run": True}),
+        (20, ["read"], {}),
+        (20, [], {"settings": Settings(qf=20)}),
+    ],
+)
 def test_traces_are_searched_for_beside_the_device_and_once(
-    quality: int, by: list[str], tmp_path: Path, restorer: Restorer, monkeypatch: pytest.MonkeyPatch
+    quality: int,
+    by: list[str],
+    settings: dict[str, Any],
+    tmp_path: Path,
+    restorer: Restorer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A crushed photo needs none for its verdict; whether it is kept inside its cells is asked when it is written."""
+    """A crushed photo needs none for its verdict, but what the network is told of its tables depends on them."""
     searched: list[str] = []
     look_back = photo.look_back
 
@@ -51,7 +65,7 @@ def test_traces_are_searched_for_beside_the_device_and_once(
 
     monkeypatch.setattr(photo, "look_back", search)
     write(tmp_path / "p/a.jpg", jpeg(quality, image=scene(300, 200)))
-    options = BatchOptions((tmp_path / "p",), model="no-such-model")
+    options = BatchOptions((tmp_path / "p",), model="no-such-model", **settings)
     assert len(list(run_pipeline(options, plan(options), restorer=lambda: restorer))) == 1
     assert [name.split()[0] for name in searched] == by
 
