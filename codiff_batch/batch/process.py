@@ -240,7 +240,7 @@ class PhotoSteps:
         return check_backup(kept, told.standing.original, photo=work.task.source)
 
     def decode(self, opened: Opened) -> Sight:
-        """Decode the pixels, choose the crops that CaVE looks at, and search for traces if they will be asked for: by the judge or by the networks."""
+        """Decode the pixels, choose the crops that CaVE looks at, and search for traces if they will be asked for."""
         from codiff_batch.engine.photo import Decoded, judged_unseen
 
         options, work = self._options, opened.work
