@@ -36,7 +36,6 @@ SHALLOW = {
 """Each kind of block once: a compiler takes its time for every layer."""
 
 TWO_LEVELS = {**SIZES, "widths": [8, 8], "depths": [1, 1]}
-ONE_LEVEL = {**SIZES, "widths": [8], "depths": [1]}
 
 
 Backend = Callable[[torch.fx.GraphModule, Any], Callable[..., Any]]
@@ -103,7 +102,7 @@ def test_the_full_models_chain_is_one_graph_for_photos_of_all_sizes_and_gives_th
 @pytest.mark.slow(seconds=30)
 def test_networks_compiled_by_torch_itself_give_the_same_picture(tmp_path: Path) -> None:
     torch._dynamo.reset()
-    loaded = Restorer.load(make_tiny_model(tmp_path / "tiny", sizes=ONE_LEVEL), "cpu")
+    loaded = Restorer.load(make_tiny_model(tmp_path / "tiny", sizes=TWO_LEVELS), "cpu")
     restorer = Restorer(loaded.card, loaded.networks, CPU, compiled=True)
     assert restorer.geometry.one_size
     whole_tile = photo(loaded.card.tile, loaded.card.tile)
