@@ -64,6 +64,8 @@ class CompactConfig(TrainingConfig):
     """Whether to freeze the generator and train another one on top that adds texture."""
     texture_widths: tuple[int, ...] = ()
     """Widths of that other one; none are the generator's."""
+    texture_refines: bool = False
+    """Whether that other one sees the generator's correction."""
     gan_weight: float = 0.0
     """Weight of the generator's GAN loss; 5e-3 in the paper. 0 leaves the discriminator out."""
     gan_horizon: int = 400
@@ -84,6 +86,7 @@ class CompactConfig(TrainingConfig):
             "depths": list(self.depths),
             "texture": self.texture,
             **({"texture_widths": list(self.texture_widths)} if self.texture_widths else {}),
+            **({"texture_refines": True} if self.texture_refines else {}),
         }
 
 

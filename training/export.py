@@ -68,7 +68,8 @@ def with_texture_of(folder: Path, card: ModelCard, weights: dict[str, Tensor]) -
     if not all(torch.equal(weights[name].half(), theirs[name].half()) for name in cave):
         raise click.UsageError(f"--texture-from {folder}: this run has changed the CaVE that its texture goes by")
     widths = list(sizes.get("texture_widths", sizes["widths"]))
-    return replace(card, sizes={**card.sizes, "texture": True, "texture_widths": widths}), weights | texture
+    refines = {"texture_refines": True} if sizes.get("texture_refines") else {}
+    return replace(card, sizes={**card.sizes, "texture": True, "texture_widths": widths, **refines}), weights | texture
 
 
 TEXTURE = {"texture.safetensors": TEXTURE_PREFIX}
@@ -120,6 +121,8 @@ def main(
     if over is not None and not (over / WEIGHTS).is_file():
         raise click.UsageError(f"{over} has no {WEIGHTS} of its own")
     config = read_config(config_file, CompactConfig)
+    if texture_from is not None and config.texture:
+        raise click.UsageError("--texture-from goes with a faithful run, and this one has texture of its own")
     state = torch.load(folder / CHECKPOINT, weights_only=True, map_location="cpu")
     told = json.loads(notes.read_text(encoding="utf-8")) if notes else {}
     training = {"steps": state["step"], "minutes": round(state["seconds"] / 60, 1), **told.get("training", {})}

@@ -41,12 +41,16 @@ def build_compact(sizes: Mapping[str, Any]) -> Networks:
     """The compact model: CaVE over DCT statistics and a small UNet over folded pixels; a second one for texture.
 
     Args:
-        sizes: of the card. ``texture_widths`` are the second UNet's; without them it is as wide as the first.
+        sizes: of the card. ``texture_widths`` are the second UNet's; without them it is as wide as the first. With
+            ``texture_refines`` it sees the first one's correction.
     """
+    refines = sizes.get("texture_refines", False)
 
-    def generator(widths: Sequence[int]) -> OneStepGenerator:
+    def generator(widths: Sequence[int], *, sees_correction: bool = False) -> OneStepGenerator:
         autoencoder = PixelAutoencoder(sizes["factor"])
-        unet = CompactUNet(3 * sizes["factor"] ** 2, widths, sizes["depths"], sizes["context"])
+        channels = 3 * sizes["factor"] ** 2
+        seen = channels if sees_correction else 0
+        unet = CompactUNet(channels, widths, sizes["depths"], sizes["context"], seen)
         return OneStepGenerator(autoencoder, unet, nn.Linear(sizes["token_width"], sizes["context"]))
 
     cave = CompactCaVE(sizes["cave_width"], sizes["cave_depth"], sizes["token_width"])
@@ -54,7 +58,8 @@ def build_compact(sizes: Mapping[str, Any]) -> Networks:
         return Networks(cave, generator(sizes["widths"]))
     widths = sizes.get("texture_widths", sizes["widths"])
     grid = sizes["factor"] * 2 ** (len(widths) - 1)
-    return Networks(cave, TexturedGenerator(generator(sizes["widths"]), generator(widths), grid))
+    texture = generator(widths, sees_correction=refines)
+    return Networks(cave, TexturedGenerator(generator(sizes["widths"]), texture, grid, refines=refines))
 
 
 def build_stable_diffusion(sizes: Mapping[str, Any]) -> Networks:

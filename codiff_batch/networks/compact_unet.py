@@ -116,6 +116,7 @@ class CompactUNet(nn.Module):
             ``2 ** (len(widths) - 1)``.
         depths: blocks at each resolution, on the way down and again on the way up.
         context: size of one context token.
+        seen: channels of a second latent that the network sees beside the one it denoises.
     """
 
     def __init__(
@@ -124,6 +125,7 @@ class CompactUNet(nn.Module):
         widths: Sequence[int] = (48, 80, 128, 192),
         depths: Sequence[int] = (1, 2, 2, 2),
         context: int = 128,
+        seen: int = 0,
     ) -> None:
         super().__init__()
         self.tables = TableEmbedding(context)
@@ -132,7 +134,7 @@ class CompactUNet(nn.Module):
         def stage(level: int) -> Stage:
             return Stage(widths[level], depths[level], context, context, attends=level >= len(widths) - 2)
 
-        self.stem = nn.Conv2d(channels, widths[0], 3, padding=1)
+        self.stem = nn.Conv2d(channels + seen, widths[0], 3, padding=1)
         self.down = nn.ModuleList(stage(level) for level in levels)
         self.shrink = nn.ModuleList(nn.Conv2d(widths[i], widths[i + 1], 2, stride=2) for i in levels[:-1])
         self.grow = nn.ModuleList(
@@ -150,6 +152,7 @@ class CompactUNet(nn.Module):
         encoder_hidden_states: Tensor,
         *,
         tables: Tensor | None = None,
+        beside: Tensor | None = None,
     ) -> Tensor:
         """Predict the noise of Eq. 1.
 
@@ -158,12 +161,13 @@ class CompactUNet(nn.Module):
             timestep: always 499; the network knows no other, so it is not an input of any layer.
             encoder_hidden_states: context tokens (B, K, context).
             tables: quantization tables that the file declares, (B, 2, 8, 8); None or zeros where unknown.
+            beside: the second latent, (B, seen, h, w), if the network sees one.
         """
         context = encoder_hidden_states
         if tables is None:
             tables = latent.new_zeros(latent.shape[0], 2, 8, 8)
         condition = F.relu(context.mean(dim=1) + self.tables(tables))
-        features = self.stem(latent)
+        features = self.stem(latent if beside is None else torch.cat((latent, beside), dim=1))
         skips: list[Tensor] = []
         for level, stage in enumerate(self.down):
             features = stage(features, condition, context)

@@ -28,11 +28,18 @@ class TexturedGenerator(OneStepGenerator):
         faithful: the generator to add texture to.
         texture: restores with texture; it sees the same image, tokens and conditions.
         grid: period of the second network's coarsest grid in pixels.
+        refines: whether the second network also sees the faithful one's correction, as the condition ``beside``, so
+            that it need not find it again.
     """
 
-    def __init__(self, faithful: OneStepGenerator, texture: OneStepGenerator, grid: int) -> None:
+    CORRECTION_SCALE = 8.0
+    """Brings corrections to the size of pixels in [-1, 1], so that a network learns from them as quickly."""
+
+    def __init__(
+        self, faithful: OneStepGenerator, texture: OneStepGenerator, grid: int, *, refines: bool = False
+    ) -> None:
         super().__init__(faithful.autoencoder, faithful.unet, faithful.projector)
-        self.texture, self.grid = texture, grid
+        self.texture, self.grid, self.refines = texture, grid, refines
 
     def forward(self, image: Tensor, tokens: Tensor, *, amount: Tensor | None = None, **condition: Tensor) -> Tensor:
         """Restore; arguments as for :class:`OneStepGenerator`.
@@ -45,6 +52,9 @@ class TexturedGenerator(OneStepGenerator):
             faithful = super().forward(image, tokens, **condition)
         if amount is not None and not amount.numel():
             return faithful
+        if self.refines:
+            correction = self.autoencoder.encode(2 * (faithful - image))  # type: ignore[operator]
+            condition["beside"] = self.CORRECTION_SCALE * correction
         added = self._irregular(self.texture(image, tokens, **condition) - faithful, smoothness(faithful))
         return faithful + (added if amount is None else amount[:, None, None, None] * added)
 

@@ -67,6 +67,24 @@ def test_a_weave_is_not_added_and_a_weave_of_the_photo_stays() -> None:
     assert added.unfold(2, 16, 16).unfold(3, 16, 16).mean(dim=(2, 3)).std() < 0.1
 
 
+def test_a_texture_network_that_refines_sees_what_the_faithful_one_corrected() -> None:
+    torch.manual_seed(0)
+    generator = build_compact({**SIZES, "texture": True, "texture_refines": True}).generator
+    for name, weight in generator.named_parameters():
+        if name.endswith("unet.head.weight"):
+            nn.init.normal_(weight, std=0.02)
+    photo, tokens = torch.rand(1, 3, 64, 64), torch.zeros(1, 1, SIZES["token_width"])
+    seen = {}
+    generator.texture.unet.stem.register_forward_pre_hook(lambda _, inputs: seen.update(latent=inputs[0]))
+    with torch.inference_mode():
+        faithful = generator(photo, tokens, amount=torch.zeros(1, 0))
+        generator(photo, tokens)
+        corrections = generator.autoencoder.encode(faithful) - generator.autoencoder.encode(photo)
+    assert corrections.std() > 0.01
+    assert torch.allclose(seen["latent"][:, :12], generator.autoencoder.encode(2 * photo - 1))
+    assert torch.allclose(seen["latent"][:, 12:], 16 * corrections, atol=1e-4)
+
+
 def test_in_a_smooth_area_a_fine_weave_goes_even_where_it_swells_and_fades() -> None:
     """One that an eye does not see among texture stays: it may be texture."""
     torch.manual_seed(0)

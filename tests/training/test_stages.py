@@ -210,6 +210,10 @@ def test_a_run_adds_texture_over_a_faithful_model_and_leaves_that_as_it_is(tmp_p
     assert refused.exit_code == 2
     assert "is not" in refused.output
 
+    other = ["--texture-from", tmp_path / "plain", "--out", tmp_path / "textured"]
+    refused = CliRunner().invoke(export.main, [str(a) for a in [with_texture, "--run", tmp_path / "second", *other]])
+    assert refused.exit_code == 2 and "texture of its own" in refused.output
+
     (tmp_path / "plain" / "weights.safetensors").unlink()
     refused = CliRunner().invoke(export.main, [str(a) for a in arguments])
     assert "has no weights.safetensors of its own" in refused.output
@@ -218,7 +222,7 @@ def test_a_run_adds_texture_over_a_faithful_model_and_leaves_that_as_it_is(tmp_p
 @pytest.mark.slow
 def test_a_faithful_run_takes_the_texture_of_a_model_along(tmp_path: Path, photos: Path) -> None:
     config = tmp_path / "compact.toml"
-    textured = make_tiny_model(tmp_path / "textured", sizes={**SIZES, "texture": True})
+    textured = make_tiny_model(tmp_path / "textured", sizes={**SIZES, "texture": True, "texture_refines": True})
     loaded = {"textured": Restorer.load(textured, "cpu")}
     pixels = np.random.default_rng(0).integers(0, 256, (96, 96, 3)).astype(np.uint8)
     for name, learns in (("on", "cave_share = 0.0\nrate = 0.3\n"), ("changed", "cave_share = 1.0\nrate = 0.3\n")):

@@ -57,6 +57,20 @@ def test_texture_may_keep_its_widths_over_a_wider_generator() -> None:
         torch.testing.assert_close(wide(image, tables)[0], narrow(image, tables)[0], atol=1e-4, rtol=1e-4)
 
 
+def test_texture_that_learns_to_see_the_faithful_correction_starts_as_it_was() -> None:
+    torch.manual_seed(0)
+    before = trained(replace(NARROW, texture=True))
+    after = CompactCODiff(replace(NARROW, texture=True, texture_refines=True))
+    load_start(after, before.state_dict())
+    image, tables = inputs()
+    restored = after(image, tables)[0]
+    torch.testing.assert_close(restored, before(image, tables)[0], atol=1e-4, rtol=1e-4)
+    (restored - 0.5).square().mean().backward()
+    stem = after.get_parameter("generator.texture.unet.stem.weight")
+    assert stem.shape[1] == 24
+    assert stem.grad is not None and stem.grad[:, 12:].abs().amin(dim=0).min() > 0
+
+
 def test_two_steps_reach_every_new_weight() -> None:
     torch.manual_seed(0)
     narrow, wide = trained(NARROW), CompactCODiff(WIDE)
