@@ -44,12 +44,10 @@ def build_compact(sizes: Mapping[str, Any]) -> Networks:
         sizes: of the card. ``texture_widths`` are the second UNet's; without them it is as wide as the first. With
             ``texture_refines`` it sees the first one's correction.
     """
-    refines = sizes.get("texture_refines", False)
+    channels = 3 * sizes["factor"] ** 2
 
-    def generator(widths: Sequence[int], *, sees_correction: bool = False) -> OneStepGenerator:
+    def generator(widths: Sequence[int], seen: int = 0) -> OneStepGenerator:
         autoencoder = PixelAutoencoder(sizes["factor"])
-        channels = 3 * sizes["factor"] ** 2
-        seen = channels if sees_correction else 0
         unet = CompactUNet(channels, widths, sizes["depths"], sizes["context"], seen)
         return OneStepGenerator(autoencoder, unet, nn.Linear(sizes["token_width"], sizes["context"]))
 
@@ -58,7 +56,8 @@ def build_compact(sizes: Mapping[str, Any]) -> Networks:
         return Networks(cave, generator(sizes["widths"]))
     widths = sizes.get("texture_widths", sizes["widths"])
     grid = sizes["factor"] * 2 ** (len(widths) - 1)
-    texture = generator(widths, sees_correction=refines)
+    refines = sizes.get("texture_refines", False)
+    texture = generator(widths, seen=channels if refines else 0)
     return Networks(cave, TexturedGenerator(generator(sizes["widths"]), texture, grid, refines=refines))
 
 
