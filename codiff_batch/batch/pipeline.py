@@ -306,12 +306,12 @@ class _Pipeline:
     def _look(self, restorer: Restorer, sights: list[Sight]) -> list[Embedding | None]:
         """Have CaVE look at the photos' crops, all at once; None for those that failed."""
         if len(sights) == 1:
-            work, crops = sights[0].opened.work, sights[0].crops
+            work = sights[0].opened.work
             with work.timed(Step.JUDGE):
-                return [self._steps.attempt(work, lambda: restorer.embed_crops([crops])[0])]
+                return [self._steps.attempt(work, lambda: self._steps.look(sights, restorer)[0])]
         started = time.monotonic()
         try:
-            embeddings: list[Embedding | None] = list(restorer.embed_crops([sight.crops for sight in sights]))
+            embeddings: list[Embedding | None] = list(self._steps.look(sights, restorer))
         except Exception:
             # One photo may have caused the failure: look at them one by one, so that only that one fails.
             return [self._look(restorer, [sight])[0] for sight in sights]

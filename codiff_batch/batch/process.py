@@ -27,6 +27,7 @@ from codiff_batch.files.text import printable
 
 if TYPE_CHECKING:
     from codiff_batch.engine.photo import Decoded, Judged
+    from codiff_batch.engine.restorer import Restorer
     from codiff_batch.engine.stream import Embedding, Kept, Levels, Pixels
     from codiff_batch.formats import Order
     from codiff_batch.jpeg.header import Header
@@ -255,6 +256,13 @@ class PhotoSteps:
             # From here on only the crops and the traits of the whole picture are needed.
             decoded = replace(decoded, pixels=crops[0], whole=decoded.traits)
         return Sight(opened, decoded, crops)
+
+    def look(self, sights: Sequence[Sight], restorer: Restorer) -> list[Embedding]:
+        """Have CaVE look at several photos at once, as closely as their verdicts need."""
+        from codiff_batch.engine.photo import look_closely_enough
+
+        pictures = [(sight.decoded, sight.crops) for sight in sights]
+        return look_closely_enough(pictures, restorer, self._options.settings, self._options.judging)
 
     def judge(self, sight: Sight, embedding: Embedding) -> Ready | None:
         """Decide by what CaVE saw, and settle photos that are good already."""

@@ -65,8 +65,16 @@ class Backend(Protocol[P]):
     def can_widen(self) -> bool:
         """Return True if :meth:`open` has a wider range of floats to offer."""
 
-    def look(self, crops: Sequence[Pixels]) -> list[tuple[Any, float]] | None:
-        """Return CaVE's tokens (1, K, D) and quality factor of each of several crops of one size."""
+    @property
+    def can_glance(self) -> bool:
+        """Return True if a glance is quicker than a look."""
+
+    def look(self, crops: Sequence[Pixels], *, glance: bool = False) -> list[tuple[Any, float]] | None:
+        """Return CaVE's tokens (1, K, D) and quality factor of each of several crops of one size.
+
+        Args:
+            glance: in fewer bits; only if it :attr:`can_glance`.
+        """
 
     def open(self, request: Request, embedding: Embedding, size: tuple[int, int], *, wide: bool) -> P:
         """Bring a picture to the device, padded to (height, width) by mirroring it at the right and bottom."""

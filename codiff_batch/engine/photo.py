@@ -9,7 +9,7 @@ Only this module calls the judge, and only :mod:`~codiff_batch.engine.settling` 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,9 @@ from codiff_batch.settings import Judging, Settings
 
 if TYPE_CHECKING:
     from codiff_batch.engine.restorer import Restorer
+
+GLANCE_ERROR = 1.0
+"""By how much a glance's quality factor may be too high: by 0.13 at most among 920 pictures."""
 
 
 @dataclass(frozen=True)
@@ -192,6 +195,40 @@ def judged_by(
         return replace(verdict, estimated_qf=estimated_qf)
     spread = 0.0 if embedding is None else embedding.spread
     return judge(header_qf, estimated_qf, (judging or Judging()).min_qf, history(), spread=spread)
+
+
+def look_closely_enough(
+    pictures: Sequence[tuple[Decoded, Sequence[Pixels]]],
+    restorer: Restorer,
+    settings: Settings,
+    judging: Judging | None,
+) -> list[Embedding]:
+    """Have CaVE look at several pictures; a glance is enough for those that are good already even if it errs.
+
+    Args:
+        pictures: each with its crops.
+        restorer: the model.
+        settings: as for :func:`judged`.
+        judging: as for :func:`judged`.
+    """
+    seen: dict[int, Embedding] = {}
+
+    def is_good(index: int, qf: float) -> bool:
+        decoded = pictures[index][0]
+        verdict = judged_by(decoded.header_qf, Embedding((), qf), lambda: decoded.history, settings, judging)
+        return verdict.ground is Ground.GOOD
+
+    def look(indices: Iterable[int], *, glance: bool) -> None:
+        chosen = list(indices)
+        if chosen:
+            found = restorer.embed_crops([pictures[index][1] for index in chosen], glance=glance)
+            seen.update(zip(chosen, found, strict=True))
+
+    if restorer.can_glance:
+        look((index for index in range(len(pictures)) if is_good(index, 100)), glance=True)
+    enough = {index for index, glance in seen.items() if is_good(index, max(0, glance.qf - GLANCE_ERROR))}
+    look((index for index in range(len(pictures)) if index not in enough), glance=False)
+    return [seen[index] for index in range(len(pictures))]
 
 
 def judged(decoded: Decoded, embedding: Embedding, settings: Settings, judging: Judging | None) -> Judged:

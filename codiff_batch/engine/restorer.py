@@ -192,9 +192,20 @@ class Restorer:
         """
         return self._scheduler.embed(as_pixels(image))
 
-    def embed_crops(self, pictures: Sequence[Sequence[Pixels]]) -> list[Embedding]:
-        """Look at several pictures in one batch, by their :func:`~codiff_batch.engine.crops.textured_crops`."""
-        return self._scheduler.embed_crops(pictures)
+    @property
+    def can_glance(self) -> bool:
+        """Return True if a glance is quicker than a look."""
+        return self._scheduler.can_glance
+
+    def embed_crops(self, pictures: Sequence[Sequence[Pixels]], *, glance: bool = False) -> list[Embedding]:
+        """Look at several pictures in one batch, by their :func:`~codiff_batch.engine.crops.textured_crops`.
+
+        Args:
+            pictures: the crops of each.
+            glance: in fewer bits, which is quicker where :attr:`can_glance`; good enough to skip photos by, not to
+                restore them.
+        """
+        return self._scheduler.embed_crops(pictures, glance=glance)
 
     def restore(
         self,

@@ -47,28 +47,34 @@ class Scheduler:
         """
         return self.embed_crops([textured_crops(pixels)])[0]
 
-    def embed_crops(self, pictures: Sequence[Sequence[Pixels]]) -> list[Embedding]:
+    @property
+    def can_glance(self) -> bool:
+        """Return True if a glance is quicker than a look."""
+        return self._backend.can_glance
+
+    def embed_crops(self, pictures: Sequence[Sequence[Pixels]], *, glance: bool = False) -> list[Embedding]:
         """Look at several pictures in one batch, by their crops; raises as :meth:`embed` does."""
         embeddings: dict[int, Embedding] = {}
         by_shape: dict[tuple[int, ...], list[int]] = {}
         for index, crops in enumerate(pictures):
             by_shape.setdefault(crops[0].shape[:2], []).append(index)
         for indices in by_shape.values():
-            seen = self._look([crop for index in indices for crop in pictures[index]])
+            seen = self._look([crop for index in indices for crop in pictures[index]], glance=glance)
             for index in indices:
                 own, seen = seen[: len(pictures[index])], seen[len(pictures[index]) :]
                 qfs = [qf for _, qf in own]
                 embeddings[index] = Embedding([tokens for tokens, _ in own], float(np.mean(qfs)), float(np.std(qfs)))
         return [embeddings[index] for index in range(len(pictures))]
 
-    def _look(self, crops: Sequence[Pixels]) -> list[tuple[Any, float]]:
+    def _look(self, crops: Sequence[Pixels], *, glance: bool) -> list[tuple[Any, float]]:
         """Tokens and quality factor of each of several crops of one size; fewer at a time if memory is short."""
-        if seen := self._backend.look(crops):
+        if seen := self._backend.look(crops, glance=glance):
             return seen
         if len(crops) == 1:
             side = crops[0].shape[1]
             raise RestoreFailed(f"out of memory on {self._backend.name}, even for one crop of {side} pixels")
-        return [*self._look(crops[: len(crops) // 2]), *self._look(crops[len(crops) // 2 :])]
+        halves = crops[: len(crops) // 2], crops[len(crops) // 2 :]
+        return [one for half in halves for one in self._look(half, glance=glance)]
 
     def run(self, requests: Iterable[Request | None]) -> Iterator[Result]:
         """Restore pictures and yield them as they are finished; see :meth:`Restorer.stream`."""

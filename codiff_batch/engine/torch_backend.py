@@ -131,12 +131,17 @@ class TorchBackend:
         """Return True if overflowing values may fit a wider range: float16 ends at 65504."""
         return torch.float16 in (self.precision, self.steps)
 
-    def look(self, crops: Sequence[Pixels]) -> list[tuple[Tensor, float]] | None:
+    @property
+    def can_glance(self) -> bool:
+        """Return True if CaVE is quicker in 16 bits too. A GPU is not worth it: its queue is what takes time."""
+        return self.device.type == "cpu" and self.steps is not None
+
+    def look(self, crops: Sequence[Pixels], *, glance: bool = False) -> list[tuple[Tensor, float]] | None:
         """CaVE's tokens (1, K, D) and quality factor of each of several crops of one size; None if memory ran out."""
         rows = np.stack([crop if crop.ndim == 3 else np.repeat(crop[..., None], 3, axis=2) for crop in crops])
 
         def step() -> list[tuple[Tensor, float]]:
-            with torch.cuda.stream(self._beside):
+            with torch.cuda.stream(self._beside), self._range(wide=False) if glance else nullcontext():
                 tokens, qf = self._cave(self._floats(self._send(rows)))
                 quality = qf.float().tolist()
             if self._beside is not None:

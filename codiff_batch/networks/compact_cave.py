@@ -70,15 +70,18 @@ class CompactCaVE(nn.Module):
         pad_h, pad_w = (max(0, TOKEN_STRIDE - side) for side in image.shape[-2:])
         image = F.pad(image, (0, pad_w, 0, pad_h), mode="replicate")
         height, width = (side // TOKEN_STRIDE * TOKEN_STRIDE for side in image.shape[-2:])
-        coefficients = self.dct(rgb_to_ycbcr(image[..., :height, :width]))
-        size = torch.log1p(coefficients.abs())
-        zeroed = torch.exp(-((coefficients / ZERO_WIDTH) ** 2))
+        with torch.autocast(image.device.type, enabled=False):  # 16 bits hide how close to zero a coefficient is
+            coefficients = self.dct(rgb_to_ycbcr(image[..., :height, :width]))
+            size = torch.log1p(coefficients.abs())
+            zeroed = torch.exp(-((coefficients / ZERO_WIDTH) ** 2))
         features = self.blocks(self.stem(torch.cat((size, zeroed), dim=1)))
         return Embedding(self.fold(features).flatten(2).transpose(1, 2), features)
 
     def quality(self, tokens: Tensor) -> Tensor:
         """Quality factor (B,) in 0..100 from tokens (B, K, D); the sigmoid gives (100 - QF)/100, like the authors'."""
-        return 100 * (1 - torch.sigmoid(self.qf_head(tokens.mean(dim=1)).squeeze(-1)))
+        with torch.autocast(tokens.device.type, enabled=False):  # 16 bits cannot tell 95.0 from 95.4
+            mean = tokens.to(next(self.qf_head.parameters()).dtype).mean(dim=1)
+            return 100 * (1 - torch.sigmoid(self.qf_head(mean).squeeze(-1)))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Return (tokens, quality factor) of RGB images (B, 3, H, W) in [0, 1]."""

@@ -87,11 +87,11 @@ def test_one_photo_that_cave_cannot_look_at_fails_alone(
         time.sleep(0.1)
         return restorer
 
-    def embed_crops(pictures: Sequence[Any]) -> Any:
+    def embed_crops(pictures: Sequence[Any], *, glance: bool) -> Any:
         looked.append(len(pictures))
         if len(looked) in (1, 3):
             raise ZeroDivisionError("no crop")
-        return embed(pictures)
+        return embed(pictures, glance=glance)
 
     monkeypatch.setattr(restorer, "embed_crops", embed_crops)
     tasks = plan(options)
@@ -212,9 +212,9 @@ def test_the_time_that_each_step_took_is_noted(
         write(path, jpeg(92, image=scene(48, 48)))
     embed, judging = restorer.embed_crops, list[Task]()
 
-    def slowly(pictures: Sequence[Any]) -> Any:
+    def slowly(pictures: Sequence[Any], *, glance: bool) -> Any:
         time.sleep(0.3)
-        return embed(pictures)
+        return embed(pictures, glance=glance)
 
     def loaded() -> Restorer:
         while len(judging) < 3:

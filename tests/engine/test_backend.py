@@ -43,12 +43,13 @@ class Done:
 class NumpyBackend:
     """A network in numpy, which has memory for two tiles at a time."""
 
-    name, floats, busy_seconds, ahead, room, can_widen = "numpy", "float32", 0.0, 0, 0, False
+    name, floats, busy_seconds, ahead, room = "numpy", "float32", 0.0, 0, 0
+    can_widen = can_glance = False
 
     def __init__(self) -> None:
         self.steps: list[tuple[int, int, int]] = []
 
-    def look(self, crops: Sequence[Pixels]) -> list[tuple[None, float]]:
+    def look(self, crops: Sequence[Pixels], *, glance: bool = False) -> list[tuple[None, float]]:
         return [(None, 10.0) for _ in crops]
 
     def open(self, request: Request, embedding: Embedding, size: tuple[int, int], *, wide: bool) -> Canvas:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +15,14 @@ import torch
 from PIL import Image
 
 from codiff_batch.engine import Restorer, restore_photo
+from codiff_batch.engine.crops import textured_crops
+from codiff_batch.engine.judge import Ground
+from codiff_batch.engine.photo import GLANCE_ERROR, Decoded, judged, look_closely_enough
 from codiff_batch.engine.restorer import Pixels
+from codiff_batch.engine.stream import Embedding
 from codiff_batch.jpeg import JpegPhoto
 from codiff_batch.models.catalogue import BUNDLED
+from codiff_batch.settings import Judging, Settings
 from tests.tiny_model import make_tiny_model
 from training.evaluate import Contestants, held_out_patterns, lossless_photos, measure, psnr
 from training.scorecard import by_qf
@@ -179,3 +186,68 @@ def peak_bytes(folder: Path, model: str, size: tuple[int, int]) -> int:
     ran = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
     assert (folder / "out/big.jpg").is_file()
     return int(ran.stdout) * 1024
+
+
+@pytest.fixture
+def glancing() -> Restorer:
+    """A restorer for which a glance is quicker, or would be on another processor."""
+    glancing = Restorer.load(device="cpu", precision="bf16")
+    assert glancing.can_glance
+    return glancing
+
+
+def test_only_fewer_bits_make_a_glance(restorer: Restorer) -> None:
+    exact = Restorer.load(device="cpu", precision="fp32")
+    assert not exact.can_glance
+
+
+@pytest.mark.slow
+def test_a_glance_errs_much_less_than_it_may(glancing: Restorer, fine: Pixels) -> None:
+    crops = [textured_crops(crush(fine, quality).pixels()) for quality in (5, 20, 45, 57, 63, 75, 90, 97)]
+    crops += [textured_crops(JpegPhoto.open(path).pixels()) for path in EXAMPLES.glob("*.jpg")]
+    for glance, seen in zip(glancing.embed_crops(crops, glance=True), glancing.embed_crops(crops), strict=True):
+        assert 0 < abs(glance.qf - seen.qf) < GLANCE_ERROR / 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("above", "error", "glances"),
+    [(3, 0, [True]), (0.5, 0, [True, False]), (-0.5, 0.9, [True, False]), (-3, 0, [False])],
+    ids=["by far", "just", "not, but for an error", "by its header not"],
+)
+def test_a_glance_is_enough_only_for_photos_that_are_good_whatever_its_error(
+    glancing: Restorer, monkeypatch: pytest.MonkeyPatch, above: float, error: float, glances: list[bool]
+) -> None:
+    """Everything else is looked at closely, so that verdicts and restorations are those of any machine."""
+    decoded = Decoded.of(JpegPhoto.open(EXAMPLES / "strudel-fine-q95.jpg"))
+    crops = decoded.crops(Settings())
+    exact = glancing.embed_crops([crops])[0]
+    look, taken = glancing.embed_crops, []
+
+    def embed_crops(pictures: Any, *, glance: bool = False) -> list[Embedding]:
+        taken.append(glance)
+        seen = look(pictures, glance=glance)
+        return [replace(each, qf=each.qf + error) for each in seen] if glance else seen
+
+    monkeypatch.setattr(glancing, "embed_crops", embed_crops)
+    judging = Judging(min_qf=exact.qf - above)
+    (seen,) = look_closely_enough([(decoded, crops)], glancing, Settings(), judging)
+    assert taken == glances
+    assert (judged(decoded, seen, Settings(), judging).verdict.ground is Ground.GOOD) == (above > 0)
+    assert (seen.qf == exact.qf) == (False in glances)
+
+
+@pytest.mark.slow
+def test_of_several_photos_only_those_that_need_it_are_looked_at_again(glancing: Restorer) -> None:
+    names = ("strudel-fine-q95.jpg", "lavender-q20.jpg", "strudel-fine-q95.jpg", "ravioli-q10-resaved-q95.jpg")
+    pictures = [
+        (decoded, decoded.crops(Settings()))
+        for decoded in (Decoded.of(JpegPhoto.open(EXAMPLES / name)) for name in names)
+    ]
+    seen = look_closely_enough(pictures, glancing, Settings(), Judging(60))
+    exact = glancing.embed_crops([crops for _, crops in pictures])
+    closely = [
+        torch.allclose(one.tokens[0].float(), other.tokens[0], atol=1e-3)
+        for one, other in zip(seen, exact, strict=True)
+    ]
+    assert closely == [False, True, False, True]
