@@ -21,7 +21,7 @@ from codiff_batch.perceptual import DISTS, LPIPS, as_tensor
 from training.evaluate import compress
 from training.photos import Pixels, find_photos, load_photo
 
-AMOUNTS = (0.0, 0.25, 0.5, 0.6, 0.75, 1.0)
+AMOUNTS = (0.0, 0.25, 0.5, 0.6, 0.7, 0.75, 1.0)
 
 
 @dataclass(frozen=True)

@@ -215,7 +215,7 @@ def test_the_copied_command_gives_what_the_page_promised(chromium: Browser, befo
     line = page.evaluate("() => navigator.clipboard.readText()")
     promised = re.match(r"(\d+) of", page.locator("#promise").inner_text())
     assert promised is not None
-    assert line.endswith("--min-qf 58 --model compact --texture 0.6 --precision fp32")
+    assert line.endswith("--min-qf 58 --model compact --texture 0.7 --precision fp32")
     done = subprocess.run(
         ["sh", "-c", line], cwd=tmp_path, env={**os.environ, "PATH": warm.path()}, capture_output=True
     )
@@ -354,7 +354,7 @@ def test_names_are_text_and_never_markup(page: Page, before: Path) -> None:
 @pytest.mark.slow
 def test_settings_are_switched_at_the_same_place_by_keys(page: Page) -> None:
     stage, settings = page.locator("#stage"), page.locator("#settings button")
-    expect(settings).to_have_text(["fast 1", "compact, texture 0 2", "compact, texture 0.6 3", "compact, texture 1 4"])
+    expect(settings).to_have_text(["fast 1", "compact, texture 0 2", "compact, texture 0.7 3", "compact, texture 1 4"])
 
     def seen() -> dict[str, Any]:
         return dict(
@@ -380,7 +380,7 @@ def test_settings_are_switched_at_the_same_place_by_keys(page: Page) -> None:
     assert seen()["width"] == seen()["natural"]
     expect(page.get_by_role("button", name="100 %")).to_have_attribute("aria-pressed", "true")
     page.keyboard.press("Shift+3")
-    expect(page.locator(".tag.left")).to_have_text("compact, texture 0.6")
+    expect(page.locator(".tag.left")).to_have_text("compact, texture 0.7")
     page.keyboard.press("Shift+3")
     page.keyboard.press("m")
     expect(page.locator(".picture.difference")).to_be_visible()
@@ -408,11 +408,11 @@ def test_marks_end_in_the_command(page: Page, before: Path) -> None:
     page.keyboard.press("b")
     expect(command).to_contain_text("--model compact --texture 1")
     page.keyboard.press("-")
-    expect(command).to_contain_text("--model compact --texture 0.6")
+    expect(command).to_contain_text("--model compact --texture 0.7")
     expect(page.locator("#because")).to_contain_text("1 of 1 mark")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("1")
-    expect(command).to_contain_text("--texture 0.6")  # looking at another is no mark
+    expect(command).to_contain_text("--texture 0.7")  # looking at another is no mark
     page.keyboard.press("b")
     expect(command).to_contain_text("--model fast")  # of equally many marks, the one with the least texture
     expect(page.locator("#strip em:visible")).to_have_count(2)

@@ -39,7 +39,7 @@ RESTORING = {
     "constrain": True,
     "tile": 0,
     "tiles_at_once": 0,
-    "texture": 0.6,
+    "texture": 0.7,
     "min_qf": 0.0,
     "qf": 0.0,
 }

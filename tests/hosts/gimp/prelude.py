@@ -19,7 +19,7 @@ FOLDER = Path(os.environ["CODIFF_TEST_FOLDER"])
 DEFAULTS = {
     "model": "compact",
     "strength": 1.0,
-    "texture": 0.6,
+    "texture": 0.7,
     "quality": 0.0,
     "output": "new-layer",
     "scope": "selected-layers",

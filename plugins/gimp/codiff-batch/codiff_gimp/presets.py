@@ -15,7 +15,7 @@ class Preset(NamedTuple):
 
 
 PRESETS = (
-    Preset(N_("Balanced"), {"model": "compact", "strength": 1.0, "texture": 0.6, "quality": 0.0, "constrain": True}),
+    Preset(N_("Balanced"), {"model": "compact", "strength": 1.0, "texture": 0.7, "quality": 0.0, "constrain": True}),
     Preset(N_("Faithful"), {"model": "compact", "strength": 1.0, "texture": 0.0, "quality": 0.0, "constrain": True}),
     Preset(N_("Light touch"), {"model": "compact", "strength": 0.5, "texture": 0.0, "quality": 0.0, "constrain": True}),
     Preset(

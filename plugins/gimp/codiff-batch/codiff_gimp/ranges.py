@@ -3,7 +3,7 @@
 tests/gimp keeps them in step with ``codiff_batch/settings.py``.
 """
 
-RANGES = {"strength": (0.0, 1.0, 1.0), "texture": (0.0, 1.0, 0.6), "qf": (1.0, 100.0, None)}
+RANGES = {"strength": (0.0, 1.0, 1.0), "texture": (0.0, 1.0, 0.7), "qf": (1.0, 100.0, None)}
 """Lowest, highest, default by name; None is for one that is off unless a number is given."""
 SWITCHES = {"constrain": True}
 """Defaults by name."""
