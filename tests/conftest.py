@@ -12,11 +12,13 @@ from typing import NamedTuple
 import pytest
 
 from codiff_batch.cli.main import main
+from tests import warm
 
 # Before torch is imported, here and in what tests start: several processes at once, so a thread for each.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # without helpers that each import torch
+warm.announce()
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

@@ -32,31 +32,40 @@ from typing import Any, NoReturn
 PASSED_ON = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1)
 LARGEST = 1 << 17
 """Bytes of a message."""
+SHARED = "CODIFF_TEST_WARM"
+"""Variable with the process that the server serves, and its folder."""
+
+
+def announce() -> None:
+    """Have this process, and all that it starts, share one server, which ends with this process."""
+    if SHARED not in os.environ:
+        import tempfile
+
+        folder = tempfile.TemporaryDirectory(prefix="warm", dir="/tmp")  # a socket's path must be short
+        os.environ[SHARED] = f"{os.getpid()} {folder.name}"
+        atexit.register(folder.cleanup)
 
 
 @functools.cache
 def _server() -> Path:
-    """The socket of this process's server, which is started."""
+    """The socket of the server; the first process that needs it starts it."""
+    import fcntl
     import subprocess
-    import tempfile
 
-    folder = tempfile.TemporaryDirectory(prefix="warm", dir="/tmp")  # a socket's path must be short
-    place = f"{folder.name}/socket"
-    server = subprocess.Popen(
-        [sys.executable, "-m", "tests.warm", "--server", place],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        cwd=Path(__file__).resolve().parents[1],
-        start_new_session=True,  # what a terminal sends comes through the client
-    )
-
-    def end() -> None:
-        server.communicate()
-        folder.cleanup()
-
-    atexit.register(end)
-    assert server.stdout is not None and server.stdout.readline() == b"ready\n"
-    return Path(place)
+    owner, folder = os.environ[SHARED].split(" ", 1)
+    place = Path(folder) / "socket"
+    with Path(folder, "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not place.exists():
+            server = subprocess.Popen(
+                [sys.executable, "-m", "tests.warm", "--server", str(place), owner],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                cwd=Path(__file__).resolve().parents[1],
+                start_new_session=True,  # what a terminal sends comes through the client
+            )
+            assert server.stdout is not None and server.stdout.readline() == b"ready\n"
+    return place
 
 
 def program(module: str = "codiff_batch", *, cold: bool = False) -> list[str]:
@@ -75,7 +84,8 @@ def path() -> str:
     """``$PATH`` for those who type ``codiff-batch``."""
     import shlex
 
-    script = _server().with_name("codiff-batch")
+    script = _server().with_name(str(os.getpid())) / "codiff-batch"
+    script.parent.mkdir()
     script.write_text(f'#!/bin/sh\nexec {shlex.join(program())} "$@"\n')
     script.chmod(0o755)
     return f"{script.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -107,8 +117,9 @@ def run_client(place: str, module: str, *arguments: str) -> NoReturn:
     os._exit(code)
 
 
-def run_server(place: str) -> None:
-    """Fork for each client, until the standard input ends."""
+def run_server(place: str, owner: int) -> None:
+    """Fork for each client, as long as a process lives."""
+    ended = os.pidfd_open(owner)
     _import_all()
     gc.freeze()  # or a program's first collection would copy every page
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who look after a program
@@ -118,7 +129,7 @@ def run_server(place: str) -> None:
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         while True:
-            if 0 in select.select([listener.fileno(), 0], [], [])[0]:
+            if ended in select.select([listener.fileno(), ended], [], [])[0]:
                 return
             client, _ = listener.accept()
             if os.fork() == 0:
@@ -198,6 +209,6 @@ def _run(started: dict[str, Any], streams: list[int]) -> NoReturn:
 
 if __name__ == "__main__":
     if sys.argv[1] == "--server":
-        run_server(sys.argv[2])
+        run_server(sys.argv[2], int(sys.argv[3]))
     else:
         run_client(*sys.argv[1:])
