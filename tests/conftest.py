@@ -22,9 +22,9 @@ warm.announce()
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Three a core, as most slow tests wait for a process or a clock; one for the quick ones, which do not."""
+    """Two a core, as many slow tests wait for a process or a clock; one for the quick ones, which do not."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(12, cores if config.option.markexpr.startswith("not slow") else 3 * cores)
+    return min(12, cores if config.option.markexpr.startswith("not slow") else 2 * cores)
 
 
 @pytest.hookimpl(tryfirst=True)
