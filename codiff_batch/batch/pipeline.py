@@ -284,10 +284,17 @@ class _Pipeline:
         return report
 
     def _arrivals(self, first: Sight) -> Iterator[list[Sight]]:
-        """Photos in groups that are judged together; an empty group before a wait."""
+        """Photos in groups that are judged together; an empty group before a wait.
+
+        What is restored is looked at by itself: in a batch CaVE's tokens are rounded otherwise, and which photos
+        have arrived is chance.
+        """
         at_once = LOOKS if self._options.dry_run else 1
         group = [first]
         while True:
+            if len(group) >= at_once:
+                yield group
+                group = []
             try:
                 sight = self._for_device.get_nowait()
             except queue.Empty:
@@ -299,9 +306,6 @@ class _Pipeline:
             if sight is None:
                 return  # The run has ended: what is left has no outcome.
             group.append(sight)
-            if len(group) >= at_once:
-                yield group
-                group = []
 
     def _look(self, restorer: Restorer, sights: list[Sight]) -> list[Embedding | None]:
         """Have CaVE look at the photos' crops, all at once; None for those that failed."""

@@ -203,6 +203,31 @@ def test_a_photo_that_is_settled_keeps_no_memory(photos: Path, restorer: Restore
         assert (work.contents, work.recall) == (None, None)
 
 
+def test_photos_to_restore_are_looked_at_one_by_one_however_many_wait(
+    photos: Path, restorer: Restorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a batch the network rounds otherwise, so bytes would depend on which photos happened to have arrived."""
+    embed, judging, looked = restorer.embed_crops, list[Task](), list[int]()
+
+    def embed_crops(pictures: Sequence[Any], *, glance: bool) -> Any:
+        looked.append(len(pictures))
+        return embed(pictures, glance=glance)
+
+    def loaded() -> Restorer:
+        while len(judging) < 3:
+            time.sleep(0.001)
+        time.sleep(0.1)
+        return restorer
+
+    monkeypatch.setattr(restorer, "embed_crops", embed_crops)
+    works_of(
+        BatchOptions((photos,), model="no-such-model"),
+        loaded,
+        stage=lambda task, doing: doing == "judging" and judging.append(task),
+    )
+    assert looked == [1, 1, 1]
+
+
 def test_the_time_that_each_step_took_is_noted(
     photos: Path, restorer: Restorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
