@@ -70,22 +70,32 @@ def test_traces_are_searched_for_beside_the_device_and_once(
     assert [name.split()[0] for name in searched] == by
 
 
+class LoadedLate:
+    """A model that is not there before three photos wait for it."""
+
+    def __init__(self, restorer: Restorer) -> None:
+        self._restorer, self._waiting = restorer, list[Task]()
+
+    def stage(self, task: Task, doing: str) -> None:
+        if doing == "judging":
+            self._waiting.append(task)
+
+    def loaded(self) -> Restorer:
+        while len(self._waiting) < 3:
+            time.sleep(0.001)
+        time.sleep(0.1)
+        return self._restorer
+
+
 def test_one_photo_that_cave_cannot_look_at_fails_alone(
     photos: Path, restorer: Restorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for index in range(3):  # Good ones, as far as their headers tell.
         write(photos / f"{index}.jpg", jpeg(92, image=scene(48, 48, seed=index)))
     options = BatchOptions((photos,), model="no-such-model", dry_run=True, jobs=1)
-    judging: list[Task] = []
+    model = LoadedLate(restorer)
     looked: list[int] = []
     embed = restorer.embed_crops
-
-    def loaded() -> Restorer:
-        """The model, once all photos wait for it."""
-        while len(judging) < 3:
-            time.sleep(0.001)
-        time.sleep(0.1)
-        return restorer
 
     def embed_crops(pictures: Sequence[Any], *, glance: bool) -> Any:
         looked.append(len(pictures))
@@ -97,9 +107,7 @@ def test_one_photo_that_cave_cannot_look_at_fails_alone(
     tasks = plan(options)
     told = {
         outcome.source.name: outcome.reason
-        for outcome in run_pipeline(
-            options, tasks, restorer=loaded, stage=lambda task, doing: doing == "judging" and judging.append(task)
-        )
+        for outcome in run_pipeline(options, tasks, restorer=model.loaded, stage=model.stage)
     }
     assert looked == [3, 1, 1, 1]
     assert told["1.jpg"] == "unexpected ZeroDivisionError: no crop"
@@ -207,24 +215,14 @@ def test_photos_to_restore_are_looked_at_one_by_one_however_many_wait(
     photos: Path, restorer: Restorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In a batch the network rounds otherwise, so bytes would depend on which photos happened to have arrived."""
-    embed, judging, looked = restorer.embed_crops, list[Task](), list[int]()
+    embed, model, looked = restorer.embed_crops, LoadedLate(restorer), list[int]()
 
     def embed_crops(pictures: Sequence[Any], *, glance: bool) -> Any:
         looked.append(len(pictures))
         return embed(pictures, glance=glance)
 
-    def loaded() -> Restorer:
-        while len(judging) < 3:
-            time.sleep(0.001)
-        time.sleep(0.1)
-        return restorer
-
     monkeypatch.setattr(restorer, "embed_crops", embed_crops)
-    works_of(
-        BatchOptions((photos,), model="no-such-model"),
-        loaded,
-        stage=lambda task, doing: doing == "judging" and judging.append(task),
-    )
+    works_of(BatchOptions((photos,), model="no-such-model"), model.loaded, model.stage)
     assert looked == [1, 1, 1]
 
 
@@ -235,24 +233,14 @@ def test_the_time_that_each_step_took_is_noted(
     assert set(work.steps) == set(Step)
     for path in photos.iterdir():
         write(path, jpeg(92, image=scene(48, 48)))
-    embed, judging = restorer.embed_crops, list[Task]()
+    embed, model = restorer.embed_crops, LoadedLate(restorer)
 
     def slowly(pictures: Sequence[Any], *, glance: bool) -> Any:
         time.sleep(0.3)
         return embed(pictures, glance=glance)
 
-    def loaded() -> Restorer:
-        while len(judging) < 3:
-            time.sleep(0.001)
-        time.sleep(0.1)
-        return restorer
-
     monkeypatch.setattr(restorer, "embed_crops", slowly)
-    together = works_of(
-        BatchOptions((photos,), model="no-such-model", dry_run=True, jobs=1),
-        loaded,
-        stage=lambda task, doing: doing == "judging" and judging.append(task),
-    )
+    together = works_of(BatchOptions((photos,), model="no-such-model", dry_run=True, jobs=1), model.loaded, model.stage)
     assert len(together) == 3
     assert all(work.steps[Step.JUDGE] >= 0.1 for work in together)
 

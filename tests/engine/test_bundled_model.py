@@ -14,6 +14,9 @@ import pytest
 import torch
 from PIL import Image
 
+from codiff_batch.batch.options import BatchOptions
+from codiff_batch.batch.pipeline import run_pipeline
+from codiff_batch.batch.plan import plan
 from codiff_batch.engine import Restorer, restore_photo
 from codiff_batch.engine.crops import textured_crops
 from codiff_batch.engine.judge import Ground
@@ -188,7 +191,7 @@ def peak_bytes(folder: Path, model: str, size: tuple[int, int]) -> int:
     return int(ran.stdout) * 1024
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def glancing() -> Restorer:
     """A restorer for which a glance is quicker, or would be on another processor."""
     glancing = Restorer.load(device="cpu", precision="bf16")
@@ -196,9 +199,9 @@ def glancing() -> Restorer:
     return glancing
 
 
-def test_only_fewer_bits_make_a_glance(restorer: Restorer) -> None:
-    exact = Restorer.load(device="cpu", precision="fp32")
-    assert not exact.can_glance
+@pytest.mark.slow
+def test_only_fewer_bits_make_a_glance() -> None:
+    assert not Restorer.load(device="cpu", precision="fp32").can_glance
 
 
 @pytest.mark.slow
@@ -251,3 +254,19 @@ def test_of_several_photos_only_those_that_need_it_are_looked_at_again(glancing:
         for one, other in zip(seen, exact, strict=True)
     ]
     assert closely == [False, True, False, True]
+
+
+@pytest.mark.slow
+def test_a_batch_only_glances_at_a_good_photo(
+    glancing: Restorer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    look, taken = glancing.embed_crops, []
+
+    def embed_crops(pictures: Any, *, glance: bool = False) -> list[Embedding]:
+        taken.append(glance)
+        return look(pictures, glance=glance)
+
+    monkeypatch.setattr(glancing, "embed_crops", embed_crops)
+    options = BatchOptions((EXAMPLES / "strudel-fine-q95.jpg",), output=tmp_path / "out")
+    (outcome,) = run_pipeline(options, plan(options), restorer=lambda: glancing)
+    assert (outcome.code, taken) == (Ground.GOOD, [True])
