@@ -27,7 +27,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def official(tmp_path_factory: pytest.TempPathFactory) -> Official:
-    return fabricate(tmp_path_factory.mktemp("official"), layers=1)
+    return fabricate(tmp_path_factory.mktemp("official"), small=True)
 
 
 @pytest.fixture(scope="module")

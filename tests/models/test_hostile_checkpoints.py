@@ -25,7 +25,7 @@ KEYS = ("m_head.weight", "m_down1.0.res.0.weight", "m_body_encoder.0.res.0.weigh
 
 @pytest.fixture(scope="module")
 def official(tmp_path_factory: pytest.TempPathFactory) -> Official:
-    return fabricate(tmp_path_factory.mktemp("official"), layers=1)
+    return fabricate(tmp_path_factory.mktemp("official"), small=True)
 
 
 def zipped(file: Path, data: bytes, method: int = zipfile.ZIP_STORED) -> None:

@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.floors]  # diffusers and peft take s
 
 @pytest.fixture(scope="module")
 def official(tmp_path_factory: pytest.TempPathFactory) -> Official:
-    return fabricate(tmp_path_factory.mktemp("official"), layers=1)
+    return fabricate(tmp_path_factory.mktemp("official"), small=True)
 
 
 @pytest.fixture

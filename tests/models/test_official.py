@@ -27,32 +27,37 @@ def official(tmp_path_factory: pytest.TempPathFactory) -> Official:
     return fabricate(tmp_path_factory.mktemp("official"))
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a smaller one, for what does not depend on how deep the networks are."""
+    return fabricate(tmp_path_factory.mktemp("small"), small=True).codiff.parent
+
+
 @pytest.fixture
-def files(official: Official, tmp_path: Path) -> Path:
+def files(small: Path, tmp_path: Path) -> Path:
     """A copy of the files that a test may spoil."""
-    return Path(shutil.copytree(official.codiff.parent, tmp_path / "files"))
+    return Path(shutil.copytree(small, tmp_path / "files"))
 
 
 def install(files: Path, models: Path, **options: object) -> Path:
     return import_official(files / "codiff.pkl", files / "cave.pth", files / "base", models_dir=models, **options)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("height", "width"), [(64, 64), (64, 128), (128, 192)])
 def test_an_imported_model_gives_what_a_stock_pipeline_gives_with_the_same_weights(
-    official: Official, tmp_path: Path, height: int, width: int
+    official: Official, tmp_path: Path
 ) -> None:
     folder = install(official.codiff.parent, tmp_path, precision=torch.float32)
     _, networks = load_networks(folder)
-    image = torch.rand(2, 3, height, width)
-    with torch.no_grad():
-        tokens, qf = networks.cave(image)
-        restored = networks.generator(image, tokens)
-    expected = official.restore(image)
-    assert tokens.shape == (2, height // 32 * (width // 32), 16)
-    assert torch.allclose(qf, official.embedder(image)[1], atol=1e-4)
-    assert torch.allclose(restored, expected, atol=2e-5)
-    assert (restored - image).abs().max() > 0.05
+    for height, width in ((64, 64), (64, 128), (128, 192)):
+        image = torch.rand(2, 3, height, width)
+        with torch.no_grad():
+            tokens, qf = networks.cave(image)
+            restored = networks.generator(image, tokens)
+        expected = official.restore(image)
+        assert tokens.shape == (2, height // 32 * (width // 32), 16)
+        assert torch.allclose(qf, official.embedder(image)[1], atol=1e-4)
+        assert torch.allclose(restored, expected, atol=2e-5)
+        assert (restored - image).abs().max() > 0.05
 
 
 def test_merged_adapters_equal_unmerged_ones(official: Official, tmp_path: Path) -> None:
@@ -83,16 +88,14 @@ def test_the_model_folder_has_what_is_used_and_nothing_else(official: Official, 
     assert entry.size_bytes > 100_000
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("size", [(64, 64), (20, 31), (100, 333)])
-def test_it_restores_pictures_of_any_size_to_the_same_bytes_each_time(
-    official: Official, tmp_path: Path, size: tuple[int, int]
-) -> None:
-    folder = install(official.codiff.parent, tmp_path)
-    pixels = np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8)
-    first, second = (Restorer.load(folder, "cpu", tile=128).restore(pixels) for _ in range(2))
-    assert first.shape == pixels.shape
-    assert np.array_equal(first, second)
+def test_it_restores_pictures_of_any_size_to_the_same_bytes_each_time(small: Path, tmp_path: Path) -> None:
+    folder = install(small, tmp_path)
+    one, other = (Restorer.load(folder, "cpu", tile=128) for _ in range(2))
+    for size in ((64, 64), (20, 31), (100, 333)):
+        pixels = np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8)
+        first, second = (restorer.restore(pixels) for restorer in (one, other))
+        assert first.shape == pixels.shape
+        assert np.array_equal(first, second)
 
 
 def test_a_base_in_half_precision_files_will_do(files: Path, tmp_path: Path) -> None:
@@ -102,7 +105,6 @@ def test_a_base_in_half_precision_files_will_do(files: Path, tmp_path: Path) -> 
     assert install(files, tmp_path / "models").is_dir()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -133,21 +135,19 @@ def test_what_does_not_fit_is_refused_in_one_line_and_leaves_nothing(
     assert not (tmp_path / "models").exists()
 
 
-@pytest.mark.slow
-def test_an_installed_model_is_replaced_only_when_asked(official: Official, tmp_path: Path) -> None:
-    files = official.codiff.parent
-    folder = install(files, tmp_path)
+def test_an_installed_model_is_replaced_only_when_asked(small: Path, tmp_path: Path) -> None:
+    folder = install(small, tmp_path)
     before = (folder / "model.json").read_bytes()
     with pytest.raises(CannotInstall, match="already exists"):
-        install(files, tmp_path)
+        install(small, tmp_path)
     assert (folder / "model.json").read_bytes() == before
-    install(files, tmp_path, replace_existing=True, precision=torch.bfloat16)
+    install(small, tmp_path, replace_existing=True, precision=torch.bfloat16)
     assert (folder / "model.json").read_bytes() != before
     assert [path.name for path in tmp_path.iterdir() if not path.name.endswith(".lock")] == [folder.name]
 
 
 def test_an_interrupted_import_leaves_nothing_half_made(
-    official: Official, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from codiff_batch.models import install as module
     from codiff_batch.models import loading
@@ -155,7 +155,7 @@ def test_an_interrupted_import_leaves_nothing_half_made(
     monkeypatch.setattr(module, "sha256_of", fails_second := Fails(module.sha256_of, after=3))
     monkeypatch.setattr(loading, "sha256_of", fails_second)
     with pytest.raises(CannotInstall, match="No space left"):
-        install(official.codiff.parent, tmp_path)
+        install(small, tmp_path)
     assert fails_second.count > 3
     assert [path.name for path in tmp_path.iterdir() if not path.name.endswith(".lock")] == []
 

@@ -38,7 +38,7 @@ NETWORKS = Path(__file__).resolve().parents[3] / "shared/data/networks"
 @pytest.fixture(scope="module")
 def official(tmp_path_factory: pytest.TempPathFactory) -> Official:
     """Only its base model is used."""
-    return fabricate(tmp_path_factory.mktemp("official"), layers=1)
+    return fabricate(tmp_path_factory.mktemp("official"), small=True)
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_losses_fall_on_four_crops_and_every_part_learns(tmp_path: Path, officia
     torch.manual_seed(0)
     model, adversary = stage2.build(config, official.base, cave)
     assert adversary is not None
-    batch = four_crops(4, 128, gray=0.0)  # on 64 pixels the innermost attention would have one position only
+    batch = four_crops(4, 64, gray=0.0)
     learning = {name: p for name, p in model.named_parameters() if p.requires_grad}
     assert {"projector.weight", "unet.unet.conv_in.base_layer.weight"} <= set(learning)
     assert all("lora" in name or "conv_in" in name or "projector" in name for name in learning)
