@@ -29,11 +29,14 @@ SHOWN = 12
 SIDE = 384
 """Of a part with its surroundings."""
 
-DRAG = """() => new Promise(done => {
+DRAGGED = 120
+"""Frames."""
+
+DRAG = """count => new Promise(done => {
     const gaps = []; let last = performance.now(), value = 0;
     const step = now => {
         gaps.push(now - last); last = now; moveLine(value = (value + 1) % 101);
-        if (gaps.length < 120) requestAnimationFrame(step); else done(gaps.slice(1));
+        if (gaps.length < count) requestAnimationFrame(step); else done(gaps.slice(1));
     };
     requestAnimationFrame(step);
 })"""
@@ -79,7 +82,7 @@ def frames(page: Path, folder: Path, count: int) -> tuple[float, float]:
     with browser() as chromium:
         shown = chromium.new_page(viewport={"width": 1360, "height": 900})
         shown.goto(many.as_uri())
-        gaps = shown.evaluate(DRAG)
+        gaps = shown.evaluate(DRAG, DRAGGED)
     return float(np.median(gaps)), float(np.percentile(gaps, 95))
 
 

@@ -21,8 +21,11 @@ from tests.browser import browser
 
 SHOWN = 60
 
-FRAMES = """() => new Promise(done => {
-    const gaps = []; let last = performance.now(); const end = last + 2000;
+SCROLLED = 2000
+"""Milliseconds."""
+
+FRAMES = """lasting => new Promise(done => {
+    const gaps = []; let last = performance.now(); const end = last + lasting;
     const step = now => {
         gaps.push(now - last); last = now; scrollBy(0, 60);
         if (now < end) requestAnimationFrame(step); else done(gaps.slice(1));
@@ -60,7 +63,7 @@ def measure(chromium: Browser, address: str) -> tuple[float, float, float, float
     page.goto(address, wait_until="commit")
     page.wait_for_function(f"() => document.querySelectorAll('#cards li').length >= {SHOWN}")
     shown = time.perf_counter()
-    gaps = page.evaluate(FRAMES)
+    gaps = page.evaluate(FRAMES, SCROLLED)
     filtered = _filter(page)
     page.close()
     return 1e3 * (shown - started), filtered, float(np.median(gaps)), float(np.percentile(gaps, 95))

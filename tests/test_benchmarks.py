@@ -62,7 +62,8 @@ def test_the_smoke_check_fails_where_a_device_computes_something_else(
 
 
 @pytest.mark.slow
-def test_the_page_benchmark_runs() -> None:
+def test_the_page_benchmark_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report_page, "SCROLLED", 200)
     result = CliRunner().invoke(report_page.main, ["--photos", "200", "--runs", "1"], catch_exceptions=False)
     assert result.exit_code == 0
     assert "| 200 |" in result.output
@@ -72,6 +73,7 @@ def test_the_page_benchmark_runs() -> None:
 def test_the_preview_benchmark_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preview, "TEXTURES", (0.0, 0.5))
     monkeypatch.setattr(preview, "SIDE", 64)
+    monkeypatch.setattr(preview, "DRAGGED", 5)
     options = ["--photos", "2", "--listed", "200"]
     result = CliRunner().invoke(preview.main, options, catch_exceptions=False)
     assert result.exit_code == 0

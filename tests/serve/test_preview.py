@@ -145,7 +145,7 @@ def test_a_part_has_the_cells_of_the_whole(tmp_path: Path, sampling: str, window
     assert difference.max() <= 3
 
 
-@pytest.mark.slow(seconds=20)
+@pytest.mark.slow(seconds=8)
 def test_a_preview_does_not_wait_for_another_clients_work(
     models: Path,  # noqa: F811
     folder: Path,  # noqa: F811
@@ -154,7 +154,7 @@ def test_a_preview_does_not_wait_for_another_clients_work(
 ) -> None:
     start(models, "--folder", str(folder), "--host", str(host.pid))
     slow, quick = connect(folder), connect(folder)
-    large = raw(folder / "1-in.raw", np.tile(photo.pixels(), (4, 4, 1)))
+    large = raw(folder / "1-in.raw", np.tile(photo.pixels(), (2, 3, 1)))  # six tiles
     slow.send_bytes(
         json.dumps({"do": "restore", "model": "fast", "picture": large, "into": str(folder / "1-out.raw")}).encode()
     )
