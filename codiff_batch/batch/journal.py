@@ -328,8 +328,7 @@ class Journal:
 
     def _keep_from(self, named: Collection[Path]) -> None:
         """Let nobody read the journal who may not read what it is about to name."""
-        for name in ("", "-wal", "-shm"):
-            narrow(self.path.with_name(self.path.name + name), named)
+        narrow((self.path.with_name(self.path.name + name) for name in ("", "-wal", "-shm")), named)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterable
-from functools import cache
+from collections.abc import Collection, Iterable
+from functools import cache, partial
 from pathlib import Path
 
 _READ, _ENTER = stat.S_IROTH, stat.S_IXOTH
@@ -58,16 +58,18 @@ def restrict(handle: int, shown: Iterable[Path]) -> None:
         os.fchmod(handle, 0o666 & ~_UMASK & audience(shown, os.fstat(handle).st_gid))
 
 
-def narrow(path: Path, shown: Iterable[Path]) -> None:
-    """Take a file from those who may not read what it names from now on; never give it to anybody.
+def narrow(paths: Iterable[Path], shown: Collection[Path]) -> None:
+    """Take files from those who may not read what they name from now on; never give them to anybody.
 
-    Nothing happens where there is no such file, or where it belongs to somebody else.
+    Nothing happens to what is not there, or belongs to somebody else.
     """
-    with contextlib.suppress(OSError):
-        found = path.lstat()
-        mode = stat.S_IMODE(found.st_mode)
-        if stat.S_ISREG(found.st_mode) and mode & 0o077 and (less := mode & audience(shown, found.st_gid)) != mode:
-            path.chmod(less)
+    allowed = cache(partial(audience, shown))
+    for path in paths:
+        with contextlib.suppress(OSError):
+            found = path.lstat()
+            mode = stat.S_IMODE(found.st_mode)
+            if stat.S_ISREG(found.st_mode) and mode & 0o077 and (less := mode & allowed(found.st_gid)) != mode:
+                path.chmod(less)
 
 
 def _granted(path: Path, right: int, group: int) -> int:

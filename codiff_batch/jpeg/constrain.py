@@ -12,7 +12,7 @@ import math
 import operator
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from functools import reduce
+from functools import cache, reduce
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -329,6 +329,7 @@ class _Direction(NamedTuple):
     """Samples from coefficients, of the same shape."""
 
 
+@cache
 def _direction(length: int, fold: int, *, early: bool) -> _Direction:
     """Box-filter and pad to whole blocks in the order of libjpeg (``jcsample.c``, ``jcprepct.c``), then the DCT.
 

@@ -70,7 +70,7 @@ def test_the_most_private_photo_decides_and_one_that_is_gone_does_not(place: Pat
     assert mode(place / "new") == 0o600
     with pytest.raises(FileExistsError):
         create(place / "new", b"y", paths)
-    narrow(place / "new", paths[:1])
+    narrow([place / "new"], paths[:1])
     assert mode(place / "new") == 0o600, "nothing is ever opened again"
 
 
