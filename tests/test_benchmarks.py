@@ -9,6 +9,8 @@ from click.testing import CliRunner
 from benchmarks import gpu, preview, report_page, smoke, start
 from benchmarks.complexity import parts
 
+pytestmark = pytest.mark.xdist_group("compiler")
+
 
 @pytest.mark.slow
 def test_parameters_and_multiplications_at_1024_pixels_are_those_of_the_papers_table_2() -> None:

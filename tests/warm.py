@@ -79,6 +79,11 @@ def program(module: str = "codiff_batch", *, cold: bool = False) -> list[str]:
     return [sys.executable, "-SEs", __file__, str(_server()), module]
 
 
+def script(code: str) -> list[str]:
+    """The first words of a command that runs code, as ``python -c`` does."""
+    return [*program("-c"), code]
+
+
 @functools.cache
 def path() -> str:
     """``$PATH`` for those who type ``codiff-batch``."""
@@ -196,7 +201,10 @@ def _run(started: dict[str, Any], streams: list[int]) -> NoReturn:
     sys.argv[1:] = started["arguments"]
     code = 0
     try:
-        runpy.run_module(started["module"], run_name="__main__", alter_sys=True)
+        if started["module"] == "-c":
+            exec(sys.argv.pop(1), {"__name__": "__main__"})
+        else:
+            runpy.run_module(started["module"], run_name="__main__", alter_sys=True)
     except SystemExit as ended:
         code = int(ended.code or 0)
     # As the interpreter ends, but without taking every module down: torch's alone cost a third of a second.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -22,6 +21,7 @@ from codiff_batch.engine import Request, Restorer
 from codiff_batch.errors import TookTooLong
 from codiff_batch.files.reading import Contents
 from codiff_batch.jpeg import JpegPhoto
+from tests import warm
 from tests.photos import jpeg, scene, write
 from tests.tiny_model import make_tiny_model
 
@@ -155,7 +155,7 @@ def test_a_folder_of_bombs_is_done_in_bounded_memory(tmp_path: Path, model: Path
     )
 
     def peak(folder: Path) -> tuple[int, int]:
-        command = [sys.executable, "-c", script, str(folder), "--model", str(model), "-q"]
+        command = [*warm.script(script), str(folder), "--model", str(model), "-q"]
         ran = subprocess.run(command, capture_output=True, text=True, check=True)
         code, kilobytes = map(int, ran.stdout.split())
         return code, kilobytes * 1024

@@ -7,7 +7,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -117,20 +116,19 @@ def test_no_permission_is_said_of_each_photo(tmp_path: Path, model: Path) -> Non
         (open_folder / "out").mkdir(mode=0o777)
         (open_folder / "out").chmod(0o777)
         code = (
-            f"import os, sys; sys.path.insert(0, {str(ROOT)!r})\n"
-            "import codiff_batch.cli.main as m\n"
+            "import os, codiff_batch.cli.main as m\n"
             # Only root may be able to read the installed packages, so a first run imports all of them.
             "m.cli.main(['photos/a.jpg', '-o', 'first', '--model', './tiny'], standalone_mode=False)\n"
             "os.setgid(65534); os.setuid(65534)\n"
-            f"m.main(['photos', '-o', 'out', '--model', './tiny'])"
+            "m.main(['photos', '-o', 'out', '--model', './tiny'])"
         )
-        ran = subprocess.run([sys.executable, "-c", code], cwd=open_folder, capture_output=True, text=True)
+        ran = subprocess.run(warm.script(code), cwd=open_folder, capture_output=True, text=True)
         assert ran.returncode == 3, ran.stderr
         assert "secret.jpg: cannot be read: Permission denied" in ran.stderr
         assert "1 restored, 0 skipped, 1 failed" in ran.stderr
         (open_folder / "out").chmod(0o555)
         (open_folder / "out/.codiff-batch").chmod(0o555)
-        ran = subprocess.run([sys.executable, "-c", code], cwd=open_folder, capture_output=True, text=True)
+        ran = subprocess.run(warm.script(code), cwd=open_folder, capture_output=True, text=True)
         assert ran.returncode == 4
         assert "Permission denied" in ran.stderr or "readonly" in ran.stderr
         assert "Traceback" not in ran.stderr

@@ -6,7 +6,6 @@ import contextlib
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ import pytest
 from codiff_batch.batch import marks
 from codiff_batch.batch.marks import Holds, check_present, claim, is_marked, tried
 from codiff_batch.errors import FolderUnavailable, OptionsConflict
+from tests import warm
 from tests.batch.test_originals import in_mounts_of_its_own
 from tests.cli.test_restore import tree
 from tests.photos import jpeg, scene, write
@@ -158,9 +158,8 @@ def test_whatever_lies_where_a_mark_would_be_holds_nobody_up(photos: Path, model
             place.symlink_to("/dev/zero")
         case "bomb":
             place.write_text("[" * 100_000)
-    command = [sys.executable, "-m", "codiff_batch", "photos", "--dry-run", "--model", str(model)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-    ran = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    command = [*warm.program(), "photos", "--dry-run", "--model", str(model)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert (ran.returncode, ran.stderr.split(":")[0]) == (0, "2 photos")
 
 

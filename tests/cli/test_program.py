@@ -16,6 +16,7 @@ import codiff_batch
 from codiff_batch.cli.signals import GentleStop
 from codiff_batch.exit_codes import ExitCode
 from codiff_batch.jpeg import JpegPhoto
+from tests import warm
 from tests.photos import jpeg, scene, write
 from tests.tiny_model import SIZES, make_tiny_model
 
@@ -213,7 +214,7 @@ def test_a_stopped_run_leaves_whole_photos_only_and_says_what_is_left(
 ) -> None:
     for index in range(40):
         write(tmp_path / f"p/{index:02}.jpg", jpeg(20, image=scene(320, 240, seed=index)))
-    command = [sys.executable, "-m", "codiff_batch", str(tmp_path / "p"), "-v", "--report", str(tmp_path / "r.json")]
+    command = [*warm.program(), str(tmp_path / "p"), "-v", "--report", str(tmp_path / "r.json")]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as program:
         assert program.stderr is not None
         program.stderr.readline()  # the first photo is done
@@ -251,7 +252,7 @@ def test_a_mistake_of_the_program_ends_with_one(tmp_path: Path) -> None:
         "run.run_batch = lambda *arguments, **named: 1 / 0\n"
         f"cli.main([{str(tmp_path / 'p')!r}])"
     )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    ran = subprocess.run(warm.script(code), capture_output=True, text=True)
     assert ran.returncode == 1
     assert "ZeroDivisionError" in ran.stderr
 

@@ -21,7 +21,7 @@ from codiff_batch.networks.one_step import TIMESTEP
 from codiff_batch.networks.stable_diffusion import DenoisingUNet, fold_timestep
 from tests.official import Official, fabricate
 
-pytestmark = pytest.mark.slow  # diffusers takes seconds to import
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("diffusers")]  # diffusers takes seconds to import
 CPU = torch.device("cpu")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from codiff_batch.engine import Request, Restorer, Result, lanes
 from codiff_batch.engine.lanes import MEMORY_A_LANE, Lanes, choose_lanes
 from codiff_batch.engine.tiling import Geometry
 from codiff_batch.engine.torch_backend import TorchBackend
+from tests import warm
 from tests.faults.engine import Faulty
 from tests.tiny_model import make_tiny_model
 
@@ -202,7 +202,7 @@ def test_threads_that_cannot_be_started_end_the_program_in_one_line() -> None:
         "threading.Thread.start = few\n"
         "Lanes(3, 3).submit(int, 3)"
     )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    ran = subprocess.run(warm.script(code), capture_output=True, text=True, timeout=60)
     assert "DeviceUnavailable: this program may start no more threads" in ran.stderr.splitlines()[-1]
 
 

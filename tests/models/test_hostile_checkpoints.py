@@ -6,7 +6,6 @@ import os
 import pickle
 import shutil
 import subprocess
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,9 +16,11 @@ import torch
 from codiff_batch.errors import CannotInstall
 from codiff_batch.models.official import _tensors, import_networks
 from codiff_batch.networks.cave import DualCaVE
+from tests import warm
 from tests.official import Official, fabricate
 
-pytestmark = [pytest.mark.slow, pytest.mark.floors]  # diffusers and peft take seconds to import
+# diffusers and peft take seconds to import
+pytestmark = [pytest.mark.slow, pytest.mark.floors, pytest.mark.xdist_group("diffusers")]
 KEYS = ("m_head.weight", "m_down1.0.res.0.weight", "m_body_encoder.0.res.0.weight")
 
 
@@ -101,7 +102,7 @@ def test_a_compressed_archive_is_not_unpacked(tmp_path: Path, official: Official
         "except Exception as error: print(type(error).__name__, error)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
     )
-    command = [sys.executable, "-c", script, official.codiff, tmp_path / "bomb.pth", official.base]
+    command = [*warm.script(script), official.codiff, tmp_path / "bomb.pth", official.base]
     ran = subprocess.run([*map(str, command)], capture_output=True, text=True, check=True)
     words, grown = ran.stdout.splitlines()
     assert "CannotInstall" in words

@@ -8,7 +8,6 @@ import os
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +20,8 @@ from tests.models.hub_server import REVISION, Hub, serve_hub
 from tests.official import Official, change_settings, fabricate
 from tests.photos import write
 
-pytestmark = [pytest.mark.slow, pytest.mark.floors]  # diffusers and peft take seconds to import
+# diffusers and peft take seconds to import
+pytestmark = [pytest.mark.slow, pytest.mark.floors, pytest.mark.xdist_group("diffusers")]
 
 
 @pytest.fixture(scope="module")
@@ -216,7 +216,7 @@ def test_what_is_known_beforehand_counts_more_than_what_a_mirror_says(
     imports = "from pathlib import Path; from codiff_batch.models.hub import _fetch"
     script = f"{imports}; _fetch('good/base', Path('base'), {pins!r})"
     environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "NO_PROXY": "127.0.0.1"}
-    command = [sys.executable, "-c", script]
+    command = warm.script(script)
     fetched = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert (fetched.returncode == 0) == (known == "right"), fetched.stderr
     assert (tmp_path / "base/.complete").exists() == (known == "right")

@@ -19,7 +19,8 @@ from codiff_batch.models.loading import load_networks
 from codiff_batch.models.official import merge_adapters
 from tests.official import Official, change_settings, fabricate
 
-pytestmark = [pytest.mark.slow, pytest.mark.floors]  # diffusers and peft take seconds to import
+# diffusers and peft take seconds to import
+pytestmark = [pytest.mark.slow, pytest.mark.floors, pytest.mark.xdist_group("diffusers")]
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from tests import warm
 from tests.browser import keep
 from tests.tiny_model import make_tiny_model
 
-pytestmark = pytest.mark.slow  # a night's batch and a browser
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pages")]  # a night's batch and a browser
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples/photos"
 NASTY = "<script>alert(1)</script> & 'quotes' %41.jpg".replace("/", "\N{FRACTION SLASH}")

@@ -31,7 +31,7 @@ gan_weight = 5e-3
 prompt_tokens = 5
 """
 STAGE1 = 'steps = 2\nbatch = 2\npatch = 64\nthreads = 1\nlayout = "paper"\nwidths = [8, 8, 16, 16]\ndepth = 1\n'
-pytestmark = pytest.mark.slow  # diffusers and peft take seconds to import
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("diffusers")]  # diffusers and peft take seconds to import
 NETWORKS = Path(__file__).resolve().parents[3] / "shared/data/networks"
 
 
