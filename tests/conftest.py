@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -48,9 +49,24 @@ def _seconds(item: pytest.Item) -> float:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish() -> None:
-    """Leave torch and thousands of tests out of garbage collections, which some tests need by the dozen."""
-    gc.collect()
-    gc.freeze()
+    _spare_what_was_imported()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown() -> None:
+    _spare_what_was_imported()
+
+
+_spared = 0
+
+
+def _spare_what_was_imported() -> None:
+    """Leave torch, its like and thousands of tests out of garbage collections, which some tests need by the dozen."""
+    global _spared
+    if len(sys.modules) > _spared + 200:
+        gc.collect()
+        gc.freeze()
+        _spared = len(sys.modules)
 
 
 @pytest.fixture(autouse=True)
