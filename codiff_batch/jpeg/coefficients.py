@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,10 @@ from codiff_batch.jpeg import markers
 
 if TYPE_CHECKING:
     from codiff_batch.jpeg.photo import JpegPhoto
+
+
+_headers = threading.Lock()
+"""The library collects a file's markers in variables of its own: two threads at a time would crash the program."""
 
 
 def read_coefficients(photo: JpegPhoto) -> tuple[NDArray[np.int16], ...]:
@@ -41,7 +46,9 @@ def read_coefficients(photo: JpegPhoto) -> tuple[NDArray[np.int16], ...]:
         # The library takes a path and opens it itself; it gets a copy of the coded image, never the source.
         with os.fdopen(handle, "wb") as file:
             file.write(photo.structure.emit_coded_image())
-        decoded = jpeglib.read_dct(name)
+        with _headers:
+            decoded = jpeglib.read_dct(name)
+        # Only now are coefficients decoded, which takes longest and needs nothing in common.
         planes = [decoded.Y, decoded.Cb, decoded.Cr][: len(photo.header.components)]
         blocks = tuple(np.asarray(plane, np.int16) for plane in planes)
     except (OSError, ValueError, RuntimeError) as error:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import jpeglib
 import numpy as np
 import pytest
 
@@ -51,6 +54,24 @@ def test_photos_are_read_in_threads_and_leave_no_temporary_files(
         for plane, expected in zip(planes, alone[number % 12], strict=True):
             assert np.array_equal(plane, expected)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_library_reads_headers_of_one_file_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It keeps their markers in variables of its own, so that a second one crashes the program: rarely."""
+    inside, together = threading.Semaphore(1), []
+    read = jpeglib.read_dct
+
+    def slowly(name: str) -> object:
+        together.append(not inside.acquire(blocking=False))
+        time.sleep(0.01)
+        inside.release()
+        return read(name)
+
+    monkeypatch.setattr(jpeglib, "read_dct", slowly)
+    photos = [JpegPhoto.from_bytes(jpeg(quality=10 + 5 * number)) for number in range(8)]
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(JpegPhoto.coefficients, photos))
+    assert together == [False] * 8
 
 
 def without_huffman_tables(data: bytes, *instead: Segment) -> bytes:
