@@ -61,11 +61,15 @@ _spared = 0
 
 
 def _spare_what_was_imported() -> None:
-    """Leave torch, its like and thousands of tests out of garbage collections, which some tests need by the dozen."""
+    """Leave torch, its like and thousands of tests out of garbage collections, and have fewer of them.
+
+    Some tests need collections by the dozen.
+    """
     global _spared
     if len(sys.modules) > _spared + 200:
         gc.collect()
         gc.freeze()
+        gc.set_threshold(20_000, 20, 50)
         _spared = len(sys.modules)
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from tests import warm
 from tests.training.test_stages import TINY_COMPACT
 from training.compact import CompactConfig
 from training.fit import prepare
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def launch(*arguments: object, processes: int) -> subprocess.CompletedProcess[str]:
     # What "accelerate launch" starts on GPUs; on CPUs it would want MPI.
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    command = [*warm.program("torch.distributed.run"), "--standalone", f"--nproc_per_node={processes}"]
     command += ["-m", "training.compact", *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False)
@@ -35,7 +35,7 @@ def test_processes_that_are_paused_for_a_day_wait_for_each_other() -> None:
 @pytest.mark.slow(seconds=20)
 def test_two_processes_train_one_model_together_and_stop_by_one_clock(tmp_path: Path, photos: Path) -> None:
     config = tmp_path / "config.toml"
-    by_the_clock = TINY_COMPACT.format(steps=0).replace("minutes = 0.0", "minutes = 0.05")
+    by_the_clock = TINY_COMPACT.format(steps=0).replace("minutes = 0.0", "minutes = 0.02")
     config.write_text(by_the_clock + "gan_weight = 0.01\n")
     ended = launch(config, "--photos", photos, "--out", tmp_path / "out", "--device", "cpu", processes=2)
     assert ended.returncode == 0, ended.stderr[-2000:]

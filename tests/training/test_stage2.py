@@ -126,7 +126,7 @@ def test_stopped_resumed_released_and_imported(
     photos: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    file, config = settings(tmp_path, 4)
+    file, config = settings(tmp_path, 3)
 
     def go_on(folder: str) -> None:
         arguments = ("--photos", photos, "--base", official.base, "--cave", cave, "--device", "cpu")
