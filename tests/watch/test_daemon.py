@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import gc
 import os
 import shutil
 import signal
 import socket
 import sqlite3
+import sys
 import threading
 import time
 from collections import Counter
@@ -167,29 +170,45 @@ def test_a_flood_is_done_exactly_once_in_bounded_memory(watch, tmp_path: Path) -
     assert peak < 500e6
 
 
-@pytest.mark.slow(seconds=45)
-def test_memory_is_flat_over_thousands_of_restored_photos(watch, tmp_path: Path) -> None:
-    import psutil
-
-    daemon = watch("--rescan", 600, cold=True)
-    daemon.wait_until_watching()
-    photos = [jpeg(20, image=scene(16, 16, seed=seed)) for seed in range(20)]
-    process, taken = psutil.Process(daemon.program.pid), []
-    for wave in range(10):
-        for index in range(200):
-            (tmp_path / f"in/{wave}-{index:03}.jpg").write_bytes(photos[index % len(photos)])
-        daemon.wait_for_outcomes(200 * (wave + 1))
-        taken.append(process.memory_info().rss)
-    assert daemon.stop() == 143
-    assert len(list((tmp_path / "out").glob("*.jpg"))) == 2000
-    growth = taken[-1] - taken[4]
-    assert growth < 4e6  # a few kilobytes kept of each photo would be as much
-
-
 def in_process(folder: Path, model: Path, stop: threading.Event, **options: float) -> Daemon:
     folder.mkdir(exist_ok=True)
     batch = BatchOptions((folder,), output=folder.with_name("out"), model=str(model))
     return Daemon(batch, WatchOptions(settle=0.2, **options), stop)
+
+
+@pytest.mark.slow(seconds=15)
+def test_nothing_is_kept_of_the_photos_that_are_done(tmp_path: Path, model: Path) -> None:
+    photos = [jpeg(20, image=scene(32, 32, seed=seed)) for seed in range(20)]
+    kept: list[tuple[int, int, int]] = []
+
+    def write_wave() -> None:
+        for index in range(100):
+            write(tmp_path / f"in/{len(kept)}-{index:03}.jpg", photos[index % len(photos)])
+
+    write_wave()
+    for done, _ in enumerate(in_process(tmp_path / "in", model, threading.Event(), rescan=600).run(), start=1):
+        if done % 100 == 0:
+            gc.collect()
+            kept.append((len(gc.get_objects()), sys.getallocatedblocks(), allocated()))
+            if len(kept) == 4:
+                break
+            write_wave()
+    objects, blocks, allocations = (last - first for last, first in zip(kept[-1], kept[0], strict=True))
+    assert objects < 200, "less than one of each photo"
+    assert blocks < 1500, "fewer than five of each photo"
+    assert allocations < 600_000, "less than the pixels of each photo, and the journal's cache, which has its limit"
+
+
+def allocated() -> int:
+    """Bytes that C libraries have from malloc; unlike the process's memory they do not depend on what lies where."""
+
+    class Figures(ctypes.Structure):
+        _fields_ = [(f"figure{number}", ctypes.c_size_t) for number in range(10)]
+
+    figures = ctypes.CDLL(None).mallinfo2
+    figures.restype = Figures
+    told = figures()
+    return told.figure4 + told.figure7  # hblkhd and uordblks
 
 
 @pytest.mark.slow
