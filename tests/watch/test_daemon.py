@@ -176,6 +176,7 @@ def in_process(folder: Path, model: Path, stop: threading.Event, **options: floa
     return Daemon(batch, WatchOptions(settle=0.2, **options), stop)
 
 
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="needs the GNU C library")
 @pytest.mark.slow(seconds=15)
 def test_nothing_is_kept_of_the_photos_that_are_done(tmp_path: Path, model: Path) -> None:
     photos = [jpeg(20, image=scene(32, 32, seed=seed)) for seed in range(20)]
