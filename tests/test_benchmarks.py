@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from benchmarks import gpu, preview, report_page, smoke, start
 from benchmarks.complexity import parts
 
-pytestmark = pytest.mark.xdist_group("compiler")
+pytestmark = pytest.mark.xdist_group("compiler")  # which takes seconds to import
 
 
 @pytest.mark.slow

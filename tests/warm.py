@@ -4,8 +4,9 @@
 site-packages: it hands its streams, arguments, folder and environment over, passes signals on and ends as the program
 does. If it is killed, so is the program.
 
-Not for tests that look at the process itself (its memory, its limits, what it imports), that set what Python reads
-before any line of code, such as the locale, or that kill it and go on at once, since it ends a moment after its client.
+Not for tests that look at the process itself (its memory, but for how that grows; its limits; what it imports), that
+set what Python reads before any line of code, such as the locale, or that kill it and go on at once, since it ends a
+moment after its client.
 """
 
 from __future__ import annotations

@@ -140,7 +140,7 @@ def test_a_folder_of_bombs_is_done_in_bounded_memory(tmp_path: Path, model: Path
     for index in range(24):
         photo = write(tmp_path / f"p/trailer{index:02}.jpg", jpeg(20, image=scene(64, 64, seed=index)))
         with photo.open("ab") as file:
-            file.truncate(15_000_000)
+            file.truncate(30_000_000)
     with write(tmp_path / "p/sparse.jpg", jpeg(20)).open("ab") as file:
         file.truncate(4_000_000_000)
     huge = jpeg(20, image=Image.fromarray(np.zeros((64, 64), np.uint8)))
@@ -164,7 +164,7 @@ def test_a_folder_of_bombs_is_done_in_bounded_memory(tmp_path: Path, model: Path
     _, plain = peak(tmp_path / "one")
     code, bombs = peak(tmp_path / "p")
     assert code == 3
-    assert bombs - plain < 300e6  # all of them at once would take more than twice that
+    assert bombs - plain < 500e6  # all of them at once would take three times that
     assert len(list((tmp_path / "p-restored").glob("*.jpg"))) == 24
 
 

@@ -15,7 +15,7 @@ from playwright.sync_api import Browser
 from tests import warm
 from tests.browser import keep
 
-pytestmark = pytest.mark.xdist_group("pages")
+pytestmark = pytest.mark.xdist_group("pages")  # one process has the browser
 
 ROOT = Path(__file__).resolve().parents[2]
 PHOTO = ROOT / "examples/photos/shrine-path-q10.jpg"

@@ -204,12 +204,13 @@ def allocated() -> int:
     """Bytes that C libraries have from malloc; unlike the process's memory they do not depend on what lies where."""
 
     class Figures(ctypes.Structure):
-        _fields_ = [(f"figure{number}", ctypes.c_size_t) for number in range(10)]
+        names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+        _fields_ = [(name, ctypes.c_size_t) for name in names.split()]
 
-    figures = ctypes.CDLL(None).mallinfo2
-    figures.restype = Figures
-    told = figures()
-    return told.figure4 + told.figure7  # hblkhd and uordblks
+    mallinfo2 = ctypes.CDLL(None).mallinfo2
+    mallinfo2.restype = Figures
+    figures = mallinfo2()
+    return figures.hblkhd + figures.uordblks
 
 
 @pytest.mark.slow
