@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import tempfile
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from codiff_batch.batch.journal import Journal
+from codiff_batch.batch.rows import Standing
 from codiff_batch.files.audience import audience, create, narrow
 from tests.photos import jpeg, write
 
@@ -98,3 +101,15 @@ def test_pages_reports_comparisons_and_journals(
     ]
     assert {path.name for path in made} >= {"000000-before.webp", "panel-0.png", "journal-all.sqlite", "preview.html"}
     assert {str(path.relative_to(place)): may_read(path) for path in made if may_read(path) != readers} == {}
+
+
+def test_all_files_of_an_open_journal_are_private_before_they_name_a_private_photo(place: Path) -> None:
+    photo = write(place / "photos/a.jpg", b"")
+    photo.chmod(0o600)
+    with contextlib.closing(Journal(place / "journal.sqlite")) as journal:
+        journal.stand(Standing(Path("b.jpg"), write(place / "photos/b.jpg", b""), False, "12"))
+        files = [place / f"journal.sqlite{end}" for end in ("", "-wal", "-shm")]
+        for path in files:
+            path.chmod(0o644)
+        journal.stand(Standing(Path("a.jpg"), photo, False, "12"))
+        assert [may_read(path) for path in files] == ["owner"] * 3
