@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import itertools
 import logging
 import os
 import sys
@@ -32,7 +33,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection(session: pytest.Session) -> None:
-    """Begin with a part of the modules in each process: the others find them compiled, which takes long in a new clone."""
+    """Begin with a part of the modules in each process, so that the others find them compiled: that is slow."""
     config = session.config
     number = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
     if number and config.args == config.getini("testpaths"):
@@ -94,7 +95,8 @@ def logs_are_heard() -> Iterator[None]:
     log = logging.getLogger("codiff_batch")
     log.propagate = True
     log.handlers.clear()
-    log.setLevel(logging.NOTSET)
+    if log.level != logging.NOTSET:  # setting it makes all loggers forget what they know
+        log.setLevel(logging.NOTSET)
 
 
 class Ran(NamedTuple):
@@ -105,10 +107,17 @@ class Ran(NamedTuple):
     err: str
 
 
+@pytest.fixture(scope="session")
+def states(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Folders that are not there yet. A ``mktemp`` for each test would look through those of all tests before it."""
+    folder = tmp_path_factory.mktemp("states")
+    return (folder / str(number) for number in itertools.count())
+
+
 @pytest.fixture(autouse=True)
-def state_of_its_own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def state_of_its_own(states: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """What the program remembers of a user's folders is not the developer's."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+    monkeypatch.setenv("XDG_STATE_HOME", str(next(states)))
 
 
 @pytest.fixture

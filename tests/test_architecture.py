@@ -50,11 +50,12 @@ def imports() -> dict[str, dict[str, str]]:
 
 def modules(tree: ast.Module) -> Iterator[str]:
     """The project's modules that a file imports, but for the type checker alone."""
-    checked = [n for n in ast.walk(tree) if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING"]
-    unseen = {id(part) for block in checked for part in ast.walk(block)}
-    for node in ast.walk(tree):
-        if id(node) in unseen:
+    ahead: list[ast.AST] = [tree]
+    while ahead:
+        node = ahead.pop()
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
             continue
+        ahead += [part for part in ast.iter_child_nodes(node) if not isinstance(part, ast.expr)]
         if isinstance(node, ast.Import):
             named = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -26,13 +27,15 @@ TO_YCBCR = np.linalg.inv(TO_RGB).astype(np.float32)
 class Mcu:
     """One MCU of a photo, or what of it lies within the picture."""
 
-    def __init__(self, photo: JpegPhoto, row: int, column: int, pixels: Reals) -> None:
+    def __init__(
+        self, photo: JpegPhoto, coefficients: Sequence[NDArray[np.int16]], row: int, column: int, pixels: Reals
+    ) -> None:
         self.pixels, self.ycbcr = pixels, photo.header.colour == "ycbcr"
         self.height, self.width = pixels.shape[:2]
         h, v = photo.header.max_sampling
         self.folds = [(v // c.v, h // c.h) for c in photo.header.components]
         self.middles, self.steps = [], []
-        parts = zip(photo.header.components, photo.coefficients(), photo.header.tables, strict=True)
+        parts = zip(photo.header.components, coefficients, photo.header.tables, strict=True)
         for fold, (c, blocks, table) in zip(self.folds, parts, strict=True):
             down, across = -(-self.height // (8 * fold[0])), -(-self.width // (8 * fold[1]))
             own = blocks[row * c.v : row * c.v + down, column * c.h : column * c.h + across]
@@ -98,10 +101,10 @@ def slowly_projected(levels: NDArray[np.float32], photo: JpegPhoto) -> Reals:
     """Every MCU on its own."""
     levels = levels.reshape(*levels.shape[:2], -1).astype(float)
     h, v = photo.header.max_sampling
-    result = levels.copy()
+    result, coefficients = levels.copy(), photo.coefficients()
     for row, column in product(range(-(-len(levels) // (8 * v))), range(-(-levels.shape[1] // (8 * h)))):
         place = slice(row * 8 * v, (row + 1) * 8 * v), slice(column * 8 * h, (column + 1) * 8 * h)
-        result[place] = Mcu(photo, row, column, levels[place]).projected()
+        result[place] = Mcu(photo, coefficients, row, column, levels[place]).projected()
     return result
 
 

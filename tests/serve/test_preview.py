@@ -39,7 +39,7 @@ HERE = (slice(99, 142), slice(201, 258))
 def request_(tmp_path: Path, photo: JpegPhoto) -> dict[str, Any]:  # noqa: F811
     """A request about the photo, whose answer lies in ``out``."""
     picture = raw(tmp_path / "in", photo.pixels())
-    return {"model": "fast", "picture": picture, "into": str(tmp_path / "out"), "jpeg": str(PHOTO)}
+    return {"model": "fast", "picture": picture, "into": str(tmp_path / "out"), "jpeg": str(photo.path)}
 
 
 def preview(engine: Lines, request: dict[str, Any], **settings: Any) -> np.ndarray:  # noqa: F811

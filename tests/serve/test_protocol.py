@@ -31,7 +31,7 @@ from tests.tiny_model import make_tiny_model
 pytestmark = pytest.mark.slow  # an engine is started
 ROOT = Path(__file__).resolve().parents[2]
 PHOTO = ROOT / "examples/photos/shrine-path-q10.jpg"
-SIDE = 512
+SIDE = 336
 HELLOS = [{"do": "hello", "id": number} for number in range(2, 7)]
 
 
@@ -93,8 +93,10 @@ def raw(path: Path, values: np.ndarray) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def photo() -> JpegPhoto:
-    return JpegPhoto.open(PHOTO)
+def photo(tmp_path_factory: pytest.TempPathFactory) -> JpegPhoto:
+    path = tmp_path_factory.mktemp("photo") / "photo.jpg"
+    Image.open(PHOTO).crop((0, 0, SIDE, SIDE)).save(path, quality=10)
+    return JpegPhoto.open(path)
 
 
 def test_it_says_who_it_is_and_which_models_there_are(engine: Lines) -> None:
@@ -110,7 +112,7 @@ def test_with_its_file_a_picture_becomes_what_the_engine_makes_of_the_file(
     seen = (photo.pixels() ^ 1).astype(np.uint8)
     picture, out = raw(tmp_path / "in", seen), tmp_path / "out"
     engine.progress.clear()
-    told = engine.ask(id=1, do="restore", model="tiny", picture=picture, into=str(out), jpeg=str(PHOTO))
+    told = engine.ask(id=1, do="restore", model="tiny", picture=picture, into=str(out), jpeg=str(photo.path))
     assert told["event"] == "done", told
     assert told["header_qf"] == 10
     expected = restore_photo(photo, Restorer.load("tiny", "cpu", models_dir=models))
@@ -120,7 +122,7 @@ def test_with_its_file_a_picture_becomes_what_the_engine_makes_of_the_file(
 
 def test_a_region_is_restored_as_a_part_of_the_whole(engine: Lines, tmp_path: Path, photo: JpegPhoto) -> None:
     picture, out = raw(tmp_path / "in", photo.pixels()), tmp_path / "out"
-    request = {"do": "restore", "model": "compact", "picture": picture, "into": str(out), "jpeg": str(PHOTO)}
+    request = {"do": "restore", "model": "compact", "picture": picture, "into": str(out), "jpeg": str(photo.path)}
     engine.ask(**request)
     whole = np.fromfile(out, np.uint8).reshape(SIDE, SIDE, 3).astype(int)
     assert engine.ask(**request, region=[201, 99, 57, 43])["event"] == "done"
@@ -153,7 +155,7 @@ def test_a_quality_by_hand_takes_the_place_of_what_the_file_says(
     engine: Lines, tmp_path: Path, photo: JpegPhoto
 ) -> None:
     picture, out = raw(tmp_path / "in", photo.pixels()), tmp_path / "out"
-    request = {"do": "restore", "model": "compact", "picture": picture, "into": str(out), "jpeg": str(PHOTO)}
+    request = {"do": "restore", "model": "compact", "picture": picture, "into": str(out), "jpeg": str(photo.path)}
     results = []
     for qf in (0, 5, 60):
         told = engine.ask(**request, qf=qf)
@@ -195,7 +197,7 @@ def test_what_was_painted_stays(engine: Lines, tmp_path: Path, photo: JpegPhoto)
     painted = photo.pixels().copy()
     painted[200:210, 300:310] = (0, 255, 0)
     picture, out = raw(tmp_path / "in", painted), tmp_path / "out"
-    told = engine.ask(do="restore", model="compact", picture=picture, into=str(out), jpeg=str(PHOTO))
+    told = engine.ask(do="restore", model="compact", picture=picture, into=str(out), jpeg=str(photo.path))
     assert told["header_qf"] is None
     patch = np.fromfile(out, np.uint8).reshape(painted.shape)[203:207, 303:307].astype(int)
     assert np.abs(patch - (0, 255, 0)).mean() < 40
@@ -210,7 +212,7 @@ def test_what_was_made_a_little_brighter_stays_so(
     edited = source.copy()
     edited[where] = np.minimum(edited[where], 249) + 6
     picture, out = raw(tmp_path / "in", edited), tmp_path / "out"
-    told = engine.ask(do="restore", model="fast", picture=picture, into=str(out), jpeg=str(PHOTO))
+    told = engine.ask(do="restore", model="fast", picture=picture, into=str(out), jpeg=str(photo.path))
     assert told["header_qf"] is None
     restored = np.fromfile(out, np.uint8).reshape(edited.shape)
     assert restored[where].mean() == pytest.approx(edited[where].mean(), abs=3)
