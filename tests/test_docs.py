@@ -124,6 +124,7 @@ def type_in(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
         **{name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "CODIFF_"))},
         "PATH": warm.path(),
         "HOME": str(folder / "home"),
+        "XDG_CACHE_HOME": str(folder.parent / "cache"),  # what was measured for one page holds for the next
     }
     shell = ["timeout", "--signal=TERM", "10"] if for_ever else []
     return subprocess.run(
