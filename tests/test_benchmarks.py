@@ -9,9 +9,10 @@ from click.testing import CliRunner
 from benchmarks import gpu, preview, report_page, smoke, start
 from benchmarks.complexity import parts
 
-pytestmark = pytest.mark.xdist_group("compiler")  # which takes seconds to import
+heavy = pytest.mark.xdist_group("diffusers")  # which takes seconds to import, as the compiler does
 
 
+@heavy
 @pytest.mark.slow
 def test_parameters_and_multiplications_at_1024_pixels_are_those_of_the_papers_table_2() -> None:
     rows = parts(1024, adapters=True)
@@ -22,6 +23,7 @@ def test_parameters_and_multiplications_at_1024_pixels_are_those_of_the_papers_t
     assert merged < apart < 1.05 * merged, "what merging the adapters saves"
 
 
+@heavy
 @pytest.mark.slow
 def test_the_gpu_benchmark_is_ready_to_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rehearsed with a tiny model on the CPU, compiled without writing code; its figures mean nothing there."""
@@ -39,6 +41,7 @@ def small_check(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(smoke, "SIDES", (128, 160))
 
 
+@heavy
 @pytest.mark.slow
 def test_the_smoke_check_passes_on_what_there_is(small_check: None) -> None:
     result = CliRunner().invoke(smoke.main, ["--device", "cpu"], catch_exceptions=False)
@@ -51,6 +54,7 @@ def test_the_smoke_check_passes_on_what_there_is(small_check: None) -> None:
     assert "left out  steps are recorded on CUDA devices only" in result.output
 
 
+@heavy
 @pytest.mark.slow
 def test_the_smoke_check_fails_where_a_device_computes_something_else(
     small_check: None, monkeypatch: pytest.MonkeyPatch
@@ -63,6 +67,7 @@ def test_the_smoke_check_fails_where_a_device_computes_something_else(
     assert "FAILED    AssertionError: two runs gave different bytes" in result.output
 
 
+@pytest.mark.xdist_group("pages")
 @pytest.mark.slow
 def test_the_page_benchmark_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report_page, "SCROLLED", 200)
@@ -71,6 +76,7 @@ def test_the_page_benchmark_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "| 200 |" in result.output
 
 
+@pytest.mark.xdist_group("pages")
 @pytest.mark.slow
 def test_the_preview_benchmark_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preview, "TEXTURES", (0.0, 0.5))

@@ -70,6 +70,7 @@ def test_its_card_says_how_it_was_made(restorer: Restorer) -> None:
 @pytest.mark.parametrize("sampling", [0, 1, 2], ids=["4:4:4", "4:2:2", "4:2:0"])
 @pytest.mark.parametrize("quality", [5, 10, 20, 40])
 def test_it_brings_a_photo_nearer_to_the_truth(restorer: Restorer, fine: Pixels, quality: int, sampling: int) -> None:
+    fine = fine[:152, :152]
     photo = crush(fine, quality, subsampling=sampling)
     assert psnr(restore_photo(photo, restorer), fine) > psnr(photo.pixels(), fine) + 0.5
 
@@ -106,7 +107,7 @@ def test_tiles_leave_no_seam(restorer: Restorer, fine: Pixels) -> None:
     """A photo restored in tiles is the photo restored whole, to within what 8 bits can show."""
     from dataclasses import replace
 
-    pixels = crush(np.tile(fine, (2, 2, 1)), 10).pixels()
+    pixels = crush(np.tile(fine, (2, 2, 1))[:448, :448], 10).pixels()
     whole = Restorer(replace(restorer.card, tile=1024), restorer.networks, torch.device("cpu"))
     tiled = Restorer(replace(restorer.card, tile=256), restorer.networks, torch.device("cpu"))
     difference = np.abs(whole.restore_levels(pixels) - tiled.restore_levels(pixels))

@@ -20,7 +20,7 @@ from codiff_batch.models.loading import ARCHITECTURES, Networks, build
 from codiff_batch.networks.stable_diffusion import SD21_UNET, SD21_VAE
 from tests.tiny_model import SIZES, make_tiny_model
 
-pytestmark = pytest.mark.xdist_group("compiler")  # which takes seconds to import
+pytestmark = pytest.mark.xdist_group("diffusers")  # which takes seconds to import, as the compiler does
 
 CPU = torch.device("cpu")
 SHALLOW = {

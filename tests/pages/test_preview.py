@@ -32,7 +32,7 @@ from tests.browser import keep
 from tests.photos import jpeg, scene, write
 
 expect.set_options(timeout=20_000)  # the browser shares its processors with the network
-pytestmark = pytest.mark.xdist_group("preview")  # one process makes the pages that all look at
+pytestmark = pytest.mark.xdist_group("pages")  # one process has the browser, and makes the pages that all look at
 
 NAMES = [
     b"two words.jpg",
