@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -11,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from codiff_batch.errors import CannotInstall, ModelDamaged
 from codiff_batch.models.card import ModelCard, read_card, sha256_of, verify
@@ -94,7 +96,7 @@ class Architecture(NamedTuple):
     specialize: Callable[[Networks], None] = lambda networks: None
     """What to do once the weights are in."""
     large: bool = False
-    """Whether to skip initialising weights, because they are replaced at once."""
+    """Whether to allocate no weights before those of the files are read."""
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
@@ -124,17 +126,33 @@ def build(card: ModelCard) -> Networks:
         raise ModelDamaged(f"model {card.name!r}: sizes do not fit its architecture: {words}") from error
 
 
+class _WithoutInitialValues(TorchFunctionMode):
+    """Leaves weights as they were allocated: to draw values for them takes longer than to read a bundled model's."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, arguments: Sequence[Any] = (), named: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Do what torch was asked to, or nothing if that is to initialise a tensor."""
+        named = named or {}
+        if getattr(function, "__module__", None) == "torch.nn.init":
+            return arguments[0] if arguments else named["tensor"]
+        return function(*arguments, **named)
+
+
 def _build_if_it_fits(card: ModelCard, size: int, *, large: bool) -> Networks:
-    """Build the networks, allocating no more memory than the ``size`` bytes of their files call for.
+    """Build the networks without values, allocating no more memory than the ``size`` bytes of their files call for.
 
     Raises:
         ModelDamaged: they need more, or sizes do not fit the architecture.
     """
-    with torch.device("meta"):
+    with torch.device("meta"), contextlib.nullcontext() if large else _WithoutInitialValues():
         networks = build(card)
     if sum(weight.numel() for weight in networks.weights().values()) > size:
         raise ModelDamaged(f"model {card.name!r}: its files are too small for its sizes")
-    return networks if large else build(card)
+    if large:
+        return networks
+    with _WithoutInitialValues():
+        return build(card)
 
 
 def load_networks(folder: Path) -> tuple[ModelCard, Networks]:

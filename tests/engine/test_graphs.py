@@ -16,6 +16,7 @@ from codiff_batch.engine.memory import is_out_of_memory
 from tests.faults.gpu import FakeGPUs
 from tests.tiny_model import make_tiny_model
 
+pytestmark = pytest.mark.xdist_group("diffusers")  # which takes seconds to import, as the compiler does
 GPU = torch.device("cuda:0")
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from codiff_batch.errors import CannotInstall, ModelDamaged, ModelNotFound
-from codiff_batch.models.card import read_card
+from codiff_batch.models.card import read_card, sha256_of
 from codiff_batch.models.catalogue import MODELS_DIR_VARIABLE, available, find, user_models_dir
 from codiff_batch.models.loading import load_networks, save_weights
 from tests.tiny_model import SIZES, make_tiny_model
@@ -244,6 +245,17 @@ def test_weights_do_not_fit_other_sizes(tmp_path: Path) -> None:
     card = read_card(folder)
     change_card(folder, sizes={**card.sizes, "cave_width": 16})
     with pytest.raises(ModelDamaged, match=r"weights\.safetensors"):
+        load_networks(folder)
+
+
+def test_a_weight_that_no_file_has_is_missed(tmp_path: Path) -> None:
+    """It would have whatever the memory had before."""
+    folder = make_tiny_model(tmp_path / "tiny")
+    state = load_file(folder / "weights.safetensors")
+    gone = next(name for name in state if name.endswith("bias"))
+    save_file({name: value for name, value in state.items() if name != gone}, folder / "weights.safetensors")
+    change_card(folder, files={"weights.safetensors": sha256_of(folder / "weights.safetensors")})
+    with pytest.raises(ModelDamaged, match=r"weights\.safetensors: Error"):
         load_networks(folder)
 
 

@@ -19,6 +19,8 @@ from codiff_batch.networks.gpu_layers import LastGroupNorm, attend_in_chunks, no
 from codiff_batch.networks.one_step import TIMESTEP
 from codiff_batch.networks.stable_diffusion import SD21_UNET, SD21_VAE, fold_timestep
 
+pytestmark = pytest.mark.xdist_group("diffusers")  # which takes seconds to import
+
 
 @pytest.mark.parametrize("length", [7, 64, 200])
 def test_attention_in_chunks_is_attention(monkeypatch: pytest.MonkeyPatch, length: int) -> None:

@@ -148,7 +148,7 @@ def test_a_flood_is_done_exactly_once_in_bounded_memory(watch, tmp_path: Path) -
 
     daemon = watch("--rescan", 600, cold=True)
     daemon.wait_until_watching()
-    count, restored_every = 2_000, 20
+    count, restored_every = 1_000, 20
     # Nine of ten are recognised as made by this program, which costs little: they are events.
     known = jpeg(95, image=scene(16, 16), subsampling=0, comment=b"codiff-batch 0.1.0 model=test qf=20")
     photo = jpeg(20, image=scene(16, 16))
