@@ -149,6 +149,7 @@ def test_the_doctors_verdict_is_an_exit_code(gimp: Path) -> None:
 def test_in_an_activated_environment_all_is_well_with_a_note(gimp: Path, tmp_path: Path) -> None:
     """The environment's ``python3`` lacks GIMP's bindings, which matters to a GIMP that is started from there alone."""
     install(gimp)
+    give_engine(gimp, f"echo {__version__}")
     (tmp_path / "bin").mkdir()
     python = tmp_path / "bin/python3"
     python.write_text("#!/bin/sh\nexit 1\n")

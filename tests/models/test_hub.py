@@ -59,10 +59,9 @@ def test_pull_then_import_installs_a_model_that_restores(
     assert "gone/base" in pulled.stderr
     assert "good/base is in" in pulled.stdout
     assert "drive.google.com" in pulled.stdout
-    imported = models(
-        hub, "import", "--codiff", official.codiff, "--cave", official.cave, "--base", "good/base", models_dir=where
-    )
-    assert imported.returncode == 0, imported.stderr
+    files = ("--codiff", official.codiff, "--cave", official.cave)
+    imported = run("models", "import", *files, "--base", "good/base", "--models-dir", where)
+    assert imported.code == 0, imported.err
     assert read_card(where / "codiff-sd21").training["base"] == "good/base"
     photos = Path(__file__).parents[2] / "examples/photos"
     ran = run(photos / "lavender-q20.jpg", "--model", "codiff-sd21", "--models-dir", where, "-o", tmp_path / "out")
