@@ -30,7 +30,7 @@ from tests.serve.test_protocol import (  # noqa: F401 (fixtures)
     start,
 )
 
-pytestmark = pytest.mark.slow  # an engine is started
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("engine")]  # one process starts one for most of them
 REGION = [201, 99, 57, 43]
 HERE = (slice(99, 142), slice(201, 258))
 

@@ -28,7 +28,7 @@ from codiff_batch.jpeg import JpegPhoto
 from tests import warm
 from tests.tiny_model import make_tiny_model
 
-pytestmark = pytest.mark.slow  # an engine is started
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("engine")]  # one process starts one for most of them
 ROOT = Path(__file__).resolve().parents[2]
 PHOTO = ROOT / "examples/photos/shrine-path-q10.jpg"
 SIDE = 336
