@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from PIL import Image
@@ -93,6 +93,11 @@ def commands() -> list[Command]:
     return [command for command in found if command.line.startswith(first_words)]
 
 
+def marked(page: str) -> Any:
+    """A page, with those that wait for those that wait."""
+    return pytest.param(page, marks=pytest.mark.xdist_group("waiting") if page == "unattended.md" else ())
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Where a reader would be: in a clone, with some folders of photos."""
@@ -140,7 +145,7 @@ def type_in(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow(seconds=15)
-@pytest.mark.parametrize("page", sorted({command.page for command in commands()}))
+@pytest.mark.parametrize("page", map(marked, sorted({command.page for command in commands()})))
 def test_every_command_of_a_page_does_what_it_should(page: str, folder: Path) -> None:
     for command in commands():
         if command.page != page or command.is_outline or command.line in ELSEWHERE:

@@ -276,7 +276,8 @@ def test_a_thread_that_hangs_is_replaced_and_keeps_nothing_from_ending() -> None
     assert not hung[0].is_alive()
 
 
-@pytest.mark.slow
+@pytest.mark.xdist_group("waiting")
+@pytest.mark.slow(seconds=10)
 @pytest.mark.parametrize("step", ["read", "decode", "encode"])
 def test_photos_that_take_for_ever_fail_with_the_reason_and_the_others_are_done(
     run, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, step: str

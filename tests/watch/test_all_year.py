@@ -24,7 +24,7 @@ from tests.photos import jpeg, scene, write
 from tests.tiny_model import make_tiny_model
 from tests.watch.watched import PATIENCE
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("waiting")]  # in one process: the others have work
 
 
 def test_a_settle_time_longer_than_the_time_between_scans_works(watch, tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ from codiff_batch.watch.eyes import Eyes
 from tests.photos import jpeg, scene, write
 from tests.watch.watched import PATIENCE
 
+pytestmark = pytest.mark.xdist_group("waiting")  # in one process: the others have work
+
 
 @pytest.mark.slow
 def test_photos_are_done_once_however_they_arrive(watch, tmp_path: Path) -> None:
