@@ -1,6 +1,6 @@
 """``python -m codiff_batch``."""
 
-from codiff_batch.cli.main import main
+from codiff_batch.cli.program import run
 
 if __name__ == "__main__":
-    main(prog_name="codiff-batch")
+    run()

@@ -244,6 +244,28 @@ def test_a_terminal_that_is_closed_ends_a_run_gently_unless_it_was_told_to_stay(
     assert (ends.event.is_set(), ends.exit_code) == (True, ExitCode.HUNG_UP)
 
 
+@pytest.mark.parametrize(
+    ("option", "code", "told"), [("--version", 0, [codiff_batch.__version__]), ("--texture=2", 2, [])]
+)
+def test_the_program_ends_once_threads_and_libraries_have_and_takes_no_module_down(
+    option: str, code: int, told: list[str]
+) -> None:
+    script = (
+        "import atexit, sys, threading, time, codiff_batch.cli.program as program\n"
+        "class Module:\n"
+        "    def __del__(self): print('taken down', flush=True)\n"
+        "sys.modules['of_a_library'] = Module()\n"
+        "atexit.register(print, 'a library ends')\n"
+        "threading.Thread(target=lambda: (time.sleep(0.2), print('a thread ends'))).start()\n"
+        f"sys.argv[1:] = [{option!r}, 'photos']\n"
+        "program.run()"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert ran.returncode == code
+    assert [line.split()[-1] for line in ran.stdout.splitlines()] == [*told, *["ends"] * 2]
+    assert ran.stdout.index("a thread ends") < ran.stdout.index("a library ends")
+
+
 @pytest.mark.slow
 def test_a_mistake_of_the_program_ends_with_one(tmp_path: Path) -> None:
     write(tmp_path / "p/a.jpg", jpeg(20))

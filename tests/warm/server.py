@@ -65,6 +65,7 @@ def main(place: str, owner: int) -> None:
 def _import_all() -> None:
     """Import what the program may import, but for other programs' plug-ins."""
     import codiff_batch
+    import codiff_batch.cli.program  # the first, as in a process of its own
 
     for module in pkgutil.walk_packages(codiff_batch.__path__, "codiff_batch."):
         if module.name.split(".")[1] not in ("__main__", "comfyui", "gimp"):
