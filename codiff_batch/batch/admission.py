@@ -153,5 +153,11 @@ class Workers:
         thread.start()
 
     def _work(self) -> None:
-        while threading.current_thread() in self._threads and (job := self._jobs.get()) is not None:
-            job()
+        own = threading.current_thread()
+        while own in self._threads:
+            if (job := self._jobs.get()) is not None:
+                job()
+                continue
+            if own not in self._threads:  # It was replaced while it waited: that was for the other one.
+                self._jobs.put(None)
+            return

@@ -220,7 +220,7 @@ class _Pipeline:
         if self._stopping:
             self._settled.put(work)
             return
-        work.file_bytes = self._size(work.task)
+        work.file_bytes = self._take(work, lambda: self._size(work.task)) or 0
         self._bytes.enter(work.file_bytes)
         opened = self._take(work, lambda: steps.open(work))
         if opened is None:

@@ -20,6 +20,7 @@ class GentleStop:
         self.event = threading.Event()
         self.exit_code = 0
         """128 + the signal's number once one has arrived."""
+        self._telling: threading.Thread | None = None
 
     def __enter__(self) -> GentleStop:
         self._previous = {number: signal.signal(number, self._handle) for number in ending_signals()}
@@ -30,11 +31,22 @@ class GentleStop:
     ) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+        if self._telling is not None:
+            self._telling.join()
 
     def _handle(self, number: int, frame: object) -> None:
-        if self.event.is_set():
+        if self.exit_code:
             os._exit(128 + number)
         self.exit_code = 128 + number
+        # In a thread of its own: this one may be about to wait for the event, or to write, and have the lock for that.
+        self._telling = threading.Thread(target=self._tell)
+        try:
+            self._telling.start()
+        except RuntimeError:  # The system allows no more threads.
+            self._telling = None
+            self._tell()
+
+    def _tell(self) -> None:
         self.event.set()
         click.echo("finishing the photos in progress; stop again to quit at once", err=True)
 

@@ -99,8 +99,7 @@ class TorchBackend:
         self._step: Callable[..., Tensor] = step
         self._recorded: Recorded | None = None
         if compiled:
-            torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MOST)
-            self._step = torch.compile(step, dynamic=False)
+            self._step = _for_all_shapes(torch.compile(step, dynamic=False))
             if on_cuda:
                 self._step = self._recorded = Recorded(self._step, is_out_of_memory)
 
@@ -289,6 +288,17 @@ class TorchBackend:
     def _floats(self, rows: Tensor) -> Tensor:
         """uint8 (B, h, w, 3) -> floats (B, 3, h, w) in [0, 1] on the device; bytes are transferred, not floats."""
         return rows.to(self.device).permute(0, 3, 1, 2).to(self.precision).div_(255)
+
+
+def _for_all_shapes(step: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Have torch compile for as many shapes as there may be, in whichever thread; after eight it silently gives up."""
+
+    def compiled(*arguments: Any) -> Tensor:
+        if torch._dynamo.config.recompile_limit < MOST:  # Torch keeps it for each thread.
+            torch._dynamo.config.recompile_limit = MOST
+        return step(*arguments)
+
+    return compiled
 
 
 def fast_attention(device: torch.device) -> Callable[[], AbstractContextManager[None]]:

@@ -118,21 +118,26 @@ def ignores_case(folder: Path) -> bool:
     An empty folder is taken to be like its parent.
     """
     key = key_of(folder)
-    return key is not None and _ignores_case(folder.resolve(), key)
+    try:
+        return key is not None and _ignores_case(folder.resolve(), key)
+    except OSError:
+        return False
 
 
 @lru_cache(maxsize=256)
 def _ignores_case(folder: Path, key: FileKey) -> bool:
-    try:
-        with os.scandir(folder) as entries:
-            name = next((entry.name for entry in entries if entry.name.swapcase() != entry.name), None)
-    except OSError:
-        return False
+    """What holds for good.
+
+    Raises:
+        OSError: nothing tells, which may change: a disk is empty until the first file is on it.
+    """
+    with os.scandir(folder) as entries:
+        name = next((entry.name for entry in entries if entry.name.swapcase() != entry.name), None)
     if name is not None:
         path = folder / name
     elif folder.name and folder.parent.stat().st_dev == key.device:
         path = folder
     else:
-        return False
+        raise FileNotFoundError(folder)
     other = key_of(path.with_name(path.name.swapcase()), follow=False)
     return other is not None and other == key_of(path, follow=False)

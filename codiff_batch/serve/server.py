@@ -185,7 +185,8 @@ class FolderServer:
         try:
             with contextlib.suppress(AuthenticationError, EOFError, OSError), connection:
                 self._let_in(connection)
-                self._spoken.append(pictures)
+                with self._lock:
+                    self._spoken.append(pictures)
                 with contextlib.closing(SocketChannel(connection)) as channel:
                     serve(channel, self._engine, self._turns, pictures)
         except Exception:
@@ -224,7 +225,8 @@ class FolderServer:
             with contextlib.suppress(OSError, ValueError):
                 if file.parent == self._folder and file.suffix == ".raw" and file.lstat().st_ctime >= self._began - 1:
                     file.unlink()
-        self._spoken = [others for others in self._spoken if others is not pictures]
+        with self._lock:
+            self._spoken = [others for others in self._spoken if others is not pictures]
 
 
 def _check_private(folder: Path) -> None:

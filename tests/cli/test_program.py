@@ -229,6 +229,29 @@ def test_a_stopped_run_leaves_whole_photos_only_and_says_what_is_left(
     assert len(json.loads((tmp_path / "r.json").read_text())) == len(outputs)
 
 
+@pytest.mark.parametrize("busy", ["stop.event._cond", "writing"])
+def test_a_signal_that_comes_while_the_program_waits_or_writes_is_heard(busy: str) -> None:
+    """Whatever lock the main thread has in that moment."""
+    code = (
+        "import contextlib, signal, sys, threading\n"
+        "from codiff_batch.cli.signals import GentleStop\n"
+        "writing = threading.Lock()\n"
+        "class Stream:\n"
+        "    def write(self, text):\n"
+        "        with writing: return sys.__stderr__.write(text)\n"
+        "    def flush(self): pass\n"
+        "sys.stderr = Stream()\n"
+        "with GentleStop() as stop:\n"
+        f"    with {busy}:\n"
+        "        signal.raise_signal(signal.SIGTERM)\n"
+        "    assert stop.event.wait(10)\n"
+        "sys.exit(stop.exit_code)"
+    )
+    ran = subprocess.run(warm.script(code), capture_output=True, text=True, timeout=30, check=False)
+    assert ran.returncode == 143
+    assert "finishing the photos in progress" in ran.stderr
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="terminals hang up on POSIX only")
 def test_a_terminal_that_is_closed_ends_a_run_gently_unless_it_was_told_to_stay() -> None:
     previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -50,6 +51,25 @@ def test_a_disk_that_ignores_case_is_found_out(tmp_path: Path, monkeypatch: pyte
     assert ignores_case(tmp_path / "photos")
     assert place_of(tmp_path / "photos/NEW.JPG") == place_of(tmp_path / "photos/new.jpg")
     identity._ignores_case.cache_clear()
+
+
+def test_an_empty_disk_is_asked_again_once_there_is_something_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder on another disk than its parent, whose names are looked up in lower case."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    look, number = identity.key_of, Path.stat
+
+    def key_of(path: Path, **follow: bool) -> identity.FileKey | None:
+        return look(path.with_name(path.name.lower()) if path.parent == disk else path, **follow)
+
+    monkeypatch.setattr(identity, "key_of", key_of)
+    other = SimpleNamespace(st_dev=-1)
+    monkeypatch.setattr(Path, "stat", lambda path, **how: other if path == tmp_path else number(path, **how))
+    assert place_of(disk / "IMG.jpg") != place_of(disk / "img.jpg")
+    write(disk / "mark", b"x")
+    assert place_of(disk / "IMG.jpg") == place_of(disk / "img.jpg")
 
 
 def test_a_stamp_changes_with_every_kind_of_edit(tmp_path: Path) -> None:
