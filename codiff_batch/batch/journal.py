@@ -301,7 +301,9 @@ class Journal:
                 self._timer = None
             if not (self._waiting or self._known or standing):
                 return
-            self._keep_from([attempt.outcome.source for attempt in self._waiting.values()])
+            waiting = self._waiting.values()
+            hangs = any(attempt.may_hang for attempt in waiting)
+            self._keep_from(None if hangs else [attempt.outcome.source for attempt in waiting])
             with in_words(self.path), self._transaction():
                 self._database.execute("UPDATE runs SET known = known + ? WHERE id = ?", (self._known, self.run))
                 for attempt in self._waiting.values():
@@ -326,8 +328,8 @@ class Journal:
         except sqlite3.ProgrammingError:
             pass  # Closed meanwhile, which has flushed.
 
-    def _keep_from(self, named: Collection[Path]) -> None:
-        """Let nobody read the journal who may not read what it is about to name."""
+    def _keep_from(self, named: Collection[Path] | None) -> None:
+        """Let nobody read the journal who may not read what it is about to name; None if that must not be looked at."""
         narrow((self.path.with_name(self.path.name + name) for name in ("", "-wal", "-shm")), named)
 
     @contextlib.contextmanager

@@ -319,8 +319,8 @@ class PhotoSteps:
         if self._options.in_place and outcome.outcome is Kind.RESTORED and work.standing is not None:
             stamp, digest = stamp_of(task.source), work.standing.sha256
         outcome = replace(outcome, output=outcome.output and canonical(outcome.output))
-        source = canonical(task.source)
-        return Attempt(task.place, source, stamp, digest, journals.asked, journals.made, outcome)
+        attempt = Attempt(task.place, task.source, stamp, digest, journals.asked, journals.made, outcome)
+        return replace(attempt, source=task.source.absolute() if attempt.may_hang else canonical(task.source))
 
     def _encode(self, ready: Ready, restored: Pixels) -> bytes:
         from codiff_batch.formats import encode

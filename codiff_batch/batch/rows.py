@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from codiff_batch.batch.outcome import Outcome
+from codiff_batch.batch.outcome import Code, Outcome
 from codiff_batch.files.identity import Stamp
 
 Row = tuple[Any, ...]
@@ -91,6 +91,11 @@ class Attempt:
     ended: float = 0.0
     """Unix time."""
     run: int = 0
+
+    @property
+    def may_hang(self) -> bool:
+        """Whether the photo was given up before it was read: whoever looked at it again might wait for ever."""
+        return self.stamp is None and self.outcome.code == Code.TOOK_TOO_LONG
 
 
 STANDING = tuple(field.name for field in fields(Standing))

@@ -58,12 +58,15 @@ def restrict(handle: int, shown: Iterable[Path]) -> None:
         os.fchmod(handle, 0o666 & ~_UMASK & audience(shown, os.fstat(handle).st_gid))
 
 
-def narrow(paths: Iterable[Path], shown: Collection[Path]) -> None:
+def narrow(paths: Iterable[Path], shown: Collection[Path] | None) -> None:
     """Take files from those who may not read what they name from now on; never give them to anybody.
 
     Nothing happens to what is not there, or belongs to somebody else.
+
+    Args:
+        shown: what they name; None if that must not be looked at, as only the owner may then read them.
     """
-    allowed = cache(partial(audience, shown))
+    allowed = cache(partial(audience, shown)) if shown is not None else lambda group: 0o700
     for path in paths:
         with contextlib.suppress(OSError):
             found = path.lstat()

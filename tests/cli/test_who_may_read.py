@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from codiff_batch.batch.journal import Journal
-from codiff_batch.batch.rows import Standing
+from codiff_batch.batch.outcome import Kind, Outcome
+from codiff_batch.batch.rows import Attempt, Made, Standing
 from codiff_batch.files.audience import audience, create, narrow
 from tests.photos import jpeg, write
 
@@ -75,6 +76,26 @@ def test_the_most_private_photo_decides_and_one_that_is_gone_does_not(place: Pat
         create(place / "new", b"y", paths)
     narrow([place / "new"], paths[:1])
     assert mode(place / "new") == 0o600, "nothing is ever opened again"
+
+
+@pytest.mark.parametrize(("code", "readers"), [("unexpected", "all"), ("took-too-long", "owner")])
+def test_a_journal_of_photos_that_must_not_be_looked_at_is_its_owners(
+    place: Path, monkeypatch: pytest.MonkeyPatch, code: str, readers: str
+) -> None:
+    """Their disk may hang, and the journal with it."""
+    looked: list[Path] = []
+    monkeypatch.setattr(
+        "codiff_batch.files.audience.audience", lambda shown, group: looked.extend(shown) or audience(shown, group)
+    )
+    photo = write(place / "photos/a.jpg", jpeg(20))
+    journal = Journal(place / "journal.sqlite")
+    journal.path.chmod(0o644)
+    outcome = Outcome(photo, None, Kind.FAILED, "as said", code)
+    journal.record(Attempt(Path("a.jpg"), photo, None, None, "", Made("", "tiny"), outcome))
+    journal.flush()
+    assert may_read(journal.path) == readers
+    assert (photo in looked) == (readers == "all")
+    journal.close()
 
 
 @pytest.mark.parametrize(("photo", "readers"), [(0o600, "owner"), (0o644, "all")])
