@@ -55,7 +55,6 @@ class Code(StrEnum):
     OUTPUT_EXISTS_ALREADY = "output-exists-already"
     FROM_BACKUP = "from-backup"
     ORIGINAL_ALREADY = "original-already"
-    TOOK_TOO_LONG = "took-too-long"
 
 
 def words(code: str) -> str:

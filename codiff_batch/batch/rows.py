@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from codiff_batch.batch.outcome import Code, Outcome
+from codiff_batch.batch.outcome import Outcome, code_of
+from codiff_batch.errors import TookTooLong
 from codiff_batch.files.identity import Stamp
 
 Row = tuple[Any, ...]
@@ -95,7 +96,7 @@ class Attempt:
     @property
     def may_hang(self) -> bool:
         """Whether the photo was given up before it was read: whoever looked at it again might wait for ever."""
-        return self.stamp is None and self.outcome.code == Code.TOOK_TOO_LONG
+        return self.stamp is None and self.outcome.code == code_of(TookTooLong())
 
 
 STANDING = tuple(field.name for field in fields(Standing))

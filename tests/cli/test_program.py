@@ -233,7 +233,7 @@ def test_a_stopped_run_leaves_whole_photos_only_and_says_what_is_left(
 def test_a_signal_that_comes_while_the_program_waits_or_writes_is_heard(busy: str) -> None:
     """Whatever lock the main thread has in that moment."""
     code = (
-        "import contextlib, signal, sys, threading\n"
+        "import signal, sys, threading\n"
         "from codiff_batch.cli.signals import GentleStop\n"
         "writing = threading.Lock()\n"
         "class Stream:\n"
