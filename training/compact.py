@@ -58,7 +58,7 @@ class CompactConfig(TrainingConfig):
     dists_patches: int = 2
     """How many patches of a batch DISTS sees: its VGG costs twenty times as much as AlexNet."""
     measured: int = 192
-    """How many patches of 192 pixels a validation looks at, of held-out photos and again of drawn patterns."""
+    """How many patches of 192 pixels a validation looks at; and again of drawn patterns."""
 
     texture: bool = False
     """Whether to freeze the generator and train another one on top that adds texture."""

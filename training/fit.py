@@ -69,6 +69,8 @@ class TrainingConfig:
     """How many drawn patterns (:mod:`training.patterns`) are among the photos."""
     documents: int = 0
     """How many drawn pages, screens, charts etc. (:mod:`training.documents`) are among them."""
+    measured: int = 192
+    """How many patches of held-out photos a validation looks at."""
     recipe: Recipe = field(default_factory=Recipe)
 
 

@@ -41,6 +41,7 @@ class Stage1Config(TrainingConfig):
     """Weight of the restoration L1; 0 gives the paper's "explicit" ablation."""
     batch: int = 16
     rate: float = 1e-3
+    measured: int = 384
 
 
 class DualLearner(nn.Module):
@@ -100,7 +101,8 @@ def held_out_scores(
     """Mean absolute QF error on held-out photos, over the recipe's own mix."""
     device = next(learner.parameters()).device
     data = (to_device(batch, device) for batch in batches(photos, config.patch, 32, config.recipe, seed=(0,)))
-    errors = [(learner.cave(batch.compressed)[1] - batch.qf).abs() for batch, _ in zip(data, range(12), strict=False)]
+    number = -(-config.measured // 32)
+    errors = [(learner.cave(batch.compressed)[1] - batch.qf).abs() for batch, _ in zip(data, range(number), strict=False)]
     return {"qf_error": torch.cat(errors).mean().item()}
 
 

@@ -50,6 +50,7 @@ class Stage2Config(TrainingConfig):
     gan_horizon: int = TRAIN_TIMESTEPS
     prompt_tokens: int = 77
     """Length of the discriminator's learned prompt."""
+    measured: int = 32
 
 
 class FullCODiff(OneStepGenerator):
@@ -147,7 +148,8 @@ def held_out_scores(
     """Gain over the JPEG in dB, and DISTS, on held-out photos."""
     device = next(model.parameters()).device
     found: dict[str, list[Tensor]] = {"gain": [], "dists": []}
-    for batch, _ in zip(batches(photos, config.patch, 4, config.recipe, seed=(0,)), range(8), strict=False):
+    number = -(-config.measured // 4)
+    for batch, _ in zip(batches(photos, config.patch, 4, config.recipe, seed=(0,)), range(number), strict=False):
         there = to_device(batch, device)
         restored = model(there.compressed)[0].clamp(0, 1)
         found["gain"].append(psnr(restored, there.clean) - psnr(there.compressed, there.clean))

@@ -14,7 +14,12 @@ from training.photos import is_held_out
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """A folder of noise, one photo of which is held out."""
-    folder = tmp_path / "photos"
+    return noise(tmp_path)
+
+
+def noise(place: Path) -> Path:
+    """Such a folder in another."""
+    folder = place / "photos"
     folder.mkdir()
     rng = np.random.default_rng(0)
     held_out = next(i for i in range(1000) if is_held_out(Path(f"{i}_0.png")))

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from codiff_batch.models.install import import_official
 from codiff_batch.models.loading import load_networks
 from tests.official import WIDTHS, Official, fabricate
+from tests.training.conftest import noise
 from tests.training.test_stages import four_crops, run
 from training import release, stage1, stage2
 from training.average import Average, load_learned_state
@@ -29,8 +30,18 @@ cave_depth = 1
 dists_weight = 0.0
 gan_weight = 5e-3
 prompt_tokens = 5
+measured = 1
 """
-STAGE1 = 'steps = 2\nbatch = 2\npatch = 64\nthreads = 1\nlayout = "paper"\nwidths = [8, 8, 16, 16]\ndepth = 1\n'
+STAGE1 = """
+steps = 2
+batch = 2
+patch = 64
+threads = 1
+measured = 1
+layout = "paper"
+widths = [8, 8, 16, 16]
+depth = 1
+"""
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("diffusers")]  # diffusers and peft take seconds to import
 NETWORKS = Path(__file__).resolve().parents[3] / "shared/data/networks"
 
@@ -41,12 +52,13 @@ def official(tmp_path_factory: pytest.TempPathFactory) -> Official:
     return fabricate(tmp_path_factory.mktemp("official"), small=True)
 
 
-@pytest.fixture
-def cave(tmp_path: Path, photos: Path) -> Path:
-    config = tmp_path / "stage1.toml"
+@pytest.fixture(scope="module")
+def cave(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stage1")
+    config = folder / "stage1.toml"
     config.write_text(STAGE1)
-    run(stage1.main, config, "--photos", photos, "--out", tmp_path / "stage1", "--device", "cpu")
-    return tmp_path / "stage1"
+    run(stage1.main, config, "--photos", noise(folder), "--out", folder / "run", "--device", "cpu")
+    return folder / "run"
 
 
 def settings(tmp_path: Path, steps: int) -> tuple[Path, stage2.Stage2Config]:

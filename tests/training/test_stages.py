@@ -30,11 +30,11 @@ minutes = 0.0
 patch = 32
 batch = 2
 threads = 1
+measured = 1
 """
 TINY_COMPACT = (
     TINY
     + "cave_width = 8\ncave_depth = 1\ntoken_width = 16\ncontext = 16\nwidths = [8, 8, 8, 8]\ndepths = [1, 1, 1, 1]\n"
-    + "measured = 1\n"
 )
 
 
