@@ -39,15 +39,20 @@ FULL = {"unet": dict(SD21_UNET), "vae": dict(SD21_VAE), "cave_widths": [64, 128,
 TINY = {
     "unet": {
         **SD21_UNET,
-        "block_out_channels": [8, 8, 8, 8],
-        "attention_head_dim": [2, 2, 2, 2],
+        "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
+        "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
+        "block_out_channels": [8, 8],
+        "attention_head_dim": [2, 2],
+        "layers_per_block": 1,
         "cross_attention_dim": 16,
         "norm_num_groups": 4,
     },
-    "vae": {**SD21_VAE, "block_out_channels": [8, 8, 8, 8], "norm_num_groups": 4},
+    "vae": {**SD21_VAE, "block_out_channels": [8, 8, 8, 8], "layers_per_block": 1, "norm_num_groups": 4},
     "cave_widths": [8, 8, 8, 16],
     "cave_depth": 1,
 }
+"""Each kind of block once."""
+
 LATENT_TILE, LATENT_OVERLAP = 96, 32
 
 

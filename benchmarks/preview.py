@@ -11,7 +11,6 @@ import json
 import re
 import resource
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -19,6 +18,7 @@ from pathlib import Path
 import click
 import numpy as np
 
+from benchmarks import start
 from codiff_batch import Restorer
 from codiff_batch.pages.files import render
 from tests.browser import browser
@@ -26,6 +26,9 @@ from tests.photos import jpeg, scene, write
 
 TEXTURES = (0.0, 0.5, 1.0)
 SHOWN = 12
+SIDES = (640, 480)
+"""Of a photo."""
+
 SIDE = 384
 """Of a part with its surroundings."""
 
@@ -46,7 +49,7 @@ def preview(folder: Path, page: Path) -> tuple[float, float]:
     """Seconds that the program takes, and those of them that its threads compute, together."""
     options = ["--model", "compact", "--texture", ",".join(map(str, TEXTURES)), "--photos", str(SHOWN), "-q"]
     started = time.perf_counter()
-    command = [sys.executable, "-m", "codiff_batch", "preview", str(folder), "-o", str(page), *options]
+    command = [*start.PROGRAM, "preview", str(folder), "-o", str(page), *options]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -94,7 +97,7 @@ def main(photos: int, listed: int) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for number in range(photos):
-            write(folder / f"photos/{number:05}.jpg", jpeg(20 + number % 38, image=scene(640, 480, seed=number)))
+            write(folder / f"photos/{number:05}.jpg", jpeg(20 + number % 38, image=scene(*SIDES, seed=number)))
         page = folder / "page.html"
         shown = min(SHOWN, photos)
         (taken, computed), network = preview(folder / "photos", page), network_alone(shown)

@@ -1,13 +1,11 @@
 """The full model is the paper's: Table 2 comes out of the stock networks."""
 
-from functools import partial
-
 import pytest
-import torch
 from click.testing import CliRunner
 
 from benchmarks import gpu, preview, report_page, smoke, start
 from benchmarks.complexity import parts
+from tests import warm
 
 heavy = pytest.mark.xdist_group("diffusers")  # which takes seconds to import, as the compiler does
 
@@ -26,8 +24,8 @@ def test_parameters_and_multiplications_at_1024_pixels_are_those_of_the_papers_t
 @heavy
 @pytest.mark.slow
 def test_the_gpu_benchmark_is_ready_to_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rehearsed with a tiny model on the CPU, compiled without writing code; its figures mean nothing there."""
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    """Rehearsed with a tiny model on the CPU; its figures mean nothing there."""
+    monkeypatch.setattr(smoke, "CONSTRAINED", 200)
     result = CliRunner().invoke(gpu.main, ["--tiny", "--device", "cpu", "--runs", "1"], catch_exceptions=False)
     assert result.exit_code == 0
     assert result.output.count("| VAE decoder |") == 4
@@ -39,6 +37,7 @@ def test_the_gpu_benchmark_is_ready_to_run(monkeypatch: pytest.MonkeyPatch) -> N
 def small_check(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(smoke, "models", lambda: iter([("narrow", smoke.narrow)]))
     monkeypatch.setattr(smoke, "SIDES", (128, 160))
+    monkeypatch.setattr(smoke, "CONSTRAINED", 200)
 
 
 @heavy
@@ -59,6 +58,7 @@ def test_the_smoke_check_passes_on_what_there_is(small_check: None) -> None:
 def test_the_smoke_check_fails_where_a_device_computes_something_else(
     small_check: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(smoke.Checks, "two_at_once", lambda checks: "not asked")
     off = iter(range(1000))
     plain = smoke.levels
     monkeypatch.setattr(smoke, "levels", lambda restorer, pixels: plain(restorer, pixels) + next(off))
@@ -81,6 +81,8 @@ def test_the_page_benchmark_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_preview_benchmark_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preview, "TEXTURES", (0.0, 0.5))
     monkeypatch.setattr(preview, "SIDE", 64)
+    monkeypatch.setattr(preview, "SIDES", (96, 64))
+    monkeypatch.setattr(start, "PROGRAM", warm.program())
     monkeypatch.setattr(preview, "DRAGGED", 5)
     options = ["--photos", "2", "--listed", "200"]
     result = CliRunner().invoke(preview.main, options, catch_exceptions=False)
@@ -90,7 +92,8 @@ def test_the_preview_benchmark_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_the_start_benchmark_runs() -> None:
+def test_the_start_benchmark_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(start, "PROGRAM", warm.program())
     result = CliRunner().invoke(start.main, ["--runs", "1"], catch_exceptions=False)
     assert result.exit_code == 0
     assert len(result.output.splitlines()) == 7

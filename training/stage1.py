@@ -5,6 +5,7 @@ Run as ``python -m training.stage1 training/configs/compact-stage1.toml --photos
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,9 +101,10 @@ def held_out_scores(
 ) -> dict[str, float]:
     """Mean absolute QF error on held-out photos, over the recipe's own mix."""
     device = next(learner.parameters()).device
-    data = (to_device(batch, device) for batch in batches(photos, config.patch, 32, config.recipe, seed=(0,)))
     number = -(-config.measured // 32)
-    errors = [(learner.cave(batch.compressed)[1] - batch.qf).abs() for batch, _ in zip(data, range(number), strict=False)]
+    drawn = itertools.islice(batches(photos, config.patch, 32, config.recipe, seed=(0,)), number)
+    data = (to_device(batch, device) for batch in drawn)
+    errors = [(learner.cave(batch.compressed)[1] - batch.qf).abs() for batch in data]
     return {"qf_error": torch.cat(errors).mean().item()}
 
 

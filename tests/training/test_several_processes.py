@@ -33,7 +33,8 @@ def launch(*arguments: object, processes: int, python: Path) -> subprocess.Compl
     # What "accelerate launch" starts on GPUs; on CPUs it would want MPI.
     command = [*warm.program("torch.distributed.run"), "--standalone", f"--nproc_per_node={processes}"]
     command += ["-m", "training.compact", *map(str, arguments)]
-    python.write_text(f'#!/bin/sh\nshift 3  # "-u -m training.compact"\nexec {shlex.join(warm.script(FASTER_CLOCK))} "$@"\n')
+    trains = shlex.join(warm.script(FASTER_CLOCK))
+    python.write_text(f'#!/bin/sh\nshift 3  # "-u -m training.compact"\nexec {trains} "$@"\n')
     python.chmod(0o755)
     environment = {**os.environ, "PYTHON_EXEC": str(python), "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False)
