@@ -26,9 +26,9 @@ warm.announce()
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Two a core, as many slow tests wait for a process or a clock; one for the quick ones, which do not."""
+    """One a core, and one for the slow tests that wait for a clock; with more, caches are shared by too many."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(12, cores if config.option.markexpr.startswith("not slow") else 2 * cores)
+    return min(12, cores if config.option.markexpr.startswith("not slow") else cores + 1)
 
 
 @pytest.hookimpl(tryfirst=True)

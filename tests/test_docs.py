@@ -131,7 +131,7 @@ def type_in(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
         "HOME": str(folder / "home"),
         "XDG_CACHE_HOME": str(folder.parent / "cache"),  # what was measured for one page holds for the next
     }
-    shell = ["timeout", "--signal=TERM", "10"] if for_ever else []
+    shell = ["timeout", "--signal=TERM", "5"] if for_ever else []
     return subprocess.run(
         [*shell, "bash", "-c", f"exec {line}" if for_ever else line],
         cwd=folder,
