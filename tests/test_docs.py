@@ -95,7 +95,7 @@ def commands() -> list[Command]:
 
 def marked(page: str) -> Any:
     """A page, with those that wait for those that wait."""
-    return pytest.param(page, marks=pytest.mark.xdist_group("waiting") if page == "unattended.md" else ())
+    return pytest.param(page, marks=pytest.mark.xdist_group("waiting") if page in ("README.md", "unattended.md") else ())
 
 
 @pytest.fixture

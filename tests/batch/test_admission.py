@@ -321,12 +321,12 @@ def test_photos_that_take_for_ever_fail_with_the_reason_and_the_others_are_done(
 
         monkeypatch.setattr(formats, "encode", slow(formats.encode, lambda pixels, photo, *_: photo.path))
     began = time.monotonic()
-    ran = run(tmp_path / "p", "--model", model, "--timeout", 4, "--jobs", 2)
+    ran = run(tmp_path / "p", "--model", model, "--timeout", 3, "--jobs", 2)
     assert time.monotonic() - began < 90
     free.set()
     assert ran.code == 3
     assert "5 restored, 0 skipped, 3 failed" in ran.err
-    assert "given up after 4 s (see --timeout)" in ran.err
+    assert "given up after 3 s (see --timeout)" in ran.err
     time.sleep(0.5)
     assert len(list((tmp_path / "p-restored").glob("*.jpg"))) == 5  # what comes of it later is dropped
     monkeypatch.undo()

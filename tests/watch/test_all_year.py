@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("waiting")]  # in one pr
 
 def test_a_settle_time_longer_than_the_time_between_scans_works(watch, tmp_path: Path) -> None:
     write(tmp_path / "in/a.jpg", jpeg(20))
-    daemon = watch("--polling", "--rescan", 1, "--settle", 3)
+    daemon = watch("--polling", "--rescan", 1, "--settle", 2)
     daemon.wait_for_outcomes(1)
     assert daemon.stop() == 143
 
@@ -89,11 +89,11 @@ def test_where_the_system_allows_no_more_watches_folders_are_scanned_and_that_is
     photo = write(tmp_path / "photo.jpg", jpeg(20))
     script = f"""
         echo {value} > /proc/sys/user/{limit}
-        $1 watch "$2/in" -o "$2/out" --settle 0.2 --rescan 2 --model "$3" 2> "$2/log" &
+        $1 watch "$2/in" -o "$2/out" --settle 0.2 --rescan 1 --model "$3" 2> "$2/log" &
         for i in $(seq 300); do grep -q watching "$2/log" && break; sleep .1; done
         cp "$2/photo.jpg" "$2/in/8/late.jpg"
         for i in $(seq 300); do [ -e "$2/out/8/late.jpg" ] && break; sleep .1; done
-        sleep 3; kill $!; wait $!
+        sleep 2; kill $!; wait $!
     """
     command = ["unshare", "-Ur", "bash", "-c", script, "bash", shlex.join(warm.program()), str(tmp_path), str(model)]
     subprocess.run(command, check=False, timeout=2 * PATIENCE)
@@ -266,7 +266,7 @@ def test_links_pipes_and_folders_that_change_their_kind_never_end_the_daemon(wat
     (tmp_path / "in/19.jpg").unlink()
     os.mkfifo(tmp_path / "in/19.jpg")
     (tmp_path / "in/loop.jpg").symlink_to("loop.jpg")
-    time.sleep(3)
+    time.sleep(2)
     write(tmp_path / "in/last.jpg", jpeg(20))
     daemon.wait_for(lambda: daemon.last("last.jpg").startswith("restored"))
     assert daemon.outcomes()["d" * 200] == 1  # too long a path: said once, not with each scan

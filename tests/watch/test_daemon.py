@@ -51,7 +51,7 @@ def test_photos_are_done_once_however_they_arrive(watch, tmp_path: Path) -> None
             time.sleep(0.4)
     names = {"before.jpg", "moved.jpg", "renamed.jpg", "moved-tree.jpg", "linked.jpg", "written.jpg", "slow.jpg"}
     daemon.wait_for_outcomes(len(names))
-    time.sleep(2)
+    time.sleep(1)
     assert daemon.stop() == 143
     assert daemon.outcomes() == Counter(names)
     assert all(line["outcome"] == "restored" for line in daemon.lines if "source" in line)
@@ -67,7 +67,7 @@ def test_bad_files_are_logged_and_the_daemon_goes_on(watch, tmp_path: Path) -> N
     daemon.wait_for_outcomes(2)
     write(tmp_path / "in/good.jpg", jpeg(20))
     daemon.wait_for_outcomes(3)
-    time.sleep(3)  # rescans pass over what failed and has not changed
+    time.sleep(2)  # rescans pass over what failed and has not changed
     assert daemon.outcomes()["torn.jpg"] == 1
     write(tmp_path / "in/torn.jpg", jpeg(20))
     daemon.wait_for(lambda: daemon.outcomes()["torn.jpg"] == 2)
@@ -290,7 +290,7 @@ def test_an_output_inside_the_watched_folder_is_never_taken_for_a_source(tmp_pat
     write(tmp_path / "in/a.jpg", jpeg(20))
     batch = BatchOptions((tmp_path / "in",), output=tmp_path / "in/out", model=str(model))
     outcomes = []
-    threading.Timer(4, stop.set).start()
+    threading.Timer(2.5, stop.set).start()
     for outcome in Daemon(batch, WatchOptions(settle=0.2, rescan=1), stop).run():
         outcomes.append(outcome.source)
     assert outcomes == [tmp_path / "in/a.jpg"]
