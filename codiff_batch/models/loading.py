@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -12,7 +11,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from codiff_batch.errors import CannotInstall, ModelDamaged
 from codiff_batch.models.card import ModelCard, read_card, sha256_of, verify
@@ -95,13 +93,11 @@ class Architecture(NamedTuple):
     """From the card's sizes, with fresh weights."""
     specialize: Callable[[Networks], None] = lambda networks: None
     """What to do once the weights are in."""
-    large: bool = False
-    """Whether to allocate no weights before those of the files are read."""
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "compact": Architecture(build_compact),
-    "stable-diffusion": Architecture(build_stable_diffusion, _specialize, large=True),
+    "stable-diffusion": Architecture(build_stable_diffusion, _specialize),
 }
 """Architectures by the name in the card."""
 
@@ -126,33 +122,17 @@ def build(card: ModelCard) -> Networks:
         raise ModelDamaged(f"model {card.name!r}: sizes do not fit its architecture: {words}") from error
 
 
-class _WithoutInitialValues(TorchFunctionMode):
-    """Leaves weights as they were allocated: to draw values for them takes longer than to read a bundled model's."""
-
-    def __torch_function__(
-        self, function: Any, types: Any, arguments: Sequence[Any] = (), named: Mapping[str, Any] | None = None
-    ) -> Any:
-        """Do what torch was asked to, or nothing if that is to initialise a tensor."""
-        named = named or {}
-        if getattr(function, "__module__", None) == "torch.nn.init":
-            return arguments[0] if arguments else named["tensor"]
-        return function(*arguments, **named)
-
-
-def _build_if_it_fits(card: ModelCard, size: int, *, large: bool) -> Networks:
-    """Build the networks without values, allocating no more memory than the ``size`` bytes of their files call for.
+def _build_without_memory(card: ModelCard, size: int) -> Networks:
+    """Build the networks without allocating their weights, which are to come from files of ``size`` bytes.
 
     Raises:
         ModelDamaged: they need more, or sizes do not fit the architecture.
     """
-    with torch.device("meta"), contextlib.nullcontext() if large else _WithoutInitialValues():
+    with torch.device("meta"):
         networks = build(card)
     if sum(weight.numel() for weight in networks.weights().values()) > size:
         raise ModelDamaged(f"model {card.name!r}: its files are too small for its sizes")
-    if large:
-        return networks
-    with _WithoutInitialValues():
-        return build(card)
+    return networks
 
 
 def load_networks(folder: Path) -> tuple[ModelCard, Networks]:
@@ -167,7 +147,7 @@ def load_networks(folder: Path) -> tuple[ModelCard, Networks]:
     verify(card, folder)
     architecture = _architecture(card)
     files = card.paths(folder).values()
-    networks = _build_if_it_fits(card, sum(file.stat().st_size for file in files), large=architecture.large)
+    networks = _build_without_memory(card, sum(file.stat().st_size for file in files))
     state: dict[str, Tensor] = {}
     for file in files:
         try:
