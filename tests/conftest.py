@@ -9,6 +9,7 @@ import itertools
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -28,7 +29,17 @@ warm.announce()
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """One a core, and one for the slow tests that wait for a clock; with more, caches are shared by too many."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(12, cores if config.option.markexpr.startswith("not slow") else cores + 1)
+    return min(12, cores if _only_quick(config) else cores + 1)
+
+
+def pytest_xdist_setupnodes(config: pytest.Config) -> None:
+    """Have programs start quickly from the first test on that is not a quick one."""
+    if not _only_quick(config):
+        threading.Thread(target=warm.program, daemon=True).start()
+
+
+def _only_quick(config: pytest.Config) -> bool:
+    return bool(config.option.markexpr.startswith("not slow"))
 
 
 @pytest.hookimpl(tryfirst=True)

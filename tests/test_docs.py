@@ -95,7 +95,8 @@ def commands() -> list[Command]:
 
 def marked(page: str) -> Any:
     """A page, with those that wait for those that wait."""
-    return pytest.param(page, marks=pytest.mark.xdist_group("waiting") if page in ("README.md", "unattended.md") else ())
+    waits = page in ("README.md", "unattended.md")
+    return pytest.param(page, marks=pytest.mark.xdist_group("waiting") if waits else ())
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from codiff_batch.errors import CannotInstall, ModelDamaged
 from codiff_batch.models.card import ModelCard, read_card, sha256_of, verify
@@ -122,13 +123,26 @@ def build(card: ModelCard) -> Networks:
         raise ModelDamaged(f"model {card.name!r}: sizes do not fit its architecture: {words}") from error
 
 
+class _WithoutInitialValues(TorchFunctionMode):
+    """Leaves weights as they are, as those of the files take their place."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, arguments: Sequence[Any] = (), named: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Do what torch was asked to, or nothing if that is to initialise a tensor."""
+        named = named or {}
+        if getattr(function, "__module__", None) == "torch.nn.init":
+            return arguments[0] if arguments else named["tensor"]
+        return function(*arguments, **named)
+
+
 def _build_without_memory(card: ModelCard, size: int) -> Networks:
     """Build the networks without allocating their weights, which are to come from files of ``size`` bytes.
 
     Raises:
         ModelDamaged: they need more, or sizes do not fit the architecture.
     """
-    with torch.device("meta"):
+    with torch.device("meta"), _WithoutInitialValues():
         networks = build(card)
     if sum(weight.numel() for weight in networks.weights().values()) > size:
         raise ModelDamaged(f"model {card.name!r}: its files are too small for its sizes")

@@ -93,6 +93,7 @@ def ask(client: Any, **request: Any) -> dict[str, Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("waiting")
 def test_what_lay_in_the_folder_before_stays(start: Start, folder: Path) -> None:
     (folder / "2019").mkdir()
     (folder / "2019/wedding.jpg").write_bytes(b"x")
@@ -108,6 +109,7 @@ def test_what_lay_in_the_folder_before_stays(start: Start, folder: Path) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("waiting")
 def test_a_picture_that_a_killed_client_had_not_named_yet_goes_with_the_server(start: Start, folder: Path) -> None:
     program = serving(start, folder, "--idle", 1)
     (folder / "123-in.raw").write_bytes(b"x")
@@ -149,6 +151,7 @@ def test_what_a_killed_server_left_is_taken_over_but_nothing_else(start: Start, 
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("waiting")
 def test_where_no_thread_is_left_a_client_is_turned_away_and_the_next_is_served(folder: Path) -> None:
     script = (
         "import sys, threading\n"
@@ -240,6 +243,7 @@ def test_a_folder_that_others_may_enter_is_refused(start: Start, folder: Path, m
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("waiting")
 def test_a_silent_client_keeps_nobody_waiting(start: Start, folder: Path) -> None:
     serving(start, folder)
     with socket.socket(socket.AF_UNIX) as stranger:
