@@ -23,6 +23,7 @@ from codiff_batch.errors import RequestRefused
 from codiff_batch.serve.channel import SocketChannel
 from codiff_batch.serve.engine import Engine
 from codiff_batch.serve.pixels import read_picture, write_picture
+from codiff_batch.serve.server import FolderServer
 from codiff_batch.serve.turns import Turns
 from tests import warm
 from tests.photos import jpeg
@@ -277,6 +278,29 @@ def test_a_client_that_stops_at_work_keeps_nobody_waiting(start: Start, folder: 
             assert ask(other, do="hello")["event"] == "done"
             assert time.monotonic() < until
             time.sleep(0.2)
+
+
+def test_clients_that_leave_at_once_are_all_forgotten(folder: Path) -> None:
+    """And nobody else: what a client that stays has named is removed when the server ends."""
+    server = FolderServer(folder, os.getpid(), 60, Engine("cpu"))
+    pictures: list[set[Path]] = [set() for _ in range(3)]
+    first, second, staying = pictures
+    looked, other_left = threading.Event(), threading.Event()
+
+    class Slow(list[set[Path]]):
+        def __iter__(self) -> Iterator[set[Path]]:
+            looked.set()
+            other_left.wait(0.5)  # in vain, as it should be
+            return super().__iter__()
+
+    server._spoken = Slow(pictures)
+    leaving = threading.Thread(target=server._remove, args=(first,))
+    leaving.start()
+    assert looked.wait(5)
+    server._remove(second)
+    other_left.set()
+    leaving.join()
+    assert [each is staying for each in server._spoken] == [True]
 
 
 def test_what_is_offered_is_sent_to_a_client_that_listens() -> None:
