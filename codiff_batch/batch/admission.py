@@ -18,6 +18,9 @@ SECONDS_A_PHOTO = 600.0
 SECONDS_A_MEGAPIXEL = 1800.0
 """The time limit where none is given: the largest model on a slow processor needs minutes per megapixel."""
 
+POLL_SECONDS = 0.5
+"""Between two checks for photos that take too long."""
+
 
 def usual_jobs() -> int:
     """How many threads read, and how many write, where nothing else is asked for: half of the cores, at least 2."""
@@ -140,12 +143,13 @@ class Workers:
             self._threads.discard(thread)
             self._start()
 
-    def end(self) -> None:
-        """Wait until all jobs are done."""
+    def end(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Wait until all jobs are done; what is called meanwhile, again and again, may replace threads that hang."""
         for _ in self._threads:
             self._jobs.put(None)
-        for thread in list(self._threads):
-            thread.join()
+        while at_work := [thread for thread in self._threads if thread.is_alive()]:
+            at_work[0].join(POLL_SECONDS)
+            meanwhile()
 
     def _start(self) -> None:
         thread = threading.Thread(target=self._work, name=self._name, daemon=True)

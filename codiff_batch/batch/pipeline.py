@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
-from codiff_batch.batch.admission import Admission, Patience, Workers, took_too_long, usual_jobs
+from codiff_batch.batch.admission import POLL_SECONDS, Admission, Patience, Workers, took_too_long, usual_jobs
 from codiff_batch.batch.journals import Journals
 from codiff_batch.batch.options import BatchOptions
 from codiff_batch.batch.outcome import Kind, Outcome, Step, code_of
@@ -40,9 +40,6 @@ PHOTOS_A_JOB = 4
 
 LOOKS = 16
 """Photos that CaVE judges at a time where nothing is to be restored."""
-
-POLL_SECONDS = 0.5
-"""Between two checks for photos that take too long."""
 
 
 class Stop(Protocol):
@@ -176,10 +173,10 @@ class _Pipeline:
         self._ended.set()
         self._bytes.open_up()
         self._pixels.open_up()
-        self._readers.end()  # What waits is not read any more.
+        self._readers.end(self._give_up_what_hangs)  # What waits is not read any more.
         self._for_device.put(None)
         self._device.join()
-        self._writers.end()
+        self._writers.end(self._give_up_what_hangs)
 
     @property
     def _stopping(self) -> bool:
