@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import queue
 import threading
-from collections.abc import Generator, Sequence
-from contextlib import suppress
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -71,6 +71,15 @@ def batches(
         # A thread still working when the interpreter exits would abort the process.
         closed.set()
         filler.join()
+
+
+def held_out_batches(
+    photos: Sequence[Pixels], patch: int, size: int, recipe: Recipe, count: int, device: torch.device
+) -> Iterator[Batch]:
+    """Batches to validate on, on the device and the same each time: as many as ``count`` patches need."""
+    with closing(batches(photos, patch, size, recipe, seed=(0,))) as drawn:
+        for batch in itertools.islice(drawn, -(-count // size)):
+            yield to_device(batch, device)
 
 
 def _collate(pairs: list[Any]) -> Batch:

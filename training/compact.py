@@ -22,7 +22,7 @@ from codiff_batch.models.card import CARD_NAME
 from codiff_batch.models.loading import build_compact, load_networks
 from codiff_batch.perceptual import DISTS, LPIPS
 from training.adversary import Adversary, CompactDiscriminator
-from training.batches import Batch, batches, to_device
+from training.batches import Batch, held_out_batches
 from training.config import read_config
 from training.fit import Group, TrainingConfig, fit, prepare, stage_options
 from training.losses import Loss, psnr
@@ -57,8 +57,6 @@ class CompactConfig(TrainingConfig):
     """Weight of DISTS, the paper's perceptual loss, beside the restoration loss."""
     dists_patches: int = 2
     """How many patches of a batch DISTS sees: its VGG costs twenty times as much as AlexNet."""
-    measured: int = 192
-    """How many patches of 192 pixels a validation looks at; and again of drawn patterns."""
 
     texture: bool = False
     """Whether to freeze the generator and train another one on top that adds texture."""
@@ -205,9 +203,7 @@ def held_out_scores(
     """Gain over the JPEG in dB, mean QF error, and the perceptual distances, on held-out pictures."""
     gains, errors, qfs, distances = [], [], [], []
     device = next(model.parameters()).device
-    number = -(-config.measured // 8)
-    for batch, _ in zip(batches(photos, 192, 8, config.recipe, seed=(0,)), range(number), strict=False):
-        there = to_device(batch, device)
+    for there in held_out_batches(photos, 192, 8, config.recipe, config.measured, device):
         restored, qf = model(there.compressed, there.tables)
         gains.append(psnr(restored, there.clean) - psnr(there.compressed, there.clean))
         errors.append((qf - there.qf).abs())

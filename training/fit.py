@@ -70,7 +70,7 @@ class TrainingConfig:
     documents: int = 0
     """How many drawn pages, screens, charts etc. (:mod:`training.documents`) are among them."""
     measured: int = 192
-    """How many patches of held-out photos a validation looks at."""
+    """How many patches of held-out photos a validation looks at; the compact model's also at drawn patterns."""
     recipe: Recipe = field(default_factory=Recipe)
 
 

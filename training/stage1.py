@@ -5,7 +5,6 @@ Run as ``python -m training.stage1 training/configs/compact-stage1.toml --photos
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from torch.nn import functional as F
 
 from codiff_batch.networks.cave import DualCaVE
 from codiff_batch.networks.compact_cave import CompactCaVE, ImplicitDecoder
-from training.batches import Batch, batches, to_device
+from training.batches import Batch, held_out_batches
 from training.config import read_config
 from training.fit import Group, TrainingConfig, fit, prepare, stage_options
 from training.losses import Loss
@@ -101,9 +100,7 @@ def held_out_scores(
 ) -> dict[str, float]:
     """Mean absolute QF error on held-out photos, over the recipe's own mix."""
     device = next(learner.parameters()).device
-    number = -(-config.measured // 32)
-    drawn = itertools.islice(batches(photos, config.patch, 32, config.recipe, seed=(0,)), number)
-    data = (to_device(batch, device) for batch in drawn)
+    data = held_out_batches(photos, config.patch, 32, config.recipe, config.measured, device)
     errors = [(learner.cave(batch.compressed)[1] - batch.qf).abs() for batch in data]
     return {"qf_error": torch.cat(errors).mean().item()}
 

@@ -26,7 +26,7 @@ from codiff_batch.networks.stable_diffusion import DenoisingUNet, LatentAutoenco
 from codiff_batch.perceptual import DISTS
 from training import stage1
 from training.adversary import TRAIN_TIMESTEPS, Adversary
-from training.batches import Batch, batches, to_device
+from training.batches import Batch, held_out_batches
 from training.config import read_config
 from training.fit import Group, TrainingConfig, fit, prepare, stage_options
 from training.losses import Loss, psnr
@@ -148,9 +148,7 @@ def held_out_scores(
     """Gain over the JPEG in dB, and DISTS, on held-out photos."""
     device = next(model.parameters()).device
     found: dict[str, list[Tensor]] = {"gain": [], "dists": []}
-    number = -(-config.measured // 4)
-    for batch, _ in zip(batches(photos, config.patch, 4, config.recipe, seed=(0,)), range(number), strict=False):
-        there = to_device(batch, device)
+    for there in held_out_batches(photos, config.patch, 4, config.recipe, config.measured, device):
         restored = model(there.compressed)[0].clamp(0, 1)
         found["gain"].append(psnr(restored, there.clean) - psnr(there.compressed, there.clean))
         if dists is not None:

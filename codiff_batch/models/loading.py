@@ -124,7 +124,10 @@ def build(card: ModelCard) -> Networks:
 
 
 class _WithoutInitialValues(TorchFunctionMode):
-    """Leaves weights as they are, as those of the files take their place."""
+    """Leaves weights as they are, as those of the files take their place.
+
+    Also without memory torch would take a while, and warn of sizes of zero.
+    """
 
     def __torch_function__(
         self, function: Any, types: Any, arguments: Sequence[Any] = (), named: Mapping[str, Any] | None = None

@@ -322,6 +322,25 @@ def test_an_error_that_ends_the_batch_does_not_wait_for_a_disk_that_hangs(
 
 
 @pytest.mark.xdist_group("waiting")
+@pytest.mark.slow
+def test_an_abandoned_run_does_not_wait_for_a_disk_that_hangs(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from codiff_batch import formats
+
+    for name in ("0", "slow"):
+        write(tmp_path / f"p/{name}.jpg", jpeg(20, image=scene(seed=len(name))))
+    free = threading.Event()
+    monkeypatch.setattr(formats, "encode", slowly(free, formats.encode, lambda pixels, photo, *_: photo.path))
+    options = BatchOptions((tmp_path / "p",), model=str(model), timeout=1, jobs=2)
+    outcomes = run_pipeline(options, plan(options))
+    assert next(outcomes).outcome == "restored"
+    outcomes.close()
+    assert not free.is_set(), "it waited for the disk"
+    free.set()
+
+
+@pytest.mark.xdist_group("waiting")
 @pytest.mark.slow(seconds=10)
 @pytest.mark.parametrize("step", ["look", "read", "decode", "encode"])
 def test_photos_that_take_for_ever_fail_with_the_reason_and_the_others_are_done(

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from training import fit
-from training.batches import batches
+from training.batches import batches, held_out_batches
 from training.device_degradation import DeviceDegrader
 from training.photos import Pixels, is_held_out, load_photos
 from training.recipe import Recipe
@@ -117,3 +117,11 @@ def test_batches_come_from_the_shard_whose_turn_it_is(paths: list[Path], where: 
     there = 3 * CROPS // size
     assert set().union(*seen[:there]) == first
     assert set().union(*seen[there:]) == second
+
+
+def test_validations_look_at_as_many_patches_as_they_are_told_to_and_at_the_same_each_time() -> None:
+    photos = [np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8)]
+    first, again = (list(held_out_batches(photos, 32, 4, Recipe(), 9, torch.device("cpu"))) for _ in range(2))
+    assert [len(batch.qf) for batch in first] == [4, 4, 4]
+    for one, other in zip(first, again, strict=True):
+        assert torch.equal(one.compressed, other.compressed)
