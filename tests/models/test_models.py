@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from codiff_batch.errors import CannotInstall, ModelDamaged, ModelNotFound
+from codiff_batch.models import loading
 from codiff_batch.models.card import read_card, sha256_of
 from codiff_batch.models.catalogue import MODELS_DIR_VARIABLE, available, find, user_models_dir
 from codiff_batch.models.loading import load_networks, save_weights
@@ -169,6 +170,20 @@ def test_a_card_that_cannot_be_followed_is_refused_in_one_line(
     with pytest.raises(ModelDamaged, match=message) as caught:
         load_networks(folder)
     assert "\n" not in str(caught.value)
+
+
+def test_a_model_takes_no_memory_before_its_files_are_known_to_have_as_much(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = []
+    build = loading.build
+    monkeypatch.setattr(loading, "build", lambda card: built.append(build(card)) or built[-1])
+    folder = make_tiny_model(tmp_path / "tiny")
+    change_card(folder, sizes={**SIZES, "cave_width": 16000})
+    with pytest.raises(ModelDamaged, match="too small for its sizes"):
+        load_networks(folder)
+    (networks,) = built
+    assert all(weight.is_meta for weight in networks.weights().values())
 
 
 def test_a_model_that_borrows_weights_is_found_through_a_link_to_its_folder(
