@@ -254,7 +254,10 @@ class PhotoSteps:
                 _ = decoded.history  # Here, where many photos are read at a time, and not while the device waits.
         if options.dry_run:
             # From here on only the crops and the traits of the whole picture are needed.
-            decoded = replace(decoded, pixels=crops[0], whole=decoded.traits)
+            decoded = replace(decoded, stored=crops[0], whole=decoded.traits)
+        elif not is_judged or decoded.history.earlier is not None:
+            with work.timed(Step.DECODE):
+                _ = decoded.pixels  # It will hardly be skipped.
         return Sight(opened, decoded, crops)
 
     def look(self, sights: Sequence[Sight], restorer: Restorer) -> list[Embedding]:

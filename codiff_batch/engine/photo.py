@@ -25,6 +25,7 @@ from codiff_batch.engine.stream import Embedding, Pixels, Progress, Request, Tab
 from codiff_batch.jpeg import JpegPhoto, cut
 from codiff_batch.jpeg.cut import Blocks
 from codiff_batch.jpeg.history import History, look_back
+from codiff_batch.jpeg.pillow_pixels import PillowPixels
 from codiff_batch.rasters.raster import Raster
 from codiff_batch.rasters.source import Source
 from codiff_batch.settings import Judging, Settings
@@ -48,7 +49,7 @@ class Traits:
 class Decoded:
     """Pixels, and what is known about where they come from."""
 
-    pixels: Pixels
+    stored: Pixels | PillowPixels
     """uint8 (H, W, 3) RGB or (H, W) gray, as stored in the file: not rotated."""
     photo: JpegPhoto | None = None
     """The JPEG that they were decoded from; None if there is none, or if they were changed since."""
@@ -70,7 +71,7 @@ class Decoded:
         """
         if isinstance(photo, Raster):
             return cls.on_grid(photo.pixels() if pixels is None else pixels)
-        return cls(photo.pixels() if pixels is None else pixels, photo, photo.header.tables)
+        return cls(photo.decode() if pixels is None else pixels, photo, photo.header.tables)
 
     @classmethod
     def on_grid(cls, pixels: Pixels) -> Decoded:
@@ -82,6 +83,11 @@ class Decoded:
         above, left = (-shift % 8 for shift in found.earlier.shift)
         padding = ((above, 0), (left, 0), (0, 0))[: pixels.ndim]
         return cls(np.pad(pixels, padding, mode="edge"), margin=(above, left), whole=picture.traits)
+
+    @property
+    def pixels(self) -> Pixels:
+        """All of the picture as an array."""
+        return np.asarray(self.stored)
 
     @property
     def header_qf(self) -> float | None:
@@ -99,16 +105,16 @@ class Decoded:
         """What the pixels tell of earlier compressions; takes a tenth of a second, whatever the picture's size."""
         if self.whole is not None:
             return self.whole.history
-        return look_back(self._textured, self.pixels, self.tables)
+        return look_back(self._textured, self.stored, self.tables)
 
     @once
     def _textured(self) -> list[Pixels]:
-        return textured_crops(self.pixels)
+        return textured_crops(self.stored)
 
     @once
     def is_neutral(self) -> bool:
         """Whether the picture is black and white in three channels."""
-        return is_neutral(self.pixels) if self.whole is None else self.whole.is_neutral
+        return is_neutral(self.stored) if self.whole is None else self.whole.is_neutral
 
     @property
     def traits(self) -> Traits:

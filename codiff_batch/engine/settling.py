@@ -19,6 +19,7 @@ from codiff_batch.engine.stream import LUMA, Kept, Levels, Pixels
 from codiff_batch.errors import PhotoError
 from codiff_batch.jpeg import can_project, project_to_cells
 from codiff_batch.jpeg.history import History, look_back
+from codiff_batch.jpeg.pillow_pixels import STRIP, PillowPixels
 from codiff_batch.settings import Settings
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def settle(levels: Levels, photo: JpegPhoto, estimated_qf: float, *, constrain: 
     """
 
     def history() -> History:
-        pixels = photo.pixels()
+        pixels = photo.decode()
         return look_back(textured_crops(pixels), pixels, photo.header.tables)
 
     how = _how(photo, estimated_qf, history, Settings(constrain=constrain))
@@ -160,9 +161,12 @@ def _how(photo: JpegPhoto | None, estimated_qf: float, history: Callable[[], His
     return Settled.SAVED_AGAIN if again else Settled.CONSTRAINED
 
 
-def is_neutral(pixels: Pixels) -> bool:
+def is_neutral(pixels: Pixels | PillowPixels) -> bool:
     """Return True if a picture is black and white in three channels."""
-    return pixels.ndim == 3 and all((row == row[:, :1]).all() for row in pixels)  # One colour ends the search.
+    if len(pixels.shape) == 2:
+        return False
+    strips = (pixels[top : top + STRIP, :] for top in range(0, pixels.shape[0], STRIP))
+    return all((strip == strip[..., :1]).all() for strip in strips)  # One colour ends the search.
 
 
 def make_neutral(levels: Levels) -> None:

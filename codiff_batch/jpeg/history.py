@@ -17,6 +17,7 @@ from functools import cache, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from codiff_batch.jpeg.pillow_pixels import PillowPixels
 from codiff_batch.jpeg.quantization import Table, ijg_table
 
 Pixels = NDArray[np.uint8]
@@ -93,7 +94,7 @@ class History:
         return self.blocks >= FEWEST_BLOCKS and not self.is_drawn
 
 
-def look_back(crops: Sequence[Pixels], pixels: Pixels, tables: Sequence[Table] | None) -> History:
+def look_back(crops: Sequence[Pixels], pixels: Pixels | PillowPixels, tables: Sequence[Table] | None) -> History:
     """Look for an earlier compression.
 
     Args:
@@ -282,7 +283,7 @@ def _smooth(values: NDArray[np.float64], reach: int) -> NDArray[np.float64]:
     return np.convolve(np.pad(values, reach, mode="edge"), np.full(around, 1 / around), "valid")
 
 
-def _middle(pixels: Pixels) -> Pixels:
+def _middle(pixels: Pixels | PillowPixels) -> Pixels:
     top, left = (max(0, side - _LARGEST_SIDE) // 16 * 8 for side in pixels.shape[:2])
     return pixels[top : top + _LARGEST_SIDE, left : left + _LARGEST_SIDE]
 

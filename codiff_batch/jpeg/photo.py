@@ -6,7 +6,6 @@ import struct
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,17 +15,11 @@ from codiff_batch.files.opening import DEFAULT_MAX_BYTES
 from codiff_batch.files.reading import read_whole
 from codiff_batch.jpeg.header import Header, read_header
 from codiff_batch.jpeg.metadata import MetadataSummary, has_xyb_colours, summarize
+from codiff_batch.jpeg.pillow_pixels import PillowPixels
 from codiff_batch.jpeg.segments import Structure, parse
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 DEFAULT_MAX_PIXELS = 200_000_000
 """Larger photos are refused unless the caller says otherwise; a 200-megapixel photo decodes to 600 MB."""
-
-STRIP = 64
-"""Rows that are copied from Pillow's memory at a time. It would copy all of a picture twice, into new memory, which the
-system has to clear first: of 12 megapixels that takes longer than decoding them."""
 
 
 @dataclass(frozen=True)
@@ -80,17 +73,28 @@ class JpegPhoto:
         Raises:
             DamagedJpeg: the decoder fails.
         """
+        return np.asarray(self.decode())
+
+    def decode(self) -> PillowPixels:
+        """Like :meth:`pixels`, for callers who may need only parts of the picture.
+
+        Raises:
+            DamagedJpeg: the decoder fails.
+        """
         from PIL.JpegImagePlugin import JpegImageFile
 
         # Pillow only sees the coded image: odd metadata cannot stop it, and its own limit on pixels, a global
         # setting that is not ours to change, is only applied by Image.open.
         try:
-            with JpegImageFile(BytesIO(self.structure.emit_coded_image())) as image:
-                pixels = _as_array(image)
+            coded = self.structure.emit_coded_image()
+            with JpegImageFile(BytesIO(coded)) as image:
+                image.decodermaxblock = len(coded)  # At once: between two blocks it would wait for Python's lock.
+                image.load()
         except (OSError, SyntaxError, ValueError, TypeError, LookupError, struct.error) as error:
             raise DamagedJpeg(f"cannot be decoded: {error}") from error
-        expected = (self.header.height, self.header.width)
-        if pixels.shape[:2] != expected or pixels.ndim != (2 if self.header.colour == "gray" else 3):
+        pixels = PillowPixels(image)
+        shape = self.header.height, self.header.width
+        if pixels.shape != (shape if self.header.colour == "gray" else (*shape, 3)):
             raise DamagedJpeg("cannot be decoded: the decoder found another size or number of colours")
         return pixels
 
@@ -103,18 +107,3 @@ class JpegPhoto:
     def metadata(self) -> MetadataSummary:
         """What metadata the file carries, for reports."""
         return summarize(self.structure)
-
-
-def _as_array(image: Image) -> NDArray[np.uint8]:
-    """The pixels of an image, as numpy would convert it, with little memory beside them."""
-    from PIL import Image as Pillow
-
-    image.load()
-    (width, height), bands = image.size, len(image.getbands())
-    if Pillow.MAX_IMAGE_PIXELS is not None and width * STRIP > Pillow.MAX_IMAGE_PIXELS:
-        return np.asarray(image)  # A strip would be beyond the limit that somebody has set for their own pictures.
-    pixels = np.empty((height, width) if bands == 1 else (height, width, bands), np.uint8)
-    for top in range(0, height, STRIP):
-        bottom = min(top + STRIP, height)
-        pixels[top:bottom] = np.asarray(image.crop((0, top, width, bottom)))
-    return pixels

@@ -358,7 +358,7 @@ def test_photos_that_take_for_ever_fail_with_the_reason_and_the_others_are_done(
     elif step == "read":
         monkeypatch.setattr(recall, "read_whole", slow(recall.read_whole, lambda path: path))
     elif step == "decode":
-        monkeypatch.setattr(JpegPhoto, "pixels", slow(JpegPhoto.pixels, lambda photo: photo.path))
+        monkeypatch.setattr(JpegPhoto, "decode", slow(JpegPhoto.decode, lambda photo: photo.path))
     else:
         from codiff_batch import formats
 

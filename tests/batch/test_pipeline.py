@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from codiff_batch.batch import pipeline
 from codiff_batch.batch.admission import Patience
@@ -21,6 +23,7 @@ from codiff_batch.batch.process import PhotoSteps, Stage, Work
 from codiff_batch.batch.run import run
 from codiff_batch.engine import Restorer, photo
 from codiff_batch.errors import DeviceUnavailable, FolderUnavailable
+from codiff_batch.jpeg.pillow_pixels import PillowPixels
 from codiff_batch.settings import Settings
 from tests.photos import jpeg, scene, write
 from tests.tiny_model import make_tiny_model
@@ -68,6 +71,39 @@ def test_traces_are_searched_for_beside_the_device_and_once(
     options = BatchOptions((tmp_path / "p",), model="no-such-model", **settings)
     assert len(list(run_pipeline(options, plan(options), restorer=lambda: restorer))) == 1
     assert [name.split()[0] for name in searched] == by
+
+
+def saved_again() -> bytes:
+    with Image.open(io.BytesIO(jpeg(20, image=scene(300, 200)))) as crushed:
+        return jpeg(95, image=crushed, subsampling=0)
+
+
+@pytest.mark.parametrize(
+    ("data", "dry_run", "by"),
+    [
+        (jpeg(92, image=scene(300, 200)), True, []),
+        (saved_again(), True, []),
+        (saved_again(), False, ["read"]),
+        (jpeg(20, image=scene(300, 200)), False, ["read"]),
+    ],
+    ids=["good", "saved again, dry run", "saved again", "crushed"],
+)
+def test_a_photo_is_copied_from_the_decoder_only_to_be_restored_and_beside_the_device(
+    data: bytes, dry_run: bool, by: list[str], tmp_path: Path, restorer: Restorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied: list[str] = []
+    copy = PillowPixels._copy
+
+    def record(pixels: PillowPixels, image: Image.Image) -> Any:
+        copied.append(threading.current_thread().name)
+        return copy(pixels, image)
+
+    monkeypatch.setattr(PillowPixels, "_copy", record)
+    write(tmp_path / "p/a.jpg", data)
+    options = BatchOptions((tmp_path / "p",), model="no-such-model", dry_run=dry_run)
+    (outcome,) = run_pipeline(options, plan(options), restorer=lambda: restorer)
+    assert by == [] or outcome.outcome is Kind.RESTORED
+    assert [name.split()[0] for name in copied] == by
 
 
 class LoadedLate:

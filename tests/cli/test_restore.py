@@ -16,6 +16,7 @@ from PIL import Image
 
 from codiff_batch.engine import Restorer, restore_photo
 from codiff_batch.jpeg import JpegPhoto
+from codiff_batch.jpeg.pillow_pixels import PillowPixels
 from codiff_batch.settings import Settings
 from tests.photos import jpeg, scene, write
 
@@ -247,13 +248,13 @@ def test_a_source_that_changes_meanwhile_is_left_for_the_next_run(
     run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photo = write(tmp_path / "p/a.jpg", jpeg(20))
-    decode = JpegPhoto.pixels
+    decode = JpegPhoto.decode
 
-    def decode_and_change(read: JpegPhoto) -> np.ndarray:
+    def decode_and_change(read: JpegPhoto) -> PillowPixels:
         photo.write_bytes(jpeg(20, image=scene(seed=1)))  # somebody saves the file just after it was read
         return decode(read)
 
-    monkeypatch.setattr(JpegPhoto, "pixels", decode_and_change)
+    monkeypatch.setattr(JpegPhoto, "decode", decode_and_change)
     ran = run(tmp_path / "p")
     assert ran.code == 3
     assert "changed while it was worked on" in ran.err

@@ -15,6 +15,7 @@ from codiff_batch.engine.region import Region
 from codiff_batch.engine.settling import Settled
 from codiff_batch.engine.stream import Embedding
 from codiff_batch.jpeg import JpegPhoto
+from codiff_batch.jpeg.pillow_pixels import STRIP
 from codiff_batch.settings import Judging, Settings
 from tests.tiny_model import make_tiny_model
 
@@ -103,6 +104,16 @@ def test_black_and_white_in_three_channels_stays_neutral(restorer: Restorer, con
     assert not np.array_equal(pixels, photo.pixels())
     coloured = restore_photo(jpeg(20), restorer, constrain=constrain)
     assert np.ptp(coloured, axis=2).any()
+
+
+@pytest.mark.parametrize("height", [1, STRIP, 2 * STRIP + 1])
+def test_one_coloured_pixel_makes_a_picture_coloured(height: int) -> None:
+    gray = np.full((height, 9, 3), 77, np.uint8)
+    coloured = gray.copy()
+    coloured[-1, -1, 2] += 1
+    assert Decoded(gray).is_neutral
+    assert not Decoded(coloured).is_neutral
+    assert not Decoded(gray[..., 0]).is_neutral
 
 
 def test_pixels_without_a_file_keep_what_is_finer_than_a_level(restorer: Restorer, photo: JpegPhoto) -> None:

@@ -34,7 +34,7 @@ if __name__ == "__main__":
 
     place, number, *arguments = sys.argv[1:]
     owner, name = {
-        "decode": (JpegPhoto, "pixels"),
+        "decode": (JpegPhoto, "decode"),
         "network": (TorchBackend, "start"),
         "commit": (process, "put_output"),
     }[place]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+import weakref
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -15,6 +17,7 @@ from PIL import Image, ImageCms
 from codiff_batch.errors import DamagedJpeg, NotJpeg, PhotoError, TooManyBytes, TooManyPixels, UnsupportedJpeg
 from codiff_batch.jpeg import DEFAULT_MAX_PIXELS, JpegPhoto, Segment, Structure
 from codiff_batch.jpeg.metadata import XMP, icc_bytes, xmp_bytes
+from codiff_batch.jpeg.pillow_pixels import PillowPixels
 from codiff_batch.jpeg.quantization import expected_error, fit_quality, ijg_table, read_tables
 from codiff_batch.jpeg.segments import parse
 from tests.jpeg.samples import (
@@ -261,9 +264,33 @@ def test_pixels_are_the_decoders(gray: bool, height: int) -> None:
     assert np.array_equal(pixels, by_pillow(data))
 
 
+@pytest.mark.parametrize("gray", [False, True])
+@pytest.mark.parametrize("window", [np.s_[:, :], np.s_[:1, 90:], np.s_[3:70, 5:6], np.s_[64:900, :900], np.s_[80:, :]])
+def test_parts_of_a_picture_are_those_of_the_whole(gray: bool, window: tuple[slice, slice]) -> None:
+    data = jpeg(picture(gray=gray))
+    decoded = opened(data).decode()
+    assert np.array_equal(decoded[window], by_pillow(data)[window])
+    assert np.array_equal(np.asarray(decoded), by_pillow(data))
+    assert np.array_equal(decoded[window], by_pillow(data)[window])
+    assert np.asarray(decoded) is np.asarray(decoded)
+
+
+def test_the_decoder_s_memory_is_free_once_all_of_a_picture_has_been_copied() -> None:
+    with Image.open(BytesIO(jpeg())) as image:
+        image.load()
+        pixels, held = PillowPixels(image), weakref.ref(image)
+    del image
+    assert np.any(pixels[:8, :8])
+    assert held() is not None
+    np.asarray(pixels)
+    assert held() is None
+
+
 def test_pillow_s_own_pixel_limit_neither_fires_nor_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
-    assert opened(jpeg()).pixels().shape == (72, 104, 3)
+    with warnings.catch_warnings(action="error"):
+        assert opened(jpeg()).pixels().shape == (72, 104, 3)
+        assert opened(jpeg()).decode()[:64, :].shape == (64, 104, 3)
     assert Image.MAX_IMAGE_PIXELS == 10
 
 
