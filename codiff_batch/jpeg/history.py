@@ -28,6 +28,9 @@ _FREQUENCIES = ((0, 0), (0, 1), (1, 0), (1, 1), (0, 2), (2, 0), (1, 2), (2, 1), 
 
 _WEIGHTS = (3 ** np.arange(len(_FREQUENCIES)) * 7919 % 1_000_003).astype(np.float64)
 
+_GRIDS = 65
+"""The 64 grids, and one for blocks that are not counted."""
+
 _LARGEST = 1024
 """No low coefficient of 8-bit samples is larger: eight times 128, at frequency (0, 0) of a black block."""
 
@@ -167,12 +170,13 @@ def _comb_sums(planes: Sequence[Reals]) -> tuple[NDArray[np.float64], NDArray[np
     totals = np.empty_like(sums)
     for number, sizes in enumerate(blocks):
         largest = int(sizes.max())  # Much less than could be, except for the first.
-        places = grids * (largest + 1) + sizes
-        counts = np.bincount(places, minlength=64 * (largest + 1)).reshape(64, -1).astype(np.float64)
+        # One grid more, of those that are not counted: cheaper than taking them out.
+        places = (_GRIDS * sizes + grids).astype(np.intp)
+        counts = np.bincount(places, minlength=_GRIDS * (largest + 1)).reshape(-1, _GRIDS).T[:64].astype(np.float64)
         cosines, outside = (of_size[: largest + 1] for of_size in _teeth())
         sums[:, number], totals[:, number] = counts @ cosines, counts @ outside
     # The mean brightness of a dark picture may vary by less than one step, and then be at a multiple by chance.
-    flat = float(blocks[0].std()) < _steps()
+    flat = float(blocks[0, grids < 64].std(dtype=np.float64)) < _steps()
     sums[:, 0, flat] = totals[:, 0, flat] = 0
     return sums, totals
 
@@ -190,32 +194,35 @@ def _teeth() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return np.cos(2 * np.pi * size / _steps()) * outside, outside
 
 
-def _blocks_of_all_grids(planes: Sequence[Reals]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The blocks at *every* position of the planes (H, W); of equal blocks on one grid only the first.
+def _blocks_of_all_grids(planes: Sequence[Reals]) -> tuple[Reals, Reals]:
+    """The blocks at *every* position of the planes (H, W); of equal blocks on one grid only the first counts.
 
     Drawings repeat their blocks, and the same number a thousand times is not a comb.
 
     Returns:
-        Each block's grid, 0..63, and its low coefficients' sizes, rounded: (blocks,) and (frequencies, blocks).
+        Each block's grid, 0..63, or 64 if it does not count, and its low coefficients' sizes, rounded: (blocks,) and
+        (frequencies, blocks).
     """
-    grids, sizes = [], []
-    for plane in planes:
+    shapes = [tuple(side - 7 for side in plane.shape) for plane in planes]
+    ends = np.cumsum([height * width for height, width in shapes])
+    grid, size = np.empty(ends[-1], np.int64), np.empty((len(_FREQUENCIES), ends[-1]), np.float32)
+    for plane, shape, end in zip(planes, shapes, ends, strict=True):
+        here = slice(end - math.prod(shape), end)
         down, across = (_at_every_position(side) for side in plane.shape)
         halves = [rows @ plane for rows in down]
-        found = np.stack([halves[u] @ across[v].T for u, v in _FREQUENCIES])
-        sizes.append(np.rint(np.abs(found)).reshape(len(_FREQUENCIES), -1))
-        rows, columns = np.indices(found.shape[1:])
-        grids.append((rows % 8 * 8 + columns % 8).ravel())
-    grid, size = np.concatenate(grids), np.concatenate(sizes, axis=1)
+        for number, (u, v) in enumerate(_FREQUENCIES):
+            np.matmul(halves[u], across[v].T, out=size[number, here].reshape(shape))
+        rows, columns = np.indices(shape, sparse=True)
+        grid[here] = (rows % 8 * 8 + columns % 8).ravel()
+    np.rint(np.abs(size, out=size), out=size)
     # A weighted sum distinguishes tuples well enough, and sorts much faster than the tuples; with its place in the low
     # bits, it need not be sorted indirectly.
     place_bits = len(grid).bit_length()
     keys = (grid + 64 * (_WEIGHTS @ size).astype(np.int64)) << place_bits | np.arange(len(grid))
     keys.sort()
     tuples = keys >> place_bits
-    is_first = np.zeros(len(grid), np.bool_)
-    is_first[keys[np.diff(tuples, prepend=-1) != 0] & (1 << place_bits) - 1] = True
-    return grid[is_first], size[:, is_first].astype(np.int64)
+    grid[keys[1:][tuples[1:] == tuples[:-1]] & (1 << place_bits) - 1] = 64
+    return grid.astype(np.float32), size
 
 
 @lru_cache(maxsize=8)

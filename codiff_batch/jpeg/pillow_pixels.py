@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-STRIP = 64
+STRIP = 32
 """Rows that are copied at a time. Pillow would copy all of a picture twice, into new memory, which the system has to
 clear first: of 12 megapixels that takes longer than decoding them."""
 
