@@ -3,7 +3,7 @@
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import gpu, preview, report_page, smoke, start
+from benchmarks import gpu, pipeline, preview, report_page, smoke, start
 from benchmarks.complexity import parts
 from tests import warm
 
@@ -97,3 +97,14 @@ def test_the_start_benchmark_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     result = CliRunner().invoke(start.main, ["--runs", "1"], catch_exceptions=False)
     assert result.exit_code == 0
     assert len(result.output.splitlines()) == 7
+
+
+@pytest.mark.slow
+def test_the_pipeline_benchmark_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(start, "PROGRAM", warm.program())
+    options = ["--photos", "1", "--judged", "2", "--good", "1", "--device", "cpu"]
+    result = CliRunner().invoke(pipeline.main, options, catch_exceptions=False)
+    assert result.exit_code == 0
+    assert "device busy" in result.output
+    assert "judging 2 files" in result.output
+    assert "judging 1 files" in result.output
