@@ -257,7 +257,7 @@ class PhotoSteps:
             decoded = replace(decoded, stored=crops[0], whole=decoded.traits)
         elif not is_judged or decoded.history.earlier is not None:
             with work.timed(Step.DECODE):
-                _ = decoded.pixels  # It will hardly be skipped.
+                _ = decoded.pixels  # Beside the device too: it will most likely be restored.
         return Sight(opened, decoded, crops)
 
     def look(self, sights: Sequence[Sight], restorer: Restorer) -> list[Embedding]:
@@ -280,6 +280,8 @@ class PhotoSteps:
         elif options.dry_run:
             self._would(opened.work, seen.verdict)
         else:
+            with opened.work.timed(Step.DECODE):
+                _ = seen.decoded.pixels  # Here, where it concerns one photo only if there is no memory for them.
             return Ready(opened, seen)
         return None
 

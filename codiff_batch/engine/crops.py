@@ -50,7 +50,7 @@ def _starts(length: int) -> list[int]:
 
 
 def _activity(crop: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """The standard deviation of each 8x8 block, whose median is high for texture everywhere, low for one hard edge."""
+    """Standard deviation of each 8x8 block. Its median is high for texture everywhere, and low for one hard edge."""
     channels = np.atleast_3d(crop).shape[2]
     # Sums of whole numbers below 2**24: exact, so that every processor chooses the same crops.
     gray = np.atleast_3d(crop) @ np.ones(channels, np.float32) - 128 * channels

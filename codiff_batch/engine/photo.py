@@ -50,7 +50,8 @@ class Decoded:
     """Pixels, and what is known about where they come from."""
 
     stored: Pixels | PillowPixels
-    """uint8 (H, W, 3) RGB or (H, W) gray, as stored in the file: not rotated."""
+    """uint8 (H, W, 3) RGB or (H, W) gray, as stored in the file: not rotated. An array, or the decoder's memory, of
+    which parts are copied; :attr:`pixels` is the array."""
     photo: JpegPhoto | None = None
     """The JPEG that they were decoded from; None if there is none, or if they were changed since."""
     tables: Tables | None = None

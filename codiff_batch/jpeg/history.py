@@ -28,8 +28,8 @@ _FREQUENCIES = ((0, 0), (0, 1), (1, 0), (1, 1), (0, 2), (2, 0), (1, 2), (2, 1), 
 
 _WEIGHTS = (3 ** np.arange(len(_FREQUENCIES)) * 7919 % 1_000_003).astype(np.float64)
 
-_GRIDS = 65
-"""The 64 grids, and one for blocks that are not counted."""
+_NOT_COUNTED = 64
+"""In place of a block's grid, 0..63."""
 
 _LARGEST = 1024
 """No low coefficient of 8-bit samples is larger: eight times 128, at frequency (0, 0) of a black block."""
@@ -170,13 +170,16 @@ def _comb_sums(planes: Sequence[Reals]) -> tuple[NDArray[np.float64], NDArray[np
     totals = np.empty_like(sums)
     for number, sizes in enumerate(blocks):
         largest = int(sizes.max())  # Much less than could be, except for the first.
-        # One grid more, of those that are not counted: cheaper than taking them out.
-        places = (_GRIDS * sizes + grids).astype(np.intp)
-        counts = np.bincount(places, minlength=_GRIDS * (largest + 1)).reshape(-1, _GRIDS).T[:64].astype(np.float64)
+        # Blocks that are not counted have a column of their own, which is cheaper than taking them out.
+        columns = _NOT_COUNTED + 1
+        places = (columns * sizes + grids).astype(np.intp)
+        counts = (
+            np.bincount(places, minlength=columns * (largest + 1)).reshape(-1, columns)[:, :64].T.astype(np.float64)
+        )
         cosines, outside = (of_size[: largest + 1] for of_size in _teeth())
         sums[:, number], totals[:, number] = counts @ cosines, counts @ outside
     # The mean brightness of a dark picture may vary by less than one step, and then be at a multiple by chance.
-    flat = float(blocks[0, grids < 64].std(dtype=np.float64)) < _steps()
+    flat = float(blocks[0, grids != _NOT_COUNTED].std(dtype=np.float64)) < _steps()
     sums[:, 0, flat] = totals[:, 0, flat] = 0
     return sums, totals
 
@@ -200,8 +203,8 @@ def _blocks_of_all_grids(planes: Sequence[Reals]) -> tuple[Reals, Reals]:
     Drawings repeat their blocks, and the same number a thousand times is not a comb.
 
     Returns:
-        Each block's grid, 0..63, or 64 if it does not count, and its low coefficients' sizes, rounded: (blocks,) and
-        (frequencies, blocks).
+        Each block's grid, 0..63, or ``_NOT_COUNTED``, and its low coefficients' sizes, rounded: (blocks,) and
+        (frequencies, blocks), whole numbers.
     """
     shapes = [tuple(side - 7 for side in plane.shape) for plane in planes]
     ends = np.cumsum([height * width for height, width in shapes])
@@ -221,7 +224,7 @@ def _blocks_of_all_grids(planes: Sequence[Reals]) -> tuple[Reals, Reals]:
     keys = (grid + 64 * (_WEIGHTS @ size).astype(np.int64)) << place_bits | np.arange(len(grid))
     keys.sort()
     tuples = keys >> place_bits
-    grid[keys[1:][tuples[1:] == tuples[:-1]] & (1 << place_bits) - 1] = 64
+    grid[keys[1:][tuples[1:] == tuples[:-1]] & (1 << place_bits) - 1] = _NOT_COUNTED
     return grid.astype(np.float32), size
 
 

@@ -19,7 +19,8 @@ from codiff_batch.jpeg.pillow_pixels import PillowPixels
 from codiff_batch.jpeg.segments import Structure, parse
 
 DEFAULT_MAX_PIXELS = 200_000_000
-"""Larger photos are refused unless the caller says otherwise; a 200-megapixel photo decodes to 600 MB."""
+"""Larger photos are refused unless the caller says otherwise. One of 200 megapixels takes 800 MB decoded, and 600 MB
+more while it is copied."""
 
 
 @dataclass(frozen=True)

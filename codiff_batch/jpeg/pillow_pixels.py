@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 
 STRIP = 32
 """Rows that are copied at a time. Pillow would copy all of a picture twice, into new memory, which the system has to
-clear first: of 12 megapixels that takes longer than decoding them."""
+clear first: of 12 megapixels that takes longer than decoding them. So few that a search often ends after one strip."""
 
 
 class PillowPixels:
-    """Pixels (H, W, 3) RGB or (H, W) gray, uint8. Slices and ``numpy.asarray`` give arrays; safe in several threads.
+    """Pixels (H, W, 3) RGB or (H, W) gray, uint8. Slices and ``numpy.asarray`` give arrays.
+
+    Safe in several threads; those that ask for all pixels at once may copy them once each.
 
     Args:
         image: decoded, of mode L or RGB. It is let go of once all of it has been copied.
@@ -43,7 +45,7 @@ class PillowPixels:
         return np.asarray(image.crop((left, top, right, bottom)))
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[np.uint8]:
-        """All pixels: the same array at each call."""
+        """All pixels; once they have been copied, the same array at each call."""
         if (image := self._image) is not None:
             self._copied = self._copy(image)
             self._image = None

@@ -22,9 +22,10 @@ from codiff_batch.batch.plan import Task, plan
 from codiff_batch.batch.process import PhotoSteps, Stage, Work
 from codiff_batch.batch.run import run
 from codiff_batch.engine import Restorer, photo
+from codiff_batch.engine.judge import Ground
 from codiff_batch.errors import DeviceUnavailable, FolderUnavailable
 from codiff_batch.jpeg.pillow_pixels import PillowPixels
-from codiff_batch.settings import Settings
+from codiff_batch.settings import Judging, Settings
 from tests.photos import jpeg, scene, write
 from tests.tiny_model import make_tiny_model
 
@@ -104,6 +105,27 @@ def test_a_photo_is_copied_from_the_decoder_only_to_be_restored_and_beside_the_d
     (outcome,) = run_pipeline(options, plan(options), restorer=lambda: restorer)
     assert by == [] or outcome.outcome is Kind.RESTORED
     assert [name.split()[0] for name in copied] == by
+
+
+def test_one_photo_that_there_is_no_memory_to_copy_fails_alone(
+    tmp_path: Path, restorer: Restorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Good by their headers and without traces, but not in CaVE's eyes: copied only after the verdict."""
+    for index in range(3):
+        write(tmp_path / f"p/{index}.jpg", jpeg(92, image=scene(300, 200, seed=index)))
+    copy = PillowPixels._copy
+    copies = iter(range(1, 1000))
+
+    def scarce(pixels: PillowPixels, image: Image.Image) -> Any:
+        if next(copies) == 1:
+            raise MemoryError
+        return copy(pixels, image)
+
+    monkeypatch.setattr(PillowPixels, "_copy", scarce)
+    options = BatchOptions((tmp_path / "p",), model="no-such-model", judging=Judging(min_qf=90))
+    outcomes = list(run_pipeline(options, plan(options), restorer=lambda: restorer))
+    assert sorted(outcome.outcome for outcome in outcomes) == ["failed", "restored", "restored"]
+    assert {outcome.code for outcome in outcomes} >= {Ground.PIXELS}
 
 
 class LoadedLate:
