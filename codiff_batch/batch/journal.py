@@ -41,7 +41,7 @@ from codiff_batch.batch.rows import (
 from codiff_batch.errors import FolderUnavailable, JournalDamaged, JournalNewer
 from codiff_batch.files.atomic import make_folders
 from codiff_batch.files.audience import narrow
-from codiff_batch.files.identity import MARK_FOLDER, canonical, mount_of
+from codiff_batch.files.identity import MARK_FOLDER, canonical, mount_of, real
 
 log = logging.getLogger(__name__)
 
@@ -142,12 +142,12 @@ def connect_to_read(path: Path) -> sqlite3.Connection:
     for part in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm", "-journal"))):
         if part.exists() and not part.is_file():  # For a pipe, SQLite would wait for ever.
             raise sqlite3.OperationalError(f"{part.name} is not a file")
-    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+    return sqlite3.connect(f"{real(path).as_uri()}?mode=ro", uri=True)
 
 
 def folder_of(path: Path) -> Path:
     """The output or backup folder that a journal belongs to."""
-    return path.resolve().parent.parent
+    return real(path).parent.parent
 
 
 class Journal:
@@ -211,7 +211,7 @@ class Journal:
         Raises:
             FolderUnavailable: the file system refuses.
         """
-        places = {root.resolve() if root.is_dir() else canonical(root) for root in roots}
+        places = {real(root) if root.is_dir() else canonical(root) for root in roots}
         mounts = {os.fsdecode(place): os.fsdecode(mount_of(place)) for place in sorted(places)}
         self._keep_from(places)
         values = (time.time(), photos, model, platform.node(), os.getpid(), json.dumps(mounts))

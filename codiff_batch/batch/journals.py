@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from codiff_batch import __version__
 from codiff_batch.batch.journal import Journal, journal_path, journals_in
 from codiff_batch.batch.ledger import Ledger, read_journal
-from codiff_batch.batch.marks import Holds, check_present, claim, tried
+from codiff_batch.batch.marks import Holds, Mark, check_present, claim, read_mark, tried
 from codiff_batch.batch.migration import old_digest
 from codiff_batch.batch.options import BatchOptions
 from codiff_batch.batch.outputs import sweep
@@ -22,9 +22,9 @@ from codiff_batch.batch.overlaps import refuse_same_folder
 from codiff_batch.batch.plan import Task
 from codiff_batch.batch.rows import Attempt, Made, Standing
 from codiff_batch.engine.judge import RULE
-from codiff_batch.errors import FolderLocked, FolderUnavailable, Role
+from codiff_batch.errors import CannotRecord, FolderLocked, FolderUnavailable, Role
 from codiff_batch.files.atomic import make_folders
-from codiff_batch.files.identity import MARK_FOLDER, canonical
+from codiff_batch.files.identity import MARK_FOLDER, canonical, real
 from codiff_batch.models.card import read_card
 from codiff_batch.models.catalogue import find
 
@@ -57,7 +57,7 @@ def _taken_from(task: Task) -> Path:
     """The folder that was searched, if the photo really lies in it: a list of files may name them through links."""
     if task.source_root is None:
         return task.source
-    inside = task.backup is None or canonical(task.source).is_relative_to(task.source_root.resolve())
+    inside = task.backup is None or canonical(task.source).is_relative_to(real(task.source_root))
     return task.source_root if inside else task.source
 
 
@@ -95,6 +95,7 @@ class Journals:
         self._old = old_digest(options)
         self._options, self._owner = options, options.owner
         self._of: dict[Path, Journal] = {}
+        self._marks: dict[Path, Mark | None] = {}
         self._siblings: dict[Path, list[Ledger]] = {}
         self._exit = contextlib.ExitStack()
         with self._exit:
@@ -122,6 +123,21 @@ class Journals:
     def of(self, task: Task) -> Journal:
         """The journal that a photo's rows belong to."""
         return self._of[task.root]
+
+    def check_folder(self, task: Task) -> None:
+        """Refuse to write into a folder that is not the one whose journal is open.
+
+        It may have been moved, or its disk taken away: what is written to its path would then be lost to ``undo``.
+
+        Raises:
+            CannotRecord: with that reason.
+        """
+        try:
+            mark = read_mark(task.root)
+        except FolderUnavailable:
+            mark = None
+        if mark is None or mark != self._marks[task.root]:
+            raise CannotRecord(f"{task.root} is not the folder that the run began with; was it moved or unmounted?")
 
     def standing(self, task: Task) -> Standing | None:
         """What stands for a photo, whichever shard wrote it last."""
@@ -169,6 +185,7 @@ class Journals:
         journal = Journal(path)
         self._exit.callback(journal.close)
         self._of[folder] = journal
+        self._marks[folder] = read_mark(folder)
         self._siblings[folder] = [read_journal(other) for other in journals_in(folder) if other.name != path.name]
         return journal
 

@@ -22,7 +22,7 @@ from platformdirs import user_state_path
 from codiff_batch.batch.journal import holds_backups, journals_in
 from codiff_batch.errors import FolderUnavailable, OptionsConflict, PhotoError, Role
 from codiff_batch.files.atomic import write_atomically
-from codiff_batch.files.identity import MARK_FOLDER, folders_above, mount_of
+from codiff_batch.files.identity import MARK_FOLDER, folders_above, mount_of, real
 from codiff_batch.models.plain import read_json
 
 MARK = "mark.json"
@@ -142,7 +142,7 @@ def tried(folder: Path) -> Iterator[None]:
 
 def _around(path: Path) -> Iterator[Path]:
     if os.path.isdir(path):  # noqa: PTH112  Path.is_dir raises where a folder on the way may not be entered.
-        yield path.resolve()
+        yield real(path)
     yield from folders_above(path)
 
 
@@ -152,13 +152,13 @@ def _is_bare(folder: Path) -> bool:
 
 
 def _record(folder: Path) -> Path:
-    name = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:24]
+    name = hashlib.sha256(os.fsencode(real(folder))).hexdigest()[:24]
     return user_state_path("codiff-batch") / "folders" / f"{name}.json"
 
 
 def _remember(folder: Path) -> None:
     mount = mount_of(folder)
-    known = {"folder": os.fsdecode(folder.resolve()), "mount": os.fsdecode(mount), "disk": _number_of(mount)}
+    known = {"folder": os.fsdecode(real(folder)), "mount": os.fsdecode(mount), "disk": _number_of(mount)}
     text = json.dumps(known)
     record = _record(folder)
     with contextlib.suppress(OSError, ValueError):

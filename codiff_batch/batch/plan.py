@@ -13,7 +13,7 @@ from codiff_batch.batch.options import BatchOptions
 from codiff_batch.batch.overlaps import refuse_backups, refuse_overlaps
 from codiff_batch.batch.scan import Found, scan
 from codiff_batch.errors import OptionsConflict, Role
-from codiff_batch.files.identity import Place, place_of
+from codiff_batch.files.identity import Place, place_of, real
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ def output_root(folder: Path) -> Path:
     Raises:
         OptionsConflict: the folder is a root without a name.
     """
-    resolved = folder.resolve()
+    resolved = real(folder)
     if not resolved.name:
         raise OptionsConflict(f"{folder} has no name to derive an output folder from", Role.OUTPUT)
     return resolved.with_name(f"{resolved.name}-restored")
@@ -142,7 +142,7 @@ def task_of(photo: Found, options: BatchOptions) -> Task:
 
 def _branch(root: Path | None, several: bool) -> Path:
     """Subfolder of one output folder for each of several scanned folders."""
-    return Path(root.resolve().name) if several and root is not None else Path()
+    return Path(real(root).name) if several and root is not None else Path()
 
 
 def _without_collisions(tasks: Iterable[Task]) -> Iterator[Task]:

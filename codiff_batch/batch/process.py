@@ -345,6 +345,7 @@ class PhotoSteps:
         options, opened, verdict = self._options, ready.opened, ready.judged.verdict
         work, task = opened.work, opened.work.task
         work.commit()
+        self._check_folder(task)
         original = Original(task.source, opened.contents, opened.photo.data)
         if task.backup is not None:
             backup = task.root / work.recall.origin if work.recall and work.recall.origin else task.backup
@@ -357,12 +358,19 @@ class PhotoSteps:
             work.standing = work.standing.settled(sha256(data))
         work.settle(Kind.RESTORED, verdict.reason, verdict.ground, task.target, model=options.model)
 
+    def _check_folder(self, task: Task) -> None:
+        if self._journals is not None:
+            self._journals.check_folder(task)
+
     def _refuse_others_output(self, work: Work) -> None:
         """Refuse to replace another photo's output, even with ``overwrite``."""
         target = work.task.target
         if self._journals is None or not os.path.lexists(target):
             return
-        other = self._journals.standing_with(work.task, digest_of(target) or "")
+        digest = digest_of(target) or ""
+        if digest in work.ours:
+            return  # Its own, even if the same bytes were made of another photo too.
+        other = self._journals.standing_with(work.task, digest)
         if other is not None and other.place != work.task.place and os.path.lexists(other.source):
             raise Collision(f"its output would replace that of {other.source}: {target}")
 
@@ -371,6 +379,7 @@ class PhotoSteps:
         if self._journals is None:
             return
         work, journals = ready.opened.work, self._journals
+        self._check_folder(work.task)
         task, original = work.task, sha256(ready.opened.photo.data)
         intent = Intent(sha256(data), original, journals.made, ready.judged.verdict.reason)
         before = work.recall.standing if work.recall else None
@@ -395,6 +404,7 @@ class PhotoSteps:
         if not options.copy_skipped or options.dry_run:
             work.settle(Kind.SKIPPED, reason, code)
             return
+        self._check_folder(task)
         original, ours, overwrite = Original(task.source, contents, contents.data), work.ours, options.overwrite
         if not os.path.lexists(task.copy) or may_replace(task.copy, task.source, ours=ours, overwrite=overwrite):
             put_output(task.copy, original.data, original, ours=ours, overwrite=overwrite, owner=options.owner)

@@ -16,7 +16,7 @@ from codiff_batch.batch.outcome import Code, Kind, Outcome, code_of
 from codiff_batch.batch.rows import Attempt, Made, Standing
 from codiff_batch.batch.scan import SUFFIXES
 from codiff_batch.errors import FolderUnavailable, JournalDamaged, OptionsConflict, PhotoError
-from codiff_batch.files.identity import MARK_FOLDER, canonical, seen_from
+from codiff_batch.files.identity import MARK_FOLDER, canonical, real, seen_from
 from codiff_batch.files.reading import Contents, read_whole
 from codiff_batch.jpeg import JpegPhoto
 
@@ -106,7 +106,7 @@ def _photo_of(place: Path, photos: Sequence[Path], *, in_place: bool) -> Path | 
             same = photo.name == place.name if in_place else photo.stem == place.stem
             candidates = [photo] if same else []
         else:
-            branch = place.relative_to(photo.resolve().name) if place.parts[0] == photo.resolve().name else place
+            branch = place.relative_to(real(photo).name) if place.parts[0] == real(photo).name else place
             candidates = [photo / place, photo / branch]
             if not in_place:
                 candidates += [path.with_suffix(suffix) for path in (*candidates,) for suffix in sorted(SUFFIXES)]

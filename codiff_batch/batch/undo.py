@@ -30,7 +30,7 @@ from codiff_batch.errors import (
     SourceChanged,
 )
 from codiff_batch.files.atomic import write_atomically
-from codiff_batch.files.identity import MARK_FOLDER, Stamp, canonical
+from codiff_batch.files.identity import MARK_FOLDER, Stamp, canonical, real
 from codiff_batch.files.reading import Contents, read_whole, stamp_of
 from codiff_batch.jpeg import JpegPhoto
 
@@ -157,7 +157,7 @@ def _find(row: Standing, root: Path, roots: dict[Path, Path]) -> tuple[Path, Con
     places = [row.source]
     if row.source_below is not None:
         # The disk with both may be mounted elsewhere now, or both were copied and this is the copy.
-        places.insert(0, Path(os.path.normpath(root.resolve() / row.source_below)))
+        places.insert(0, Path(os.path.normpath(real(root) / row.source_below)))
     there = [(photo, read_whole(photo, follow=False)) for photo in dict.fromkeys(places) if os.path.lexists(photo)]
     for photo, found in there:
         if found.sha256 in row.digests and _carries_note(found.data):
@@ -188,12 +188,12 @@ def _refuse_outside(photo: Path, roots: dict[Path, Path]) -> None:
 def _mounts(photo: Path, roots: dict[Path, Path]) -> list[Path]:
     """Where the disks of the folders that a photo lies in were mounted."""
     inside = canonical(photo)
-    return [mount for root, mount in roots.items() if inside.is_relative_to(root.resolve())]
+    return [mount for root, mount in roots.items() if inside.is_relative_to(real(root))]
 
 
 def _backup_of(row: Standing, root: Path) -> Path:
     backup = root / row.place
-    if row.place.is_absolute() or not canonical(backup).is_relative_to(root.resolve()):
+    if row.place.is_absolute() or not canonical(backup).is_relative_to(real(root)):
         raise SourceChanged(f"its backup {row.place} lies outside of {root}")
     return backup
 

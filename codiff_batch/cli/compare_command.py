@@ -8,6 +8,7 @@ import click
 
 from codiff_batch.cli.parameters import output_file_option
 from codiff_batch.errors import OptionsConflict
+from codiff_batch.files.identity import same_file
 
 _picture = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -27,10 +28,13 @@ def compare_command(first: Path, second: Path, original: Path | None, output: Pa
     """Compare two pictures of the same size: side by side, with a map of their differences, PSNR and SSIM."""
     from codiff_batch.pages.comparison import compare, perceptual, write_comparison
 
+    compared = [path for path in (first, second, original) if path is not None]
+    if any(same_file(output, path) for path in compared):
+        raise OptionsConflict(f"--output {output} is one of the pictures to compare")
     if output.suffix.lower() not in (".html", ".png"):
         raise OptionsConflict(f"--output {output.name}: the name must end in .html or .png")
     panels = compare(first, second, original, perceptual(networks))
-    write_comparison(output, panels, [path for path in (first, second, original) if path is not None])
+    write_comparison(output, panels, compared)
     for panel in panels:
         if panel.words:
             click.echo(f"{panel.name}: {panel.words}")

@@ -59,6 +59,11 @@ def key_of(path: Path, *, follow: bool = True) -> FileKey | None:
     return FileKey(found.st_dev, found.st_ino)
 
 
+def real(path: Path) -> Path:
+    """A path in full with all links followed, as far as they lead anywhere: unlike Path.resolve, also in a circle."""
+    return Path(os.path.realpath(path))
+
+
 def canonical(path: Path) -> Path:
     """A path spelled in full, with links followed except one at its end: for records, not for comparing."""
     return Path(os.path.realpath(path.parent)) / path.name
@@ -66,12 +71,12 @@ def canonical(path: Path) -> Path:
 
 def seen_from(folder: Path, path: Path) -> Path:
     """A path relative to a folder, for disks that carry both and are mounted elsewhere."""
-    return Path(os.path.relpath(canonical(path), folder.resolve()))
+    return Path(os.path.relpath(canonical(path), real(folder)))
 
 
 def mount_of(path: Path) -> Path:
     """Where the disk of a file or folder, links followed, is mounted."""
-    resolved = path.resolve()
+    resolved = real(path)
     return next(above for above in (resolved, *resolved.parents) if os.path.ismount(above))
 
 
@@ -93,7 +98,7 @@ def folders_above(path: Path) -> Iterator[Path]:
     """The existing folders above a path, links followed, from the nearest to the root."""
     for folder in path.absolute().parents:
         if key_of(folder) is not None:  # Path.exists would raise where a folder on the way may not be entered.
-            yield from (folder.resolve(), *folder.resolve().parents)
+            yield from (real(folder), *real(folder).parents)
             return
 
 
@@ -119,7 +124,7 @@ def ignores_case(folder: Path) -> bool:
     """
     key = key_of(folder)
     try:
-        return key is not None and _ignores_case(folder.resolve(), key)
+        return key is not None and _ignores_case(real(folder), key)
     except OSError:
         return False
 

@@ -23,7 +23,7 @@ from watchdog.events import (
 )
 from watchdog.observers import Observer
 
-from codiff_batch.files.identity import FileKey, key_of
+from codiff_batch.files.identity import FileKey, key_of, real
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ HINTS = 100_000
 
 def raises_no_events(folder: Path) -> bool:
     """Return True if a folder lies on a file system whose changes have to be polled for."""
-    path = folder.resolve()
+    path = real(folder)
     mounts = [p for p in psutil.disk_partitions(all=True) if path.is_relative_to(p.mountpoint)]
     # Of several at one place, the last one listed is what is seen: a share lies on the autofs that mounted it.
     kind = max(reversed(mounts), key=lambda p: len(p.mountpoint)).fstype if mounts else ""

@@ -9,11 +9,14 @@ import os
 import shutil
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from codiff_batch import formats
+from codiff_batch.batch.marks import Holds, claim
 from codiff_batch.engine import Restorer, restore_photo
 from codiff_batch.jpeg import JpegPhoto
 from codiff_batch.jpeg.pillow_pixels import PillowPixels
@@ -370,3 +373,50 @@ def test_a_wrong_command_line_is_one_clear_error(
     assert message in ran.err.replace("\n", " ")
     assert "Traceback" not in ran.err
     assert list(tree(tmp_path)) == ["a.jpg"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [("--in-place", "--backup"), ("-o",)])
+@pytest.mark.parametrize("marked", [False, True], ids=["gone", "another"])
+def test_nothing_is_written_where_a_folder_was_that_has_been_moved(
+    run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], marked: bool
+) -> None:
+    """Its disk may have been taken away: ``undo`` would not find what is written into the mount point."""
+    folder, before = tmp_path / "kept", tree(photos)
+    encode = formats.encode
+
+    def move_and_encode(*arguments: Any) -> bytes:
+        if not (tmp_path / "moved").exists():
+            folder.rename(tmp_path / "moved")
+            if marked:
+                claim(folder, Holds.BACKUPS if "--backup" in options else Holds.OUTPUTS)
+        return encode(*arguments)
+
+    monkeypatch.setattr(formats, "encode", move_and_encode)
+    ran = run(photos, *options, folder)
+    assert ran.code == 3
+    assert "is not the folder that the run began with" in ran.err
+    assert tree(photos) == before
+    assert not list(folder.rglob("*.jpg"))
+
+
+def test_a_link_that_leads_to_itself_fails_alone(run, tmp_path: Path) -> None:
+    photo = write(tmp_path / "a.jpg", jpeg(20))
+    for name in ("loop.jpg", "loop"):
+        (tmp_path / name).symlink_to(name)
+    ran = run(photo, tmp_path / "loop.jpg", "-o", tmp_path / "out")
+    assert (ran.code, "Traceback" in ran.err) == (3, False)
+    assert "symbolic links" in ran.err
+    assert (tmp_path / "out/a.jpg").exists()
+    for option in ("-o", "--backup"):
+        ran = run(photo, *(["--in-place"] if option == "--backup" else []), option, tmp_path / "loop")
+        assert ran.code in (2, 4)
+        assert "Traceback" not in ran.err
+
+
+def test_photos_with_the_same_bytes_are_made_again(run, tmp_path: Path) -> None:
+    for name in "abcd":
+        write(tmp_path / f"p/{name}.jpg", jpeg(20))
+    assert run(tmp_path / "p").code == 0
+    assert run(tmp_path / "p", "--overwrite").code == 0
+    assert len(tree(tmp_path / "p-restored")) == 4

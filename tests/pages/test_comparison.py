@@ -87,6 +87,18 @@ def test_what_cannot_be_compared_is_refused_in_a_sentence(pictures: Path, argume
     assert not (pictures / "compare.html").exists()
 
 
+@pytest.mark.parametrize("output", ["a.png", "../{}/a.png", "link.png", "hard.png"])
+@pytest.mark.parametrize("arguments", [["a.png", "original.png"], ["original.png", "a.png"]])
+def test_a_comparison_never_replaces_what_it_compares(pictures: Path, output: str, arguments: list[str]) -> None:
+    (pictures / "link.png").symlink_to("a.png")
+    (pictures / "hard.png").hardlink_to(pictures / "a.png")
+    before = (pictures / "a.png").read_bytes()
+    for more in ([], ["--original", "a.png"]):
+        told = program(*arguments, *more, "-o", output.format(pictures.name), cwd=pictures)
+        assert (told.returncode, "one of the pictures to compare" in told.stderr) == (2, True)
+    assert (pictures / "a.png").read_bytes() == before
+
+
 @pytest.mark.slow
 def test_the_pictures_of_a_page_move_together(chromium: Browser, pictures: Path) -> None:
     program("a.png", "<b>&#%.png", "-o", "what? #1.html", cwd=pictures)
