@@ -26,10 +26,14 @@ _NOTE = re.compile(
 )
 
 
+UNFINISHED = "rebuilt.sqlite"
+"""The new journal while it is made, beside the old ones, which count until it is complete."""
+
+
 def rebuild(folder: Path, photos: Sequence[Path]) -> Iterator[Outcome]:
     """Make a new journal of an output or backup folder, and yield what was found for each file in it.
 
-    The old journals are kept beside it under another name.
+    The old journals are kept beside it under another name, once the new one is complete.
 
     Args:
         folder: the output or backup folder.
@@ -51,9 +55,10 @@ def rebuild(folder: Path, photos: Sequence[Path]) -> Iterator[Outcome]:
         files = list(_files(folder))
         holds = _holds(folder, files, photos)
         before = _before(folder)
-        _set_aside(folder)
-        claim(folder, holds)
-        with contextlib.closing(Journal(journal_path(folder, "all"))) as journal:
+        unfinished = folder / MARK_FOLDER / UNFINISHED
+        for part in _parts(unfinished):
+            part.unlink(missing_ok=True)
+        with contextlib.closing(Journal(unfinished)) as journal:
             journal.begin("rebuilt", len(files), [*photos, *before.roots])
             for file in files:
                 found = _note(journal, folder, file, photos, in_place=holds is Holds.BACKUPS)
@@ -61,6 +66,11 @@ def rebuild(folder: Path, photos: Sequence[Path]) -> Iterator[Outcome]:
                     journal.stand(standing)  # Its photo may turn up again later.
                 yield found
             journal.end()
+        _set_aside(folder)
+        try:
+            claim(folder, holds)  # While no journal, which may know less than the old one, tells what the folder holds.
+        finally:
+            unfinished.rename(journal_path(folder, "all"))
 
 
 def _before(folder: Path) -> Ledger:
@@ -157,6 +167,10 @@ def _set_aside(folder: Path) -> None:
     """Keep the replaced journals under another name, in case they are needed."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
     for path in journals_in(folder):
-        for part in (path, *(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))):
+        for part in _parts(path):
             if part.exists():
                 part.rename(part.with_name(f"{part.name}.before-{stamp}"))
+
+
+def _parts(journal: Path) -> list[Path]:
+    return [journal, *(journal.with_name(journal.name + suffix) for suffix in ("-wal", "-shm"))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from codiff_batch.batch.journals import locked
 from codiff_batch.batch.ledger import read_ledger
 from codiff_batch.batch.marks import Holds, claim, read_mark
 from codiff_batch.batch.outcome import Code, Kind
-from codiff_batch.batch.rebuild import rebuild
+from codiff_batch.batch.rebuild import UNFINISHED, rebuild
 from codiff_batch.batch.rows import Made, Standing
 from codiff_batch.errors import FolderLocked, FolderUnavailable, OptionsConflict
 from codiff_batch.files.identity import MARK_FOLDER
@@ -67,6 +68,34 @@ def out(tmp_path: Path) -> Path:
     """Their outputs, in a folder whose journal is lost."""
     claim(lay(tmp_path / "out", RESTORED), Holds.OUTPUTS)
     return tmp_path / "out"
+
+
+def test_a_rebuild_that_is_cut_off_leaves_the_journal_as_it_was(kept: Path, photos: Path, tmp_path: Path) -> None:
+    """Or the next one would take the little that is in the new journal for all that there was."""
+    assert set(told(kept, photos).values()) == {(Kind.RESTORED, Code.DONE_BEFORE)}
+    whole = read_ledger(kept).standing
+    (photos / "b.jpg").rename(tmp_path / "away.jpg")
+    for steps in range(4):
+        again = rebuild(kept, [photos])
+        for _ in range(steps):
+            next(again)
+        killed = shutil.copytree(kept, tmp_path / f"killed{steps}")
+        again.close()
+        for folder in (kept, killed):
+            assert read_ledger(folder).standing.keys() == whole.keys()
+        assert {kind for kind, _ in told(killed, photos).values()} == {Kind.RESTORED, Kind.FAILED}
+        assert read_ledger(killed).standing.keys() == whole.keys()
+        assert not list((killed / MARK_FOLDER).glob(f"{UNFINISHED}*"))
+
+
+def test_what_a_rebuild_that_was_cut_off_had_noted_is_forgotten(kept: Path, photos: Path, tmp_path: Path) -> None:
+    again = rebuild(kept, [photos])
+    next(again)
+    killed = shutil.copytree(kept, tmp_path / "killed")
+    again.close()
+    (killed / "a.jpg").unlink()
+    assert set(told(killed, photos)) == {"b.jpg", "c.jpg"}
+    assert Path("a.jpg") not in read_ledger(killed).standing
 
 
 def told(folder: Path, *photos: Path) -> dict[str, tuple[Kind, str]]:
