@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
 
 from codiff_batch.errors import CannotCompare
 from codiff_batch.files.atomic import write_atomically
@@ -135,9 +135,15 @@ LARGEST = 1_000_000_000
 def _read(path: Path) -> Pixels:
     try:
         with Image.open(io.BytesIO(read_whole(path, max_bytes=LARGEST).data), formats=READERS) as image:
+            if image.mode[:1] in ("I", "F"):  # Converted to 8 bits, all of it would be white.
+                raise ValueError("more than 8 bits per sample, of which only 8 are compared")
+            if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[0] != 255:
+                raise ValueError("parts of it are transparent, which is not compared")
             return np.asarray(image.convert("RGB"))
     except Exception as error:  # Decoders raise anything on damaged files.
         words = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, UnidentifiedImageError):
+            words = "empty, damaged, or of an unknown kind"
         raise CannotCompare(f"{shown(path)}: cannot be read as a picture: {words}") from error
 
 

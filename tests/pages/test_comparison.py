@@ -70,13 +70,20 @@ def test_one_picture_holds_them_all(pictures: Path) -> None:
     [
         (["a.png", "gone.png"], "gone.png"),
         (["a.png", "small.png"], "differ in size: 10x10, 200x120"),
-        (["a.png", "text.png"], "cannot be read as a picture"),
+        (["a.png", "text.png"], "cannot be read as a picture: empty, damaged, or of an unknown kind"),
+        (["a.png", "deep.png"], "more than 8 bits"),
+        (["a.png", "float.tif"], "more than 8 bits"),
+        (["opaque.png", "clear.png"], "clear.png: cannot be read as a picture: parts of it are transparent"),
         (["a.png", "giant.png"], "over the limit of 1000 MB"),
         (["a.png", "a.png", "-o", "x.gif"], ".html or .png"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_in_a_sentence(pictures: Path, arguments: list[str], words: str) -> None:
     Image.new("RGB", (10, 10)).save(pictures / "small.png")
+    Image.fromarray(np.full((120, 200), 30_000, np.uint16)).save(pictures / "deep.png")
+    Image.fromarray(np.full((120, 200), 30_000, np.float32)).save(pictures / "float.tif")
+    for name, alpha in (("opaque", 255), ("clear", 254)):
+        Image.new("RGBA", (200, 120), (9, 9, 9, alpha)).save(pictures / f"{name}.png")
     (pictures / "text.png").write_text("no picture")
     (pictures / "giant.png").touch()
     os.truncate(pictures / "giant.png", 1 << 42)
