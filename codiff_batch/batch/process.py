@@ -345,9 +345,9 @@ class PhotoSteps:
         options, opened, verdict = self._options, ready.opened, ready.judged.verdict
         work, task = opened.work, opened.work.task
         work.commit()
-        self._check_folder(task)
         original = Original(task.source, opened.contents, opened.photo.data)
         if task.backup is not None:
+            self._check_folder(task)  # Its disk may go away while the backup is written, so the intent checks again.
             backup = task.root / work.recall.origin if work.recall and work.recall.origin else task.backup
             put_in_place(original, data, backup, record=lambda: self._intend(ready, data), owner=options.owner)
         else:

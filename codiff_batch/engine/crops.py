@@ -50,10 +50,13 @@ def _starts(length: int) -> list[int]:
 
 
 def _activity(crop: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Standard deviation of each 8x8 block. Its median is high for texture everywhere, and low for one hard edge."""
+    """Standard deviation of each 8x8 block, with its channels added up.
+
+    Its median is high for texture everywhere, and low for one hard edge.
+    """
     channels = np.atleast_3d(crop).shape[2]
     # Sums of whole numbers below 2**24: exact, so that every processor chooses the same crops.
     gray = np.atleast_3d(crop) @ np.ones(channels, np.float32) - 128 * channels
     sums, squares = (_IN_BLOCKS @ plane @ _IN_BLOCKS.T for plane in (gray, gray * gray))
     variance = squares.astype(np.float64) / 64 - (sums.astype(np.float64) / 64) ** 2
-    return np.asarray(np.sqrt(variance).ravel() / channels)
+    return np.asarray(np.sqrt(variance).ravel())

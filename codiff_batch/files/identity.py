@@ -66,7 +66,7 @@ def real(path: Path) -> Path:
 
 def canonical(path: Path) -> Path:
     """A path spelled in full, with links followed except one at its end: for records, not for comparing."""
-    return Path(os.path.realpath(path.parent)) / path.name
+    return real(path.parent) / path.name
 
 
 def seen_from(folder: Path, path: Path) -> Path:

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from codiff_batch import formats
+from codiff_batch.batch import outputs
 from codiff_batch.batch.marks import Holds, claim
 from codiff_batch.engine import Restorer, restore_photo
 from codiff_batch.jpeg import JpegPhoto
@@ -398,6 +399,43 @@ def test_nothing_is_written_where_a_folder_was_that_has_been_moved(
     assert "is not the folder that the run began with" in ran.err
     assert tree(photos) == before
     assert not list(folder.rglob("*.jpg"))
+
+
+@pytest.mark.slow
+def test_a_photo_stays_if_the_backup_folder_is_moved_while_its_backup_is_written(
+    run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, before = tmp_path / "kept", tree(photos)
+    keep = outputs.keep_backup
+
+    def move_and_keep(*arguments: Any, **options: Any) -> None:
+        if not (tmp_path / "moved").exists():
+            folder.rename(tmp_path / "moved")
+        keep(*arguments, **options)
+
+    monkeypatch.setattr(outputs, "keep_backup", move_and_keep)
+    ran = run(photos, "--in-place", "--backup", folder)
+    assert ran.code == 3
+    assert "is not the folder that the run began with" in ran.err
+    assert tree(photos) == before
+
+
+@pytest.mark.slow
+def test_nothing_is_copied_where_an_output_folder_was_that_has_been_moved(
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "p/a.jpg", jpeg(97))
+    decode = JpegPhoto.decode
+
+    def move_and_decode(read: JpegPhoto) -> PillowPixels:
+        (tmp_path / "out").rename(tmp_path / "moved")
+        return decode(read)
+
+    monkeypatch.setattr(JpegPhoto, "decode", move_and_decode)
+    ran = run(tmp_path / "p", "-o", tmp_path / "out", "--copy-skipped")
+    assert ran.code == 3
+    assert "is not the folder that the run began with" in ran.err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_link_that_leads_to_itself_fails_alone(run, tmp_path: Path) -> None:
